@@ -1,0 +1,46 @@
+"""The codec families. A new family is one file and one line in `FAMILIES`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..errors import CheckpointError, ConfigError
+from . import encodec_original
+from .base import Codec
+from .encodec import EncodecCodec
+from .spec import CodecSpec
+
+__all__ = ["FAMILIES", "Codec", "CodecSpec", "build", "convert_original"]
+
+Converted = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+class Family(NamedTuple):
+    """build: (config, tensors, name) to a codec; convert: original tensors to Hugging Face's layout, None if not its own."""
+
+    build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec]
+    convert: Callable[[Mapping[str, Tensor], str], Converted | None]
+
+
+# By the `model_type` of config.json.
+FAMILIES: Mapping[str, Family] = {
+    "encodec": Family(EncodecCodec, encodec_original.convert),
+}
+
+
+def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str) -> Codec:
+    """A codec from its configuration and weights in Hugging Face's layout. Raises ConfigError, CheckpointError."""
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise ConfigError(f"model_type is {kind!r}; supported are {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[kind].build(config, tensors, name)
+
+
+def convert_original(tensors: Mapping[str, Tensor], filename: str) -> Converted:
+    """An original state dict in Hugging Face's layout. Raises CheckpointError where no family recognises it."""
+    for family in FAMILIES.values():
+        converted = family.convert(tensors, filename)
+        if converted is not None:
+            return converted
+    raise CheckpointError(f"{filename} is the state dict of no codec known here; known are {', '.join(sorted(FAMILIES))}")

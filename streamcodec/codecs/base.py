@@ -1,0 +1,282 @@
+"""What every codec family shares: the offline calls, the networks placed for streaming, and the way to a stream."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..audio import as_float
+from ..codes import Codes
+from ..errors import CodesError, DtypeError, InputError, NotStreamableError, ShapeError
+from .. import state as states
+from ..nn.layer import Layer
+from ..nn.piece import Core
+from ..nn.quantize import ResidualVectorQuantizer
+from ..nn.transducer import Network, Transducer
+from ..stream import DecoderStream, EncoderStream
+from .framed import FramedCore, primed, silent_rows
+from .segments import SegmentDecoder, SegmentEncoder, Segments
+from .spec import CodecSpec
+
+__all__ = ["Codec"]
+
+
+class Codec(nn.Module, ABC):
+    """A codec with its weights. Make one with `streamcodec.load`.
+
+    encoder: audio rows [B, N, channels] to latents [B, T, D]; decoder: latents to audio rows; quantizer: latents to codes
+    and back. `encode` and `decode` run the whole signal; `open_encoder` and `open_decoder` give streams that return the
+    same results piece by piece.
+    """
+
+    spec: CodecSpec
+    config: dict[str, Any]
+    encoder: Layer
+    decoder: Layer
+    quantizer: ResidualVectorQuantizer
+    segments: Segments | None = None
+    encoder_network: Network | None = None
+    decoder_network: Network | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cache: dict[str, Any] = {}
+
+    def place(
+        self,
+        *,
+        name: str,
+        sample_rate: int,
+        channels: int,
+        hop_length: int,
+        latent_channels: int,
+        bandwidths: tuple[float, ...],
+        default_bandwidth: float,
+    ) -> None:
+        """Place the networks for streaming and write the spec: the last thing that a family's constructor does."""
+        segments = self.segments
+        self.encoder_network = self.decoder_network = None
+        delays, prefills, sizes = (0, 0), (0, 0), (0, 0)
+        if segments is None:
+            look_ahead = max(0, self.encoder.last_input(0) + 1 - hop_length)
+            encoder = Network(self.encoder, channels, latent_channels, hop_length, look_ahead)
+            decoder = Network(self.decoder, latent_channels, channels, 1)
+            self.encoder_network, self.decoder_network = encoder, decoder
+            delays, prefills = (look_ahead, decoder.out.lag), (encoder.prefill_frames, decoder.prefill_frames)
+            sizes = (states.nbytes(self.encoder.state_spec()), states.nbytes(self.decoder.state_spec()))
+        elif segments.length is not None and segments.stride is not None:
+            # A segment's first frame waits for its last sample; the decoder holds back what the next segment overlaps.
+            delays = (segments.length - hop_length, segments.length - segments.stride)
+            floats = torch.finfo(self.dtype).bits // 8
+            sizes = (segments.length * channels * floats, (segments.length - segments.stride) * (channels + 1) * floats)
+        self.spec = CodecSpec(
+            name=name,
+            sample_rate=sample_rate,
+            channels=channels,
+            hop_length=hop_length,
+            frame_rate=sample_rate / hop_length,
+            num_codebooks=self.quantizer.codebooks.shape[0],
+            codebook_size=self.quantizer.codebooks.shape[1],
+            bandwidths=bandwidths,
+            default_bandwidth=default_bandwidth,
+            encoder_delay=delays[0],
+            decoder_delay=delays[1],
+            prefill_frames=max(prefills),
+            bytes_per_stream=sum(sizes),
+            encoder_prefill=prefills[0],
+            decoder_prefill=prefills[1],
+            encoder_bytes=sizes[0],
+            decoder_bytes=sizes[1],
+            segment_length=None if segments is None else segments.length,
+            segment_stride=None if segments is None else segments.stride,
+        )
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
+        self._cache.clear()  # primed states and the fingerprint belong to the weights as they were
+        return super()._apply(fn, recurse)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.quantizer.codebooks.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The element type of weights and state."""
+        return self.quantizer.codebooks.dtype
+
+    # -- offline ---------------------------------------------------------------------------------------------------
+
+    def encode(self, wav: Any, bandwidth: float | None = None) -> Codes:
+        """The whole signal at once.
+
+        wav: [B, channels, N] float (full scale is -1..1) or int16 (scaled), torch or NumPy, at `spec.sample_rate`.
+        bandwidth: kbps, one of `spec.bandwidths`; None is `spec.default_bandwidth`.
+        Raises ShapeError, DtypeError, NonFiniteError, BandwidthError.
+        """
+        count = self.spec.codebooks(self.spec.default_bandwidth if bandwidth is None else bandwidth)
+        rows = self.as_rows(wav)
+        with torch.no_grad():
+            if self.segments is None:
+                latents, scale = self.encoder(rows), None
+            else:
+                latents, scale = self.segments.encode(rows, self.encoder)
+            codes = self.quantizer.encode(latents, count)
+        return Codes(codes.transpose(1, 2).contiguous(), scale, rows.shape[1])
+
+    def decode(self, codes: Codes) -> Tensor:
+        """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
+
+        Raises ShapeError, DtypeError, CodesError.
+        """
+        self.check_codes(codes)
+        with torch.no_grad():
+            latents = self.latents(codes)
+            if self.segments is None:
+                rows = self.decoder(latents)
+            else:
+                rows = self.segments.decode(latents, codes.scale, self.decoder)
+        return rows[:, : codes.length].transpose(1, 2).contiguous()
+
+    # -- streams ---------------------------------------------------------------------------------------------------
+
+    def open_encoder(
+        self,
+        bandwidth: float | None = None,
+        batch: int | None = None,
+        *,
+        start: str | None = None,
+        state: bytes | None = None,
+    ) -> EncoderStream:
+        """A stream from audio to codes; see `EncoderStream`.
+
+        bandwidth: kbps; batch: signals that advance together (1); start: "exact" (equal to `encode`; waits for
+        `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many frames of silence and then
+        the signal); state: what `EncoderStream.save` returned, to go on from there.
+        Raises BandwidthError, StateError, NotStreamableError, ValueError.
+        """
+        self._check_streamable()
+        return EncoderStream(self, bandwidth=bandwidth, batch=batch, start=start, state=state)
+
+    def open_decoder(
+        self,
+        batch: int | None = None,
+        *,
+        start: str | None = None,
+        bandwidth: float | None = None,
+        state: bytes | None = None,
+    ) -> DecoderStream:
+        """A stream from codes to audio; see `DecoderStream`. Arguments as for `open_encoder`.
+
+        bandwidth: only for a primed start, the bandwidth of the silence that it begins from (the highest).
+        """
+        self._check_streamable()
+        return DecoderStream(self, batch=batch, start=start, bandwidth=bandwidth, state=state)
+
+    def _check_streamable(self) -> None:
+        if self.segments is not None and self.segments.length is None:
+            raise NotStreamableError(
+                f"{self.spec.name} normalises over the whole signal (its configuration has no chunk_length_s), so nothing "
+                "can come out before the end; use encode() and decode(), or set chunk_length_s and overlap"
+            )
+
+    # -- what streams and engines build on -------------------------------------------------------------------------
+
+    def as_rows(self, wav: Any, batch: int | None = None) -> Tensor:
+        """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device."""
+        pcm = as_float(wav, channels=self.spec.channels)
+        if batch is not None and pcm.shape[0] != batch:
+            raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
+        return pcm.to(self.device, self.dtype).transpose(1, 2)
+
+    def check_codes(self, codes: Codes, batch: int | None = None) -> None:
+        """Raises ShapeError, DtypeError or CodesError where `codes` cannot be decoded."""
+        spec, data = self.spec, codes.data
+        if not isinstance(data, Tensor) or data.dtype != torch.int64:
+            kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+            raise DtypeError(f"codes are {kind}; they must be a torch.int64 tensor [B, K, T]")
+        if data.dim() != 3 or not 1 <= data.shape[1] <= spec.num_codebooks:
+            raise ShapeError(f"codes have shape {list(data.shape)}; {spec.name} takes [B, 1..{spec.num_codebooks}, T]")
+        if batch is not None and data.shape[0] != batch:
+            raise ShapeError(f"codes have batch {data.shape[0]}, this stream was opened with batch={batch}")
+        if data.numel():
+            low, high = (int(value) for value in torch.aminmax(data))
+            if low < 0 or high >= spec.codebook_size:
+                raise CodesError(f"codes range over {low}..{high}; {spec.name} has entries 0..{spec.codebook_size - 1}")
+        self._check_scale(codes)
+
+    def _check_scale(self, codes: Codes) -> None:
+        wanted = self.segments is not None and self.segments.normalize
+        if wanted and codes.scale is None:
+            raise ShapeError(f"{self.spec.name} normalises its input: codes need a scale [B, T], got None")
+        shape = (codes.data.shape[0], codes.data.shape[2])
+        if codes.scale is not None and tuple(codes.scale.shape) != shape:
+            raise ShapeError(f"scale has shape {list(codes.scale.shape)}; with these codes it must be {list(shape)}")
+
+    def latents(self, codes: Codes) -> Tensor:
+        """Checked codes as latents [B, T, D]."""
+        return self.quantizer.decode(codes.data.to(self.device).transpose(1, 2))
+
+    def encoder_core(self, batch: int, start: str) -> Core:
+        """The moving part of an `EncoderStream`. Raises InputError for a start other than "exact" or "primed"."""
+        _check_start(start)
+        self._check_streamable()
+        if self.segments is not None:
+            empty = torch.zeros(batch, 0, self.spec.channels, device=self.device, dtype=self.dtype)
+            return SegmentEncoder(self.segments, self.encoder, empty)
+        assert self.encoder_network is not None
+        network = self.encoder_network
+        if start == "exact" or not network.prefill_frames:
+            return FramedCore(Transducer(network, batch, self.device, self.dtype))
+        source = self.cached("primed encoder", lambda: primed(network, silent_rows(network, self.quantizer.codebooks)))
+        return FramedCore(source.fork_primed(batch))
+
+    def decoder_core(self, batch: int, start: str, bandwidth: float | None) -> Core:
+        """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start."""
+        _check_start(start)
+        self._check_streamable()
+        if self.segments is not None:
+            return SegmentDecoder(self.segments, self.decoder)
+        assert self.decoder_network is not None
+        network = self.decoder_network
+        if start == "exact" or not network.prefill_frames:
+            return FramedCore(Transducer(network, batch, self.device, self.dtype))
+        silence = self.silence(network.prefill_frames, bandwidth)
+        key = f"primed decoder {silence.data.shape[1]}"
+        return FramedCore(self.cached(key, lambda: primed(network, self.latents(silence))).fork_primed(batch))
+
+    def silence(self, frames: int, bandwidth: float | None = None) -> Codes:
+        """The codes of `frames` frames of silence, [1, K, frames], at the highest bandwidth unless one is named."""
+        bandwidth = self.spec.bandwidths[-1] if bandwidth is None else bandwidth
+        return self.encode(torch.zeros(1, self.spec.channels, frames * self.spec.hop_length), bandwidth)
+
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
+        """`make()`, kept until the weights move."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over configuration and weights: what a saved state is bound to."""
+        return self.cached("fingerprint", self._fingerprint)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @abstractmethod
+    def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The configuration and the weights under the names that `transformers` uses."""
+
+
+def _check_start(start: str) -> None:
+    if start not in ("exact", "primed"):
+        raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")

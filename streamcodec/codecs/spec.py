@@ -1,0 +1,70 @@
+"""What a codec is, in numbers."""
+
+import math
+from dataclasses import dataclass
+
+from ..errors import BandwidthError
+
+__all__ = ["CodecSpec"]
+
+
+@dataclass(frozen=True)
+class CodecSpec:
+    """The public description of a codec.
+
+    sample_rate: Hz; hop_length: samples per frame; frame_rate: frames per second.
+    num_codebooks, codebook_size: stages of the quantizer and entries of each.
+    bandwidths: kbps on offer, ascending; default_bandwidth: the one used when none is named.
+    encoder_delay: samples beyond a frame's own last one that must be pushed before its codes come.
+    decoder_delay: samples by which decoded audio trails the frames pushed.
+    prefill_frames: frames that an exact start collects before anything comes out (0: none); encoder_prefill and
+        decoder_prefill give each direction.
+    bytes_per_stream: memory of one encoder plus one decoder stream; encoder_bytes and decoder_bytes give each.
+    segment_length, segment_stride: samples, where a codec works on whole segments (EnCodec 48 kHz); else None.
+    """
+
+    name: str
+    sample_rate: int
+    channels: int
+    hop_length: int
+    frame_rate: float
+    num_codebooks: int
+    codebook_size: int
+    bandwidths: tuple[float, ...]
+    default_bandwidth: float
+    encoder_delay: int
+    decoder_delay: int
+    prefill_frames: int
+    bytes_per_stream: int
+    encoder_prefill: int = 0
+    decoder_prefill: int = 0
+    encoder_bytes: int = 0
+    decoder_bytes: int = 0
+    segment_length: int | None = None
+    segment_stride: int | None = None
+
+    @property
+    def delay(self) -> int:
+        """The algorithmic delay of encoder and decoder together, in samples: look-ahead plus one frame of framing."""
+        return self.encoder_delay + self.decoder_delay + self.hop_length
+
+    @property
+    def segment_frames(self) -> int | None:
+        """Frames of a whole segment, or None."""
+        return None if self.segment_length is None else -(-self.segment_length // self.hop_length)
+
+    def samples(self, frames: int) -> int:
+        """Samples that the first `frames` frames of a stream stand for."""
+        if self.segment_frames is None or self.segment_stride is None:
+            return frames * self.hop_length
+        whole, rest = divmod(frames, self.segment_frames)
+        return whole * self.segment_stride + min(rest * self.hop_length, self.segment_stride)
+
+    def codebooks(self, bandwidth: float) -> int:
+        """Codebooks used at a bandwidth in kbps. Raises BandwidthError for one that is not on offer."""
+        if bandwidth not in self.bandwidths:
+            offered = ", ".join(f"{value:g}" for value in self.bandwidths)
+            raise BandwidthError(f"bandwidth {bandwidth!r} kbps is not offered by {self.name}; choose one of {offered}")
+        # Upstream rounds the frame rate up before it counts bits (EncodecConfig.frame_rate).
+        bits = math.log2(self.codebook_size) * math.ceil(self.frame_rate)
+        return min(self.num_codebooks, max(1, math.floor(bandwidth * 1000 / bits)))

@@ -1,0 +1,119 @@
+"""Every error that streamcodec raises on purpose.
+
+::
+
+    StreamcodecError
+    ├── ConfigError            a codec configuration that cannot be run (ValueError)
+    ├── CheckpointError        weights that cannot be read, or do not fit the configuration
+    │   ├── UnknownCodecError  a name that is no file, no directory, no hub id and no known codec
+    │   └── HubError           the hub cannot be reached, or has no such repository
+    ├── AudioError             an audio or codes file that cannot be read or written
+    ├── InputError             a value that a call cannot take (ValueError)
+    │   ├── ShapeError         wrong number of dimensions, channels, batch rows or codebooks
+    │   ├── DtypeError         a dtype that is not allowed (also a TypeError)
+    │   ├── NonFiniteError     NaN or infinity among the samples
+    │   ├── SampleRateError    audio at another rate than the codec's
+    │   ├── CodesError         a code outside the codebook
+    │   └── BandwidthError     a bandwidth that the codec does not offer
+    ├── StreamError            a stream that cannot go on as asked
+    │   ├── StreamClosedError  push or flush after flush
+    │   └── NotStreamableError the checkpoint needs the whole signal at once
+    ├── StateError             saved state of another codec, another version, or damaged
+    └── BackendError           a kernel asked for by name that cannot run here
+
+A message says what came, what is allowed and, where it helps, what to do. A call that raises leaves the stream
+as it was: the next valid call continues as if the bad one had not been made.
+"""
+
+__all__ = [
+    "AudioError",
+    "BackendError",
+    "BandwidthError",
+    "CheckpointError",
+    "CodesError",
+    "ConfigError",
+    "DtypeError",
+    "HubError",
+    "InputError",
+    "NonFiniteError",
+    "NotStreamableError",
+    "SampleRateError",
+    "ShapeError",
+    "StateError",
+    "StreamClosedError",
+    "StreamError",
+    "StreamcodecError",
+    "UnknownCodecError",
+]
+
+
+class StreamcodecError(Exception):
+    """The root: catches every error of this package and none of anyone else's."""
+
+
+class ConfigError(StreamcodecError, ValueError):
+    """A codec configuration holds a value that is invalid or not supported."""
+
+
+class CheckpointError(StreamcodecError):
+    """Weights are missing, unexpected, truncated, of the wrong shape, or unsafe to read."""
+
+
+class UnknownCodecError(CheckpointError):
+    """The codec asked for is not a file, a directory, a hub id or a known name."""
+
+
+class HubError(CheckpointError):
+    """The model hub cannot be reached, or does not hold what was asked for."""
+
+
+class AudioError(StreamcodecError):
+    """An audio or codes file cannot be read or written."""
+
+
+class InputError(StreamcodecError, ValueError):
+    """An argument cannot be taken."""
+
+
+class ShapeError(InputError):
+    """Wrong number of dimensions, channels, batch rows or codebooks."""
+
+
+class DtypeError(InputError, TypeError):
+    """A dtype that is not allowed."""
+
+
+class NonFiniteError(InputError):
+    """NaN or infinity among the samples."""
+
+
+class SampleRateError(InputError):
+    """Audio at another sample rate than the codec's."""
+
+
+class CodesError(InputError):
+    """A code outside the codebook."""
+
+
+class BandwidthError(InputError):
+    """A bandwidth that the codec does not offer."""
+
+
+class StreamError(StreamcodecError):
+    """A stream cannot go on as asked."""
+
+
+class StreamClosedError(StreamError):
+    """The stream was flushed; open a new one."""
+
+
+class NotStreamableError(StreamError):
+    """The checkpoint needs the whole signal at once and cannot be streamed."""
+
+
+class StateError(StreamcodecError):
+    """Saved state belongs to another codec or version, or is damaged."""
+
+
+class BackendError(StreamcodecError):
+    """A kernel was asked for by name and cannot run here."""

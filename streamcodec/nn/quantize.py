@@ -1,0 +1,38 @@
+"""Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
+
+import torch
+from torch import Tensor, nn
+
+from .. import ops
+
+__all__ = ["ResidualVectorQuantizer"]
+
+
+class ResidualVectorQuantizer(nn.Module):
+    """Each stage takes the nearest entry of its codebook (euclidean) and passes on what is left.
+
+    codebooks: [K, N, D], stage, entry, dimension; half_norms: [K, N], half the squared length of each entry.
+    """
+
+    codebooks: Tensor
+    half_norms: Tensor
+
+    def __init__(self, num_codebooks: int, codebook_size: int, dimension: int):
+        super().__init__()
+        entries = torch.randn(num_codebooks, codebook_size, dimension)
+        self.register_buffer("codebooks", entries)
+        self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size))
+        self.set_codebooks(entries)
+
+    def set_codebooks(self, codebooks: Tensor) -> None:
+        """Take new entries, [K, N, D]."""
+        self.codebooks.copy_(codebooks)
+        self.half_norms.copy_(self.codebooks.square().sum(-1) / 2)
+
+    def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
+        return ops.rvq_encode(latents, self.codebooks[:num_codebooks], self.half_norms[:num_codebooks])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
+        return ops.rvq_decode(codes, self.codebooks)

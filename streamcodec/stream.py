@@ -1,0 +1,258 @@
+"""Streams for people: push any chunk, flush, save, resume.
+
+An `EncoderStream` or `DecoderStream` adds to a codec's core what a caller needs: checks that leave the stream as it was
+when they fail, the count of samples, the bandwidth, and bytes to save. It knows a codec only by what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from .codes import Codes
+from .errors import CodesError, InputError, StateError, StreamClosedError, StreamError
+from .nn.piece import Core, Piece
+
+if TYPE_CHECKING:
+    from .codecs.base import Codec
+
+__all__ = ["DecoderStream", "EncoderStream"]
+
+FORMAT = "streamcodec-stream"
+VERSION = 1
+
+
+class _Stream:
+    """What both directions share. Batch rows advance together."""
+
+    kind: str
+    codec: Codec
+    batch: int
+    start: str
+    _core: Core
+
+    def __init__(self) -> None:
+        self._closed = False
+        # Frames and samples so far; for a decoder `samples` is what the codes pushed stand for.
+        self._numbers = {"frames": 0, "samples": 0, "emitted": 0, "short": 0}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream was flushed."""
+        return self._closed
+
+    def _check_open(self, call: str) -> None:
+        if self._closed:
+            raise StreamClosedError(f"{call} after flush: this stream has ended; open a new one")
+
+    def _open(self, codec: Codec, batch: int | None, start: str | None) -> None:
+        self.codec, self.batch = codec, 1 if batch is None else batch
+        self.start = "exact" if start is None else start
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
+            raise InputError(f"batch is {batch!r}; it must be a whole number of at least 1")
+
+    def save(self) -> bytes:
+        """The stream as bytes, to go on from in this or another process with the same codec. Holds no pickle."""
+        tensors, core = self._core.save()
+        meta = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": self.kind,
+            "codec": self.codec.spec.name,
+            "fingerprint": self.codec.fingerprint,
+            "batch": self.batch,
+            "start": self.start,
+            "closed": self._closed,
+            "numbers": self._numbers,
+            "core": core,
+        } | self._extra()
+        # save_tensors refuses an empty dict of tensors only on some versions, so there is always one.
+        return save_tensors(tensors | {"stream": torch.zeros(0)}, {"stream": json.dumps(meta)})
+
+    def _extra(self) -> dict[str, Any]:
+        return {}
+
+    def _restore(self, blob: bytes, meta: dict[str, Any]) -> None:
+        tensors = load_tensors(blob)
+        tensors.pop("stream", None)
+        numbers = meta["numbers"]
+        if numbers.keys() != self._numbers.keys() or not _whole(numbers) or not _whole(meta["core"]):
+            raise StateError("saved state has damaged counters")
+        self._core.load(tensors, meta["core"])
+        self._numbers, self._closed = dict(numbers), bool(meta["closed"])
+
+
+def _whole(numbers: Any) -> bool:
+    return isinstance(numbers, dict) and all(type(value) is int and value >= 0 for value in numbers.values())
+
+
+def _read(blob: bytes, kind: str, codec: Codec) -> dict[str, Any]:
+    """The header of saved state, checked against this direction and codec. Raises StateError."""
+    if not isinstance(blob, (bytes, bytearray, memoryview)):
+        raise StateError(f"state is {type(blob).__name__}; it must be the bytes that save() returned")
+    try:
+        header = json.loads(bytes(blob[8 : 8 + int.from_bytes(blob[:8], "little")]))
+        load_tensors(bytes(blob))
+        meta = json.loads(header["__metadata__"]["stream"])
+        found, version = meta["format"], meta["version"]
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, MemoryError, OverflowError) as error:
+        raise StateError(f"state cannot be read ({error}); it is cut short, damaged, or not from save()") from error
+    if found != FORMAT or version != VERSION:
+        raise StateError(f"state is {found!r} version {version!r}; this release reads {FORMAT!r} version {VERSION}")
+    wanted = {"kind", "codec", "fingerprint", "batch", "start", "closed", "numbers", "core"}
+    if wanted - meta.keys():
+        raise StateError(f"state lacks {', '.join(sorted(wanted - meta.keys()))}; it is damaged")
+    if meta["kind"] != kind:
+        raise StateError(f"state is that of a {meta['kind']}; this is a {kind}")
+    if meta["fingerprint"] != codec.fingerprint:
+        raise StateError(f"state belongs to other weights (codec {meta['codec']!r}) than {codec.spec.name!r} has here")
+    return meta
+
+
+class EncoderStream(_Stream):
+    """Audio in, codes out: what `push` and `flush` return, one after the other, equals `Codec.encode` of the whole.
+
+    Open one with `Codec.open_encoder`. A frame comes out as soon as `spec.encoder_delay` samples beyond its own last one
+    were pushed; with start="exact" nothing comes before `spec.encoder_prefill` frames are in.
+    """
+
+    kind = "encoder"
+
+    def __init__(
+        self, codec: Codec, *, bandwidth: float | None, batch: int | None, start: str | None, state: bytes | None
+    ):
+        super().__init__()
+        meta = None if state is None else _read(state, self.kind, codec)
+        if meta is not None:
+            _refuse_changes(meta, batch, start)
+            batch, start = meta["batch"], meta["start"]
+            bandwidth = meta.get("bandwidth") if bandwidth is None else bandwidth
+        self._open(codec, batch, start)
+        self.bandwidth = codec.spec.default_bandwidth if bandwidth is None else bandwidth
+        self._core = codec.encoder_core(self.batch, self.start)
+        if state is not None and meta is not None:
+            self._restore(bytes(state), meta)
+
+    @property
+    def bandwidth(self) -> float:
+        """kbps, one of `spec.bandwidths`. Set it at any time: frames that come out from then on use it.
+
+        Setting raises BandwidthError for a value not on offer; the old one stays.
+        """
+        return self._bandwidth
+
+    @bandwidth.setter
+    def bandwidth(self, value: float) -> None:
+        self._codebooks = self.codec.spec.codebooks(value)
+        self._bandwidth = value
+
+    def _extra(self) -> dict[str, Any]:
+        return {"bandwidth": self._bandwidth}
+
+    def push(self, pcm: Any) -> Codes:
+        """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
+
+        Raises StreamClosedError, ShapeError, DtypeError, NonFiniteError.
+        """
+        self._check_open("push")
+        rows = self.codec.as_rows(pcm, self.batch)
+        piece = self._core.push(Piece(rows))
+        self._numbers["samples"] += rows.shape[1]
+        return self._codes(piece, last=False)
+
+    def flush(self) -> Codes:
+        """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
+        self._check_open("flush")
+        self._closed = True
+        return self._codes(self._core.flush(), last=True)
+
+    def _codes(self, piece: Piece, last: bool) -> Codes:
+        numbers, spec = self._numbers, self.codec.spec
+        numbers["frames"] += piece.rows.shape[1]
+        covered = numbers["samples"] if last else spec.samples(numbers["frames"])
+        length, numbers["emitted"] = covered - numbers["emitted"], covered
+        with torch.inference_mode():
+            codes = self.codec.quantizer.encode(piece.rows, self._codebooks)
+        # Copied outside inference mode: the caller may train a model on these.
+        data = codes.transpose(1, 2).contiguous() if codes.shape[1] != 1 else codes.transpose(1, 2)
+        return Codes(data.clone(), piece.scale, length)
+
+
+class DecoderStream(_Stream):
+    """Codes in, audio out: what `push` and `flush` return, one after the other, equals `Codec.decode` of the whole.
+
+    Open one with `Codec.open_decoder`. Audio trails the frames pushed by `spec.decoder_delay` samples; with start="exact"
+    nothing comes before `spec.decoder_prefill` frames are in. The number of codebooks may differ from push to push.
+    """
+
+    kind = "decoder"
+
+    def __init__(
+        self, codec: Codec, *, batch: int | None, start: str | None, bandwidth: float | None, state: bytes | None
+    ):
+        super().__init__()
+        meta = None if state is None else _read(state, self.kind, codec)
+        if meta is not None:
+            _refuse_changes(meta, batch, start)
+            batch, start = meta["batch"], meta["start"]
+        self._open(codec, batch, start)
+        self._core = codec.decoder_core(self.batch, self.start, bandwidth)
+        if state is not None and meta is not None:
+            self._restore(bytes(state), meta)
+
+    def push(self, codes: Codes) -> Tensor:
+        """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
+
+        Codes whose `length` is short of their frames are the last ones: audio past it is cut off.
+        Raises StreamClosedError, ShapeError, DtypeError, CodesError, and StreamError for frames after the last ones.
+        """
+        self._check_open("push")
+        codes = self._checked(codes)
+        numbers, spec, frames = self._numbers, self.codec.spec, codes.data.shape[2]
+        if frames and numbers["short"]:
+            raise StreamError("frames after the last ones: earlier codes had a length short of their frames")
+        full = spec.samples(numbers["frames"] + frames) - spec.samples(numbers["frames"])
+        length = full if codes.length is None else codes.length
+        with torch.inference_mode():
+            piece = self._core.push(Piece(self.codec.latents(codes), codes.scale))
+        numbers["frames"] += frames
+        numbers["samples"] += length
+        numbers["short"] |= int(length < full)
+        return self._audio(piece.rows)
+
+    def _checked(self, codes: Any) -> Codes:
+        if isinstance(codes, Tensor):
+            codes = Codes(codes)
+        if not isinstance(codes, Codes):
+            raise InputError(f"push takes Codes or a tensor [B, K, T] of codes; got {type(codes).__name__}")
+        self.codec.check_codes(codes, self.batch)
+        if codes.length is not None and codes.length < 0:
+            raise CodesError(f"codes have length {codes.length}; a length is a count of samples")
+        if codes.scale is not None:
+            codes = Codes(codes.data, codes.scale.to(self.codec.device, self.codec.dtype), codes.length)
+        return codes
+
+    def flush(self) -> Tensor:
+        """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
+        self._check_open("flush")
+        self._closed = True
+        return self._audio(self._core.flush().rows)
+
+    def _audio(self, rows: Tensor) -> Tensor:
+        room = self._numbers["samples"] - self._numbers["emitted"]
+        rows = rows[:, : max(0, room)]
+        self._numbers["emitted"] += rows.shape[1]
+        # Copied outside inference mode, so that the caller may do anything with it.
+        return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+
+
+def _refuse_changes(meta: dict[str, Any], batch: int | None, start: str | None) -> None:
+    for name, asked in (("batch", batch), ("start", start)):
+        if asked is not None and asked != meta[name]:
+            raise StateError(f"state was saved with {name}={meta[name]!r} and cannot go on with {asked!r}; leave it out")
