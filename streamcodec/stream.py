@@ -6,6 +6,7 @@ when they fail, the count of samples, the bandwidth, and bytes to save. It knows
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from .codes import Codes
-from .errors import CodesError, InputError, StateError, StreamClosedError, StreamError
+from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = ["DecoderStream", "EncoderStream"]
 
 FORMAT = "streamcodec-stream"
 VERSION = 1
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class _Stream:
@@ -58,7 +60,10 @@ class _Stream:
             raise InputError(f"batch is {batch!r}; it must be a whole number of at least 1")
 
     def save(self) -> bytes:
-        """The stream as bytes, to go on from in this or another process with the same codec. Holds no pickle."""
+        """The stream as bytes, to go on from in this or another process with the same codec.
+
+        They are a safetensors file and its SHA-256; nothing in them is ever executed.
+        """
         tensors, core = self._core.save()
         meta = {
             "format": FORMAT,
@@ -73,16 +78,17 @@ class _Stream:
             "core": core,
         } | self._extra()
         # save_tensors refuses an empty dict of tensors only on some versions, so there is always one.
-        return save_tensors(tensors | {"stream": torch.zeros(0)}, {"stream": json.dumps(meta)})
+        blob = save_tensors(tensors | {"stream": torch.zeros(0)}, {"stream": json.dumps(meta)})
+        return blob + hashlib.sha256(blob).digest()
 
     def _extra(self) -> dict[str, Any]:
         return {}
 
     def _restore(self, blob: bytes, meta: dict[str, Any]) -> None:
-        tensors = load_tensors(blob)
+        tensors = load_tensors(blob[:-DIGEST_BYTES])
         tensors.pop("stream", None)
         numbers = meta["numbers"]
-        if numbers.keys() != self._numbers.keys() or not _whole(numbers) or not _whole(meta["core"]):
+        if not _whole(numbers) or numbers.keys() != self._numbers.keys() or not _whole(meta["core"]):
             raise StateError("saved state has damaged counters")
         self._core.load(tensors, meta["core"])
         self._numbers, self._closed = dict(numbers), bool(meta["closed"])
@@ -96,13 +102,16 @@ def _read(blob: bytes, kind: str, codec: Codec) -> dict[str, Any]:
     """The header of saved state, checked against this direction and codec. Raises StateError."""
     if not isinstance(blob, (bytes, bytearray, memoryview)):
         raise StateError(f"state is {type(blob).__name__}; it must be the bytes that save() returned")
+    content, digest = bytes(blob[:-DIGEST_BYTES]), bytes(blob[-DIGEST_BYTES:])
+    if hashlib.sha256(content).digest() != digest:
+        raise StateError("state does not match its checksum; it is cut short, damaged, or not from save()")
     try:
-        header = json.loads(bytes(blob[8 : 8 + int.from_bytes(blob[:8], "little")]))
-        load_tensors(bytes(blob))
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        load_tensors(content)
         meta = json.loads(header["__metadata__"]["stream"])
         found, version = meta["format"], meta["version"]
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, MemoryError, OverflowError) as error:
-        raise StateError(f"state cannot be read ({error}); it is cut short, damaged, or not from save()") from error
+        raise StateError(f"state cannot be read ({error}); it is not from save()") from error
     if found != FORMAT or version != VERSION:
         raise StateError(f"state is {found!r} version {version!r}; this release reads {FORMAT!r} version {VERSION}")
     wanted = {"kind", "codec", "fingerprint", "batch", "start", "closed", "numbers", "core"}
@@ -206,37 +215,29 @@ class DecoderStream(_Stream):
         if state is not None and meta is not None:
             self._restore(bytes(state), meta)
 
-    def push(self, codes: Codes) -> Tensor:
+    def push(self, codes: Codes | Tensor) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
-        Codes whose `length` is short of their frames are the last ones: audio past it is cut off.
-        Raises StreamClosedError, ShapeError, DtypeError, CodesError, and StreamError for frames after the last ones.
+        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off. Bare codes [B, K, T]
+        stand for whole frames.
+        Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for frames
+        after the last ones.
         """
         self._check_open("push")
-        codes = self._checked(codes)
+        codes = self.codec.checked(codes, self.batch)
         numbers, spec, frames = self._numbers, self.codec.spec, codes.data.shape[2]
         if frames and numbers["short"]:
-            raise StreamError("frames after the last ones: earlier codes had a length short of their frames")
+            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
         full = spec.samples(numbers["frames"] + frames) - spec.samples(numbers["frames"])
         length = full if codes.length is None else codes.length
+        if length > full:
+            self.codec.check_length(numbers["samples"] + length, numbers["frames"] + frames)
         with torch.inference_mode():
-            piece = self._core.push(Piece(self.codec.latents(codes), codes.scale))
+            piece = self._core.push(Piece(self.codec.latents(codes), codes.scale, length))
         numbers["frames"] += frames
         numbers["samples"] += length
-        numbers["short"] |= int(length < full)
+        numbers["short"] |= int(length != full)
         return self._audio(piece.rows)
-
-    def _checked(self, codes: Any) -> Codes:
-        if isinstance(codes, Tensor):
-            codes = Codes(codes)
-        if not isinstance(codes, Codes):
-            raise InputError(f"push takes Codes or a tensor [B, K, T] of codes; got {type(codes).__name__}")
-        self.codec.check_codes(codes, self.batch)
-        if codes.length is not None and codes.length < 0:
-            raise CodesError(f"codes have length {codes.length}; a length is a count of samples")
-        if codes.scale is not None:
-            codes = Codes(codes.data, codes.scale.to(self.codec.device, self.codec.dtype), codes.length)
-        return codes
 
     def flush(self) -> Tensor:
         """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
@@ -255,4 +256,6 @@ class DecoderStream(_Stream):
 def _refuse_changes(meta: dict[str, Any], batch: int | None, start: str | None) -> None:
     for name, asked in (("batch", batch), ("start", start)):
         if asked is not None and asked != meta[name]:
-            raise StateError(f"state was saved with {name}={meta[name]!r} and cannot go on with {asked!r}; leave it out")
+            raise StateError(
+                f"state was saved with {name}={meta[name]!r} and cannot go on with {asked!r}; leave it out"
+            )

@@ -43,4 +43,6 @@ def convert_original(tensors: Mapping[str, Tensor], filename: str) -> Converted:
         converted = family.convert(tensors, filename)
         if converted is not None:
             return converted
-    raise CheckpointError(f"{filename} is the state dict of no codec known here; known are {', '.join(sorted(FAMILIES))}")
+    raise CheckpointError(
+        f"{filename} is the state dict of no codec known here; known are {', '.join(sorted(FAMILIES))}"
+    )

@@ -4,15 +4,16 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .. import state as states
 from ..audio import as_float
 from ..codes import Codes
-from ..errors import CodesError, DtypeError, InputError, NotStreamableError, ShapeError
-from .. import state as states
+from ..errors import CodesError, DtypeError, InputError, NonFiniteError, NotStreamableError, ShapeError
 from ..nn.layer import Layer
 from ..nn.piece import Core
 from ..nn.quantize import ResidualVectorQuantizer
@@ -45,6 +46,7 @@ class Codec(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._cache: dict[str, Any] = {}
+        self._cached_for: tuple[tuple[int, int], ...] = ()
 
     def place(
         self,
@@ -60,19 +62,17 @@ class Codec(nn.Module, ABC):
         """Place the networks for streaming and write the spec: the last thing that a family's constructor does."""
         segments = self.segments
         self.encoder_network = self.decoder_network = None
-        delays, prefills, sizes = (0, 0), (0, 0), (0, 0)
+        delays, prefills = (0, 0), (0, 0)
         if segments is None:
             look_ahead = max(0, self.encoder.last_input(0) + 1 - hop_length)
             encoder = Network(self.encoder, channels, latent_channels, hop_length, look_ahead)
             decoder = Network(self.decoder, latent_channels, channels, 1)
             self.encoder_network, self.decoder_network = encoder, decoder
             delays, prefills = (look_ahead, decoder.out.lag), (encoder.prefill_frames, decoder.prefill_frames)
-            sizes = (states.nbytes(self.encoder.state_spec()), states.nbytes(self.decoder.state_spec()))
         elif segments.length is not None and segments.stride is not None:
             # A segment's first frame waits for its last sample; the decoder holds back what the next segment overlaps.
             delays = (segments.length - hop_length, segments.length - segments.stride)
-            floats = torch.finfo(self.dtype).bits // 8
-            sizes = (segments.length * channels * floats, (segments.length - segments.stride) * (channels + 1) * floats)
+        sizes = self._stream_bytes(channels, latent_channels)
         self.spec = CodecSpec(
             name=name,
             sample_rate=sample_rate,
@@ -95,9 +95,23 @@ class Codec(nn.Module, ABC):
             segment_stride=None if segments is None else segments.stride,
         )
 
+    def _stream_bytes(self, channels: int, latent_channels: int) -> tuple[int, int]:
+        """Memory of one encoder stream and of one decoder stream, in the codec's element type."""
+        segments = self.segments
+        if segments is None:
+            return states.nbytes(self.encoder.state_spec()), states.nbytes(self.decoder.state_spec())
+        if segments.length is None or segments.stride is None or segments.frames is None:
+            return 0, 0
+        # At most: a segment's samples; its latents with their scale, and the overlap with its weights.
+        overlap = segments.frames * segments.hop_length - segments.stride
+        values = (segments.length * channels, segments.frames * (latent_channels + 1) + overlap * (channels + 1))
+        return values[0] * self.dtype.itemsize, values[1] * self.dtype.itemsize
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
-        self._cache.clear()  # primed states and the fingerprint belong to the weights as they were
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        sizes = self._stream_bytes(self.spec.channels, self.quantizer.codebooks.shape[2])
+        self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -124,22 +138,25 @@ class Codec(nn.Module, ABC):
             if self.segments is None:
                 latents, scale = self.encoder(rows), None
             else:
-                latents, scale = self.segments.encode(rows, self.encoder)
+                latents, scale, _ = self.segments.encode(rows, self.encoder)
             codes = self.quantizer.encode(latents, count)
         return Codes(codes.transpose(1, 2).contiguous(), scale, rows.shape[1])
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode(self, codes: Codes | Tensor) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
 
-        Raises ShapeError, DtypeError, CodesError.
+        codes: what `encode` gave, or bare codes [B, K, T]. Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
-        self.check_codes(codes)
+        codes = self.checked(codes)
+        frames = codes.data.shape[2]
+        length = self.spec.samples(frames) if codes.length is None else codes.length
+        self.check_length(length, frames)
         with torch.no_grad():
             latents = self.latents(codes)
             if self.segments is None:
                 rows = self.decoder(latents)
             else:
-                rows = self.segments.decode(latents, codes.scale, self.decoder)
+                rows = self.segments.decode(latents, codes.scale, length, self.decoder)
         return rows[:, : codes.length].transpose(1, 2).contiguous()
 
     # -- streams ---------------------------------------------------------------------------------------------------
@@ -193,13 +210,35 @@ class Codec(nn.Module, ABC):
             raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
         return pcm.to(self.device, self.dtype).transpose(1, 2)
 
-    def check_codes(self, codes: Codes, batch: int | None = None) -> None:
-        """Raises ShapeError, DtypeError or CodesError where `codes` cannot be decoded."""
-        spec, data = self.spec, codes.data
+    def checked(self, codes: Any, batch: int | None = None) -> Codes:
+        """`codes`, where they can be decoded, the scale with the codec's device and dtype.
+
+        Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
+        """
+        if isinstance(codes, Tensor):
+            codes = Codes(codes)
+        if not isinstance(codes, Codes):
+            raise InputError(f"codes are {type(codes).__name__}; pass Codes or a torch.int64 tensor [B, K, T]")
+        self._check_data(codes.data, batch)
+        if codes.length is not None and (type(codes.length) is not int or codes.length < 0):
+            raise CodesError(f"codes have length {codes.length!r}; a length is a whole number of samples, at least 0")
+        self._check_scale(codes)
+        if codes.scale is None:
+            return codes
+        return Codes(codes.data, codes.scale.to(self.device, self.dtype), codes.length)
+
+    def check_length(self, length: int, frames: int) -> None:
+        """Raises CodesError where `frames` frames from the start of a stream cannot stand for `length` samples."""
+        room = self.spec.samples(frames)
+        if length > room and (self.segments is None or sum(self.segments.cut(length)) != frames):
+            raise CodesError(f"{frames} frames of {self.spec.name} stand for {room} samples, not for {length}")
+
+    def _check_data(self, data: Any, batch: int | None) -> None:
+        spec = self.spec
         if not isinstance(data, Tensor) or data.dtype != torch.int64:
             kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
             raise DtypeError(f"codes are {kind}; they must be a torch.int64 tensor [B, K, T]")
-        if data.dim() != 3 or not 1 <= data.shape[1] <= spec.num_codebooks:
+        if data.dim() != 3 or data.shape[0] < 1 or not 1 <= data.shape[1] <= spec.num_codebooks:
             raise ShapeError(f"codes have shape {list(data.shape)}; {spec.name} takes [B, 1..{spec.num_codebooks}, T]")
         if batch is not None and data.shape[0] != batch:
             raise ShapeError(f"codes have batch {data.shape[0]}, this stream was opened with batch={batch}")
@@ -207,15 +246,21 @@ class Codec(nn.Module, ABC):
             low, high = (int(value) for value in torch.aminmax(data))
             if low < 0 or high >= spec.codebook_size:
                 raise CodesError(f"codes range over {low}..{high}; {spec.name} has entries 0..{spec.codebook_size - 1}")
-        self._check_scale(codes)
 
     def _check_scale(self, codes: Codes) -> None:
         wanted = self.segments is not None and self.segments.normalize
         if wanted and codes.scale is None:
             raise ShapeError(f"{self.spec.name} normalises its input: codes need a scale [B, T], got None")
-        shape = (codes.data.shape[0], codes.data.shape[2])
-        if codes.scale is not None and tuple(codes.scale.shape) != shape:
-            raise ShapeError(f"scale has shape {list(codes.scale.shape)}; with these codes it must be {list(shape)}")
+        scale, shape = codes.scale, (codes.data.shape[0], codes.data.shape[2])
+        if scale is None:
+            return
+        if not isinstance(scale, Tensor) or not scale.is_floating_point():
+            kind = scale.dtype if isinstance(scale, Tensor) else type(scale).__name__
+            raise DtypeError(f"scale is {kind}; it must be a floating-point tensor [B, T]")
+        if tuple(scale.shape) != shape:
+            raise ShapeError(f"scale has shape {list(scale.shape)}; with these codes it must be {list(shape)}")
+        if not bool(scale.isfinite().all()):
+            raise NonFiniteError("scale holds NaN or infinity; the gain of a frame is a finite number")
 
     def latents(self, codes: Codes) -> Tensor:
         """Checked codes as latents [B, T, D]."""
@@ -239,8 +284,11 @@ class Codec(nn.Module, ABC):
         """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start."""
         _check_start(start)
         self._check_streamable()
+        if bandwidth is not None:
+            self.spec.codebooks(bandwidth)
         if self.segments is not None:
-            return SegmentDecoder(self.segments, self.decoder)
+            empty = torch.zeros(batch, 0, self.quantizer.codebooks.shape[2], device=self.device, dtype=self.dtype)
+            return SegmentDecoder(self.segments, self.decoder, empty)
         assert self.decoder_network is not None
         network = self.decoder_network
         if start == "exact" or not network.prefill_frames:
@@ -255,7 +303,12 @@ class Codec(nn.Module, ABC):
         return self.encode(torch.zeros(1, self.spec.channels, frames * self.spec.hop_length), bandwidth)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
-        """`make()`, kept until the weights move."""
+        """`make()`, kept until the weights change or move."""
+        weights = (*self.parameters(), *self.buffers())
+        stamp = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in weights)
+        if stamp != self._cached_for:
+            self._cache.clear()
+            self._cached_for = stamp
         if key not in self._cache:
             self._cache[key] = make()
         return self._cache[key]
@@ -269,7 +322,7 @@ class Codec(nn.Module, ABC):
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @abstractmethod

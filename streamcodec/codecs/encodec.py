@@ -47,7 +47,9 @@ class EncodecConfig(SEANetConfig):
         if self.codebook_dim not in (None, self.hidden_size):
             raise ConfigError(f"codebook_dim is {self.codebook_dim}; it must equal hidden_size, {self.hidden_size}")
         if not self.target_bandwidths or min(self.target_bandwidths) <= 0:
-            raise ConfigError(f"target_bandwidths is {list(self.target_bandwidths)}; it needs at least one above 0 kbps")
+            raise ConfigError(
+                f"target_bandwidths is {list(self.target_bandwidths)}; it needs at least one above 0 kbps"
+            )
         if self.num_codebooks < 1:
             raise ConfigError(
                 f"target_bandwidths end at {self.target_bandwidths[-1]} kbps, which pays for no codebook of "

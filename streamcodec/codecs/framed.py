@@ -40,7 +40,9 @@ class FramedCore:
             raise StateError("saved state lacks the samples of the current frame, or they have another shape")
         limit = network.at.rate if numbers["started"] else network.at.rows(network.prefill_frames)
         if pending.shape[1] >= limit or pending.dtype != stream.pending.dtype:
-            raise StateError(f"saved state holds {pending.shape[1]} waiting rows of {pending.dtype}; fewer than {limit} fit")
+            raise StateError(
+                f"saved state holds {pending.shape[1]} waiting rows of {pending.dtype}; fewer than {limit} fit"
+            )
         device, batch = stream.pending.device, pending.shape[0]
         if numbers["started"]:
             state = states.load(network.layer.state_spec(), tensors, batch, device, "state")

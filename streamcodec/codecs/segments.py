@@ -42,6 +42,11 @@ class Segments:
         """Frames of a whole segment."""
         return None if self.length is None else -(-self.length // self.hop_length)
 
+    def cut(self, length: int) -> list[int]:
+        """Frames of each segment of a signal of `length` samples."""
+        whole, stride = self.length or max(1, length), self.stride or max(1, length)
+        return [-(-min(whole, length - start) // self.hop_length) for start in range(0, length, stride)]
+
     def encode_one(self, rows: Tensor, encoder: Layer) -> Piece:
         """One segment [B, n, C] to its latents [B, T, D] and the scale of each frame [B, T]."""
         if not self.normalize:
@@ -62,12 +67,12 @@ class Segments:
         pieces = [self.encode_one(rows[:, start : start + length], encoder) for start in starts]
         return join(pieces)
 
-    def decode(self, latents: Tensor, scale: Tensor | None, decoder: Layer) -> Tensor:
-        """A whole signal of latents, [B, T, D], to rows."""
+    def decode(self, latents: Tensor, scale: Tensor | None, length: int, decoder: Layer) -> Tensor:
+        """A whole signal of latents, [B, T, D], that stand for `length` samples, to rows."""
         if self.length is None:
             return self.decode_one(latents, scale, decoder)
-        core = SegmentDecoder(self, decoder)
-        return torch.cat([core.push(Piece(latents, scale)).rows, core.flush().rows], 1)
+        core = SegmentDecoder(self, decoder, latents[:, :0])
+        return torch.cat([core.push(Piece(latents, scale, length)).rows, core.flush().rows], 1)
 
 
 def join(pieces: list[Piece]) -> Piece:
@@ -96,10 +101,12 @@ class SegmentEncoder:
 
     def _encode_while(self, wanted: int) -> Piece:
         pieces = [self.segments.encode_one(self.pending[:, :0], self.encoder)]
+        rows = self.pending
         with torch.no_grad():
-            while self.pending.shape[1] >= wanted:
-                pieces.append(self.segments.encode_one(self.pending[:, : self.length], self.encoder))
-                self.pending = self.pending[:, self.stride :].clone()
+            while rows.shape[1] >= wanted:
+                pieces.append(self.segments.encode_one(rows[:, : self.length], self.encoder))
+                rows = rows[:, self.stride :]
+        self.pending = rows.clone()
         return join(pieces)
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -115,48 +122,65 @@ class SegmentEncoder:
 class SegmentDecoder:
     """Collects frames, decodes each segment as soon as it is whole and overlaps it with its neighbours.
 
-    sums: [B, n, C], weighted rows not emitted yet; weights: [n], the sum of their weights.
+    Where segments overlap, a signal can end in several that are not whole (48,100 samples at 48 kHz: one of 150 frames and
+    one of 2; but 47,600: one of 149 and one of 1). Frames alone do not tell 149 + 1 from a whole segment of 150; the length
+    does: it then exceeds what that many frames of whole segments stand for.
+
+    pending: latents not decoded yet, their scale, and the samples that they stand for; sums: [B, n, C], weighted rows not
+    emitted yet; weights: [n], the sum of their weights.
     """
 
-    def __init__(self, segments: Segments, decoder: Layer):
+    def __init__(self, segments: Segments, decoder: Layer, empty: Tensor):
         assert segments.stride is not None
         assert segments.frames is not None
         self.segments, self.decoder = segments, decoder
         self.frames, self.stride = segments.frames, segments.stride
-        self.pending: Piece | None = None
-        self.sums: Tensor | None = None
-        self.weights: Tensor | None = None
+        self.pending = Piece(empty, empty.new_zeros(empty.shape[:2]) if segments.normalize else None)
+        self.sums, self.weights = self._empty(), empty.new_zeros(0)
         self.triangle_length = 0
 
     def push(self, piece: Piece) -> Piece:
-        self.pending = piece if self.pending is None else join([self.pending, piece])
+        self.pending = self._append(piece)
         out = [self._empty()]
-        while self.pending.rows.shape[1] >= self.frames:
-            out.append(self._decode(self.frames))
-            out.append(self._emit(self.stride))
+        if not self._ends_short():
+            while self.pending.rows.shape[1] >= self.frames:
+                out += [self._decode(self.frames), self._emit(self.stride)]
+        rows, scale, length = self.pending
+        self.pending = Piece(rows.clone(), None if scale is None else scale.clone(), length)
         return Piece(torch.cat(out, 1))
+
+    def _append(self, piece: Piece) -> Piece:
+        scale = self.pending.scale
+        if scale is not None and piece.scale is not None:
+            scale = torch.cat([scale, piece.scale], 1)
+        return Piece(torch.cat([self.pending.rows, piece.rows], 1), scale, self.pending.length + piece.length)
+
+    def _ends_short(self) -> bool:
+        whole, rest = divmod(self.pending.rows.shape[1], self.frames)
+        return self.pending.length > whole * self.stride + min(rest * self.segments.hop_length, self.stride)
 
     def flush(self) -> Piece:
         out = [self._empty()]
-        if self.pending is not None and self.pending.rows.shape[1]:
-            out.append(self._decode(self.pending.rows.shape[1]))
-        if self.sums is not None:
-            out.append(self._emit(self.sums.shape[1]))
+        frames = self.pending.rows.shape[1]
+        for count in self.segments.cut(self.pending.length) if self._ends_short() else [frames] if frames else []:
+            out += [self._emit(self.stride)] if len(out) > 1 else []
+            out.append(self._decode(count))
+        out.append(self._emit(self.sums.shape[1]))
         return Piece(torch.cat(out, 1))
 
     def _empty(self) -> Tensor:
-        if self.pending is None:
-            raise StateError("nothing was pushed")
         with torch.no_grad():
             return self.decoder(self.pending.rows[:, :0])
 
     def _decode(self, frames: int) -> Tensor:
         """Decode the first `frames` pending frames and add them to the sums; returns no rows of its own."""
-        assert self.pending is not None
-        latents, scale = self.pending
+        latents, scale, length = self.pending
         with torch.no_grad():
-            rows = self.segments.decode_one(latents[:, :frames], None if scale is None else scale[:, :frames], self.decoder)
-        self.pending = Piece(latents[:, frames:].clone(), None if scale is None else scale[:, frames:].clone())
+            rows = self.segments.decode_one(
+                latents[:, :frames], None if scale is None else scale[:, :frames], self.decoder
+            )
+        rest = None if scale is None else scale[:, frames:]
+        self.pending = Piece(latents[:, frames:], rest, max(0, length - self.stride))
         self._overlap(rows)
         return rows[:, :0]
 
@@ -168,38 +192,40 @@ class SegmentDecoder:
 
     def _overlap(self, rows: Tensor) -> None:
         weight = self._triangle(rows)
-        length = max(rows.shape[1], 0 if self.sums is None else self.sums.shape[1])
+        length = max(rows.shape[1], self.sums.shape[1])
         sums, weights = rows.new_zeros(rows.shape[0], length, rows.shape[2]), rows.new_zeros(length)
-        if self.sums is not None and self.weights is not None:
-            sums[:, : self.sums.shape[1]] += self.sums
-            weights[: self.weights.shape[0]] += self.weights
+        sums[:, : self.sums.shape[1]] += self.sums
+        weights[: self.weights.shape[0]] += self.weights
         sums[:, : rows.shape[1]] += weight[:, None] * rows
         weights[: rows.shape[1]] += weight
         self.sums, self.weights = sums, weights
 
     def _emit(self, rows: int) -> Tensor:
-        assert self.sums is not None
-        assert self.weights is not None
         out = self.sums[:, :rows] / self.weights[:rows, None]
         self.sums, self.weights = self.sums[:, rows:].clone(), self.weights[rows:].clone()
         return out
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        named = {"sums": self.sums, "weights": self.weights}
-        if self.pending is not None:
-            named |= {"pending": self.pending.rows, "scale": self.pending.scale}
+        named = {"sums": self.sums, "weights": self.weights, "pending": self.pending.rows, "scale": self.pending.scale}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in named.items() if tensor is not None}
-        return tensors, {"triangle_length": self.triangle_length}
+        return tensors, {"triangle_length": self.triangle_length, "length": self.pending.length}
 
     def load(self, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
-        if "triangle_length" not in numbers or tensors.keys() - {"sums", "weights", "pending", "scale"}:
+        like = {"sums": self.sums, "weights": self.weights, "pending": self.pending.rows}
+        if self.pending.scale is not None:
+            like["scale"] = self.pending.scale
+        if tensors.keys() != like.keys() or numbers.keys() != {"triangle_length", "length"}:
             raise StateError("saved state is not that of a segment decoder")
-        device = self.segments_device()
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-        self.sums, self.weights = moved.get("sums"), moved.get("weights")
-        self.pending = Piece(moved["pending"], moved.get("scale")) if "pending" in moved else None
+        for name, wanted in like.items():
+            # The state of a stream that has heard nothing differs from any other in its number of rows alone.
+            rows, found = min(1, wanted.dim() - 1), tensors[name]
+            fits = found.dim() == wanted.dim() and found.dtype == wanted.dtype
+            if not fits or [*found.shape[:rows], *found.shape[rows + 1 :]] != [
+                *wanted.shape[:rows],
+                *wanted.shape[rows + 1 :],
+            ]:
+                raise StateError(f"saved state has {name!r} as {found.dtype} {list(found.shape)}, which does not fit")
+        moved = {name: tensor.to(like[name].device) for name, tensor in tensors.items()}
+        self.sums, self.weights = moved["sums"], moved["weights"]
+        self.pending = Piece(moved["pending"], moved.get("scale"), numbers["length"])
         self.triangle_length = numbers["triangle_length"]
-
-    def segments_device(self) -> torch.device:
-        """Where the decoder's weights are."""
-        return next(self.decoder.parameters()).device

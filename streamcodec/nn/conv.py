@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import _dense as ops
+from .. import ops
 from ..errors import ConfigError, NotStreamableError
 from ..state import Spec, State, TensorSpec
 from .layer import Edges, Layer, Schedule
@@ -45,6 +45,7 @@ class _Windowed(Layer):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.norm = norm
+        self._packs = ops.Packs()
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def _initialise(self, shape: tuple[int, ...], fan_in: float) -> None:
@@ -59,6 +60,9 @@ class _Windowed(Layer):
 
     def warmup_frames(self) -> int:
         return self.at.frames(0)
+
+    def refresh(self) -> None:
+        self._packs.refresh([self.weight] if self.bias is None else [self.weight, self.bias])
 
     def _normalise(self, y: Tensor) -> Tensor:
         """`y` [B, C, T], channels first as torch's convolutions give it."""
@@ -159,7 +163,11 @@ class Conv1d(_Windowed):
         return self._normalise(y).transpose(1, 2)
 
     def _windows(self, z: Tensor) -> Tensor:
-        return ops.conv1d(z, self.weight, self.bias, self.stride, self.dilation)
+        return ops.conv1d(z, self.matrix(), self.kernel, self.stride, self.dilation)
+
+    def matrix(self) -> ops.Matrix:
+        """[kernel * C_in, C_out] with the bias, ready to be multiplied."""
+        return self._packs.get("conv", lambda: ops.Matrix(self.weight.flatten(0, 1), self.bias))
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         if edges is not None:
@@ -257,7 +265,15 @@ class ConvTranspose1d(_Windowed):
         return y.transpose(1, 2)
 
     def _windows(self, z: Tensor) -> Tensor:
-        return ops.conv_transpose1d(z, self.weight, self.bias)
+        return ops.conv_transpose1d(z, self.matrix(), self.taps, self.stride)
+
+    def matrix(self) -> ops.Matrix:
+        """[taps * C_in, stride * C_out] with the bias repeated, ready to be multiplied."""
+        return self._packs.get("conv", self._make_matrix)
+
+    def _make_matrix(self) -> ops.Matrix:
+        bias = None if self.bias is None else self.bias.repeat(self.stride)
+        return ops.Matrix(self.weight.reshape(self.taps * self.in_channels, -1), bias)
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         if edges is not None:

@@ -17,7 +17,7 @@ where `rate` is its input rows per frame and `lag` the rows by which its input t
 down the network, once, when the network is built.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -99,6 +99,12 @@ class Layer(nn.Module):
         """Frames during which a step may still touch the start of the signal and needs `Edges`."""
         return 0
 
+    def refresh(self) -> None:
+        """Notice weights that changed. Called when a stream opens; a stream runs on the weights it was opened with."""
+        for child in self.children():
+            if isinstance(child, Layer):
+                child.refresh()
+
     def forward(self, x: Tensor) -> Tensor:
         """The whole signal, [B, T, C_in] to [B, output_length(T), C_out]; here the identity."""
         return x
@@ -117,15 +123,17 @@ class Layer(nn.Module):
 
 
 class Elementwise(Layer):
-    """A memoryless layer made of a function that maps rows to rows."""
+    """A memoryless layer made of a function that maps rows [B, T, C] to rows of the same shape, zero to zero."""
 
-    def __init__(self, function: nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] to [B, T, C]."""
         return self.function(x)
+
+    def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
+        return self.function(x), state
 
 
 class Sequential(Layer):
@@ -164,6 +172,10 @@ class Sequential(Layer):
 
     def warmup_frames(self) -> int:
         return max((layer.warmup_frames() for layer in self.layers), default=0)
+
+    def refresh(self) -> None:
+        for layer in self.layers:
+            layer.refresh()
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:

@@ -1,11 +1,12 @@
 """A stack of LSTM layers with a residual connection, as SEANet uses it (Défossez et al. 2022, section 3.1)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .. import _dense as ops
+from .. import ops
 from ..state import Spec, State, TensorSpec
 from .layer import Edges, Layer
 
@@ -30,6 +31,7 @@ class LSTM(Layer):
         super().__init__()
         self.channels = channels
         self.lstm = nn.LSTM(channels, channels, layers, batch_first=True)
+        self._packs = ops.Packs()
 
     def state_spec(self) -> Spec:
         leaf = TensorSpec((self.channels,), self.lstm.weight_hh_l0.dtype)
@@ -46,9 +48,15 @@ class LSTM(Layer):
         hold = None if edges is None else edges.index(x, self.at) < 0
         y = x
         for i, (hidden, cell) in enumerate(zip(state.hidden, state.cell, strict=True)):
-            w_ih, w_hh, b_ih, b_hh = self.lstm.all_weights[i]
-            y = ops.lstm(y, w_ih, w_hh, b_ih + b_hh, hidden, cell, hold)
-        return y + x, state
+            y = ops.lstm(y, partial(self._gates, i), hidden, cell, hold)
+        return y.add_(x), state
+
+    def _gates(self, layer: int, which: str) -> ops.Matrix:
+        """The gates' weights as `ops.lstm` asks for them."""
+        return self._packs.get(f"{layer} {which}", lambda: _gate_matrix(which, *self.lstm.all_weights[layer]))
+
+    def refresh(self) -> None:
+        self._packs.refresh(self.lstm.parameters())
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         rows = [torch.zeros_like(x[:, 0]) for _ in range(2 * self.lstm.num_layers)]
@@ -57,3 +65,15 @@ class LSTM(Layer):
 
     def finish(self, x: Tensor, state: State, length: int) -> Tensor:
         return self.step(x, state)[0] if x.shape[1] else x
+
+
+def _gate_matrix(which: str, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> ops.Matrix:
+    stacked = {"input": w_ih, "recurrent": w_hh, "both": torch.cat([w_ih, w_hh], 1)}[which]
+    weight, bias = _reorder(stacked).t().contiguous(), _reorder(b_ih + b_hh)
+    return ops.Matrix(weight, None if which == "recurrent" else bias)
+
+
+def _reorder(rows: Tensor) -> Tensor:
+    """torch's gates are input, forget, candidate, output; ours have the three sigmoids side by side."""
+    i, f, candidate, o = rows.chunk(4)
+    return torch.cat([i, f, o, candidate])

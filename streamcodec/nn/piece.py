@@ -8,10 +8,15 @@ __all__ = ["Core", "Piece"]
 
 
 class Piece(NamedTuple):
-    """Rows of a signal, [B, n, C], and the gain of each where the codec normalises ([B, n], or None)."""
+    """Rows of a signal, [B, n, C].
+
+    scale: the gain of each row where the codec normalises, [B, n], or None; length: samples that latents stand for, for
+    codecs that work on segments (see `SegmentDecoder`).
+    """
 
     rows: Tensor
     scale: Tensor | None = None
+    length: int = 0
 
 
 class Core(Protocol):

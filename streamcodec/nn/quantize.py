@@ -11,27 +11,32 @@ __all__ = ["ResidualVectorQuantizer"]
 class ResidualVectorQuantizer(nn.Module):
     """Each stage takes the nearest entry of its codebook (euclidean) and passes on what is left.
 
-    codebooks: [K, N, D], stage, entry, dimension; half_norms: [K, N], half the squared length of each entry.
+    codebooks: [K, N, D], stage, entry, dimension; half_norms: [K, N], half the squared length of each entry; scan:
+    [K, D, N], the codebooks in the layout that the search reads.
     """
 
     codebooks: Tensor
     half_norms: Tensor
+    scan: Tensor
 
     def __init__(self, num_codebooks: int, codebook_size: int, dimension: int):
         super().__init__()
         entries = torch.randn(num_codebooks, codebook_size, dimension)
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size))
+        self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size))
         self.set_codebooks(entries)
 
     def set_codebooks(self, codebooks: Tensor) -> None:
         """Take new entries, [K, N, D]."""
         self.codebooks.copy_(codebooks)
-        self.half_norms.copy_(self.codebooks.square().sum(-1) / 2)
+        self.half_norms.copy_(ops.rvq_half_norms(self.codebooks))
+        self.scan.copy_(self.codebooks.mT)
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
-        return ops.rvq_encode(latents, self.codebooks[:num_codebooks], self.half_norms[:num_codebooks])
+        used = slice(num_codebooks)
+        return ops.rvq_encode(latents, self.codebooks[used], self.half_norms[used], self.scan[used])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""

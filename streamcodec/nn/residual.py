@@ -5,8 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..state import Spec, State, TensorSpec
-from .layer import Edges, Layer, Schedule
+from .conv import Conv1d
+from .layer import Edges, Layer, Schedule, Sequential
 
 __all__ = ["Residual", "ResidualState"]
 
@@ -26,6 +28,8 @@ class Residual(Layer):
         super().__init__()
         self.branch, self.shortcut, self.channels = branch, shortcut or Layer(), channels
         self.identity = shortcut is None
+        self._packs = ops.Packs()
+        self._joined = self._pointwise_ends
         self.schedule(self.at)
 
     def schedule(self, at: Schedule) -> Schedule:
@@ -34,6 +38,18 @@ class Residual(Layer):
         self.delay = out.lag - at.lag
         self.shortcut.schedule(out)
         return out
+
+    @property
+    def _pointwise_ends(self) -> tuple[list[Layer], Conv1d, Conv1d] | None:
+        """The branch but for its last layer, that layer and the shortcut, where the last two are convolutions of kernel 1."""
+        if not isinstance(self.branch, Sequential) or not isinstance(self.shortcut, Conv1d):
+            return None
+        *head, tail = self.branch.layers
+        if not isinstance(tail, Conv1d) or (tail.span, self.shortcut.span) != (1, 1):
+            return None
+        if (tail.bias is None) != (self.shortcut.bias is None) or any(layer.norm for layer in (tail, self.shortcut)):
+            return None
+        return head, tail, self.shortcut
 
     def state_spec(self) -> Spec:
         dtype = next(self.parameters()).dtype
@@ -52,16 +68,36 @@ class Residual(Layer):
     def forward(self, x: Tensor) -> Tensor:
         return (x if self.identity else self.shortcut(x)) + self.branch(x)
 
+    def refresh(self) -> None:
+        super().refresh()
+        self._packs.refresh(self.parameters())
+
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
+        if edges is None and self._joined is not None:
+            return self._joined_step(x, state)
         y, branch = self.branch.step(x, state.branch, edges)
-        if self.delay:
-            waiting = torch.cat([state.delay, x], 1)
-            state.delay.copy_(waiting[:, x.shape[1] :])
-            x = waiting[:, : x.shape[1]]
-        shortcut = state.shortcut
+        x, shortcut = self._delayed(x, state), state.shortcut
         if not self.identity:
             x, shortcut = self.shortcut.step(x, shortcut, edges)
         return y.add_(x), ResidualState(branch, shortcut, state.delay)
+
+    def _delayed(self, x: Tensor, state: ResidualState) -> Tensor:
+        if not self.delay:
+            return x
+        waiting = torch.cat([state.delay, x], 1)
+        state.delay.copy_(waiting[:, x.shape[1] :])
+        return waiting[:, : x.shape[1]]
+
+    def _joined_step(self, x: Tensor, state: ResidualState) -> tuple[Tensor, State]:
+        """The branch's last convolution and the shortcut, both of kernel 1, as one product of [branch, skip] rows."""
+        assert self._joined is not None
+        head, tail, shortcut = self._joined
+        y = x
+        for layer, before in zip(head, state.branch, strict=False):
+            y, _ = layer.step(y, before)
+        matrix = self._packs.get("joined", lambda: _join(tail, shortcut))
+        y = ops.conv1d(torch.cat([y, self._delayed(x, state)], 2), matrix, 1)
+        return y, state
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         y, branch = self.branch.prefill(x)
@@ -75,3 +111,8 @@ class Residual(Layer):
         y = self.branch.finish(x, state.branch, length)
         skip = torch.cat([state.delay, x], 1) if self.delay else x
         return y + (skip if self.identity else self.shortcut.finish(skip, state.shortcut, length))
+
+
+def _join(tail: Conv1d, shortcut: Conv1d) -> ops.Matrix:
+    weight = torch.cat([tail.weight[0], shortcut.weight[0]])
+    return ops.Matrix(weight, None if tail.bias is None or shortcut.bias is None else tail.bias + shortcut.bias)

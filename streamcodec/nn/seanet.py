@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ConfigError
@@ -72,9 +73,9 @@ class SEANetConfig:
     def residual(self, channels: int, dilation: int) -> Residual:
         hidden = channels // self.compress
         branch = [
-            Elementwise(nn.ELU()),
+            Elementwise(F.elu),
             self.conv(channels, hidden, self.residual_kernel_size, dilation=dilation),
-            Elementwise(nn.ELU()),
+            Elementwise(F.elu),
             self.conv(hidden, channels, 1),
         ]
         shortcut = self.conv(channels, channels, 1) if self.use_conv_shortcut else None
@@ -90,10 +91,10 @@ def seanet_encoder(config: SEANetConfig) -> Sequential:
     layers: list[Layer] = [config.conv(config.audio_channels, channels, config.kernel_size)]
     for ratio in reversed(config.upsampling_ratios):
         layers += config.residuals(channels)
-        layers += [Elementwise(nn.ELU()), config.conv(channels, 2 * channels, 2 * ratio, stride=ratio)]
+        layers += [Elementwise(F.elu), config.conv(channels, 2 * channels, 2 * ratio, stride=ratio)]
         channels *= 2
     layers.append(LSTM(channels, config.num_lstm_layers))
-    layers += [Elementwise(nn.ELU()), config.conv(channels, config.hidden_size, config.last_kernel_size)]
+    layers += [Elementwise(F.elu), config.conv(channels, config.hidden_size, config.last_kernel_size)]
     return Sequential(layers)
 
 
@@ -103,8 +104,8 @@ def seanet_decoder(config: SEANetConfig) -> Sequential:
     layers: list[Layer] = [config.conv(config.hidden_size, channels, config.kernel_size)]
     layers.append(LSTM(channels, config.num_lstm_layers))
     for ratio in config.upsampling_ratios:
-        layers += [Elementwise(nn.ELU()), config.conv_transpose(channels, channels // 2, ratio)]
+        layers += [Elementwise(F.elu), config.conv_transpose(channels, channels // 2, ratio)]
         channels //= 2
         layers += config.residuals(channels)
-    layers += [Elementwise(nn.ELU()), config.conv(channels, config.audio_channels, config.last_kernel_size)]
+    layers += [Elementwise(F.elu), config.conv(channels, config.audio_channels, config.last_kernel_size)]
     return Sequential(layers)

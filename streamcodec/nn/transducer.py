@@ -55,6 +55,7 @@ class Transducer:
     def __init__(self, network: Network, batch: int, device: torch.device, dtype: torch.dtype, max_frames: int = 75):
         self.network = network
         self.max_frames = max_frames
+        network.layer.refresh()
         zeros = torch.zeros(batch, network.at.lag, network.channels, device=device, dtype=dtype)
         self.progress = Progress()
         self.skip = network.out.lag
@@ -90,8 +91,9 @@ class Transducer:
         outputs = []
         while self.frames_ready and (self.state is not None or self.frames_ready >= self.network.prefill_frames):
             outputs.append(self._advance(min(self.frames_ready, self.max_frames)))
-        if self.pending is x:  # never hold on to the caller's memory
-            self.pending = x.clone()
+        if outputs or self.pending is x:
+            # Hold neither the caller's memory nor a whole push for the sake of its last rows.
+            self.pending = self.pending.clone()
         return self._emit(outputs, x)
 
     def _advance(self, frames: int) -> Tensor:
@@ -104,8 +106,7 @@ class Transducer:
         return y
 
     def _take(self, rows: int) -> Tensor:
-        taken, rest = self.pending[:, :rows], self.pending[:, rows:]
-        self.pending = rest.clone() if rest.shape[1] else rest
+        taken, self.pending = self.pending[:, :rows], self.pending[:, rows:]
         return taken
 
     def _step(self, x: Tensor, length: int) -> Tensor:

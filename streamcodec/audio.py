@@ -1,0 +1,349 @@
+"""Audio: samples from callers and from files, at the codec's sample rate and channel count.
+
+Samples are floats with full scale at ±1. Files are read and written in blocks, so that memory does not depend on how
+long they are.
+"""
+
+import math
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .errors import AudioError, DtypeError, NonFiniteError, ShapeError
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["AudioReader", "AudioWriter", "NewFile", "as_float"]
+
+Samples = NDArray[np.float32]
+
+INT16_SCALE = 1 / 32768  # int16 -32768 is -1.0
+READ_FRAMES = 65536  # of the file, at a time: 0.5 MB of stereo float32, and few enough calls for speed
+# WAV writers that cannot seek back put 0xFFFFFFFF (ffmpeg), 0x7FFFFFFF or 0x80000000, less a few bytes (sox, arecord)
+# where the size belongs: from here on a size is "unknown", not a promise that the file must keep.
+UNKNOWN_SIZE = 0x7FFF0000
+WAV_LIMIT = 2**32 - 2**16  # bytes of samples: RIFF sizes are 32 bits wide, and the header needs some room
+
+# What libsndfile logs where a RIFF, AIFF or AU header promises more bytes than there are, and for Ogg without an end.
+_CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_OGG = re.compile(r"lacks an end-of-stream|without an End-Of-Stream")
+
+# extension -> (libsndfile's format, its subtype, whether samples are handed over as int16)
+FORMATS = {
+    ".wav": ("WAV", "PCM_16", True),
+    ".flac": ("FLAC", "PCM_16", True),
+    ".ogg": ("OGG", "VORBIS", False),
+    ".mp3": ("MP3", "MPEG_LAYER_III", False),
+}
+
+
+def as_float(pcm: object, *, channels: int | None = None, name: str = "pcm") -> Tensor:
+    """Samples as float32, [B, C, N].
+
+    pcm: [B, C, N], a NumPy array or torch tensor of float32, float64 (rounded to float32) or int16 (scaled by 1/32768);
+        N may be 0.
+    channels: the C that is allowed, or None for any.
+    name: what the error messages call it.
+
+    The result is on the device of `pcm` and never shares memory with it, so that a caller may reuse its buffer.
+    Raises DtypeError, ShapeError or NonFiniteError.
+    """
+    tensor = _to_float(pcm, name)
+    if tensor.ndim != 3 or tensor.shape[0] == 0 or tensor.shape[1] != (channels or max(tensor.shape[1], 1)):
+        raise ShapeError(
+            f"{name} has the shape {list(tensor.shape)}; "
+            f"it must be [batch, {channels or 'channels'}, samples]{_shape_hint(tensor, channels)}"
+        )
+    # One sum is cheaper than looking at each sample, and finite only if all are; large finite samples can overflow it.
+    if tensor.numel() and not math.isfinite(tensor.sum().item()):
+        _require_finite(tensor, name)
+    return tensor
+
+
+def _to_float(pcm: object, name: str) -> Tensor:
+    if isinstance(pcm, Tensor):
+        if pcm.dtype in (torch.float32, torch.float64):
+            return pcm.detach().to(torch.float32, copy=True)
+        if pcm.dtype == torch.int16:
+            return pcm.to(torch.float32) * INT16_SCALE
+        found = str(pcm.dtype)
+    elif isinstance(pcm, np.ndarray):
+        if pcm.dtype.type in (np.float32, np.float64):
+            with np.errstate(over="ignore"):  # the infinity it makes is reported as such
+                return torch.from_numpy(np.array(pcm, dtype=np.float32, order="C"))
+        if pcm.dtype.type is np.int16:
+            return torch.from_numpy(np.array(pcm, dtype=np.float32, order="C")).mul_(INT16_SCALE)
+        found = str(pcm.dtype)
+    else:
+        raise DtypeError(f"{name} is a {type(pcm).__name__}; it must be a NumPy array or a torch tensor")
+    raise DtypeError(f"{name} is {found}; it must be float32, float64 or int16")
+
+
+def _shape_hint(tensor: Tensor, channels: int | None) -> str:
+    if tensor.ndim == 1 and channels in (None, 1):
+        return ": index it with [None, None] if it is one mono signal"
+    if tensor.ndim == 2:
+        return ": index it with [None] if it is one signal [channels, samples], with [:, None] if it is a mono batch"
+    if tensor.ndim == 3 and channels and tensor.shape[2] == channels:
+        return ": swap the last two dimensions"
+    return ""
+
+
+def _require_finite(tensor: Tensor, name: str) -> None:
+    bad = (~torch.isfinite(tensor)).nonzero()
+    if len(bad):
+        row, channel, sample = bad[0].tolist()
+        raise NonFiniteError(
+            f"{name} holds {len(bad)} samples that are NaN or infinite, the first at row {row}, channel {channel}, "
+            f"sample {sample}; every sample must be finite"
+        )
+
+
+class AudioReader:
+    """A file as blocks of float32 samples, [C, n], at another sample rate and channel count if need be.
+
+    with AudioReader("in.flac", 24000, 1, 2400) as reader:
+        for block in reader: ...
+
+    path: a file that libsndfile reads: WAV, FLAC, OGG, MP3 and more.
+    sample_rate, channels: what the blocks have. Any number of channels is averaged to mono; mono is copied to several;
+        other combinations have no mix that suits every recording and are refused.
+    block: samples a block, at `sample_rate`; every block has that many but the last, which has at least one.
+
+    One pass; memory does not depend on the length of the file. Raises AudioError, while opening where possible, for a
+    file that is missing, unreadable, empty or cut short (a cut MP3 without a Xing header looks like a shorter one).
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]", sample_rate: int, channels: int, block: int) -> None:
+        self.path, self.sample_rate, self.channels, self.block = Path(path), sample_rate, channels, block
+        if block < 1:
+            raise ValueError(f"block is {block}; it must be at least 1 sample")
+        self._file = _open(self.path)
+        try:
+            _require_whole(self._file, self.path)
+            found = self._file.channels
+            if found != channels and 1 not in (found, channels):
+                raise AudioError(f"{self.path} has {found} channels; the codec needs a file of {channels} or 1")
+        except AudioError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "AudioReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._file.close()
+
+    @property
+    def length(self) -> int:
+        """Samples a channel at `sample_rate`, as the file's header has it (exact but for MP3 without a Xing header)."""
+        rate = self._file.samplerate
+        return (2 * self._file.frames * self.sample_rate + rate) // (2 * rate)  # soxr rounds half up
+
+    @property
+    def changes(self) -> list[str]:
+        """What is done to the recording, one sentence each, none if it is passed on as it is."""
+        found, sentences = self._file.channels, []
+        if found > self.channels:
+            sentences.append(f"averaged {found} channels to {self.channels}")
+        if self._file.samplerate != self.sample_rate:
+            sentences.append(f"resampled {self._file.samplerate} -> {self.sample_rate} Hz")
+        if found < self.channels:
+            sentences.append(f"copied {found} channel to {self.channels}")
+        return sentences
+
+    def __iter__(self) -> Iterator[Samples]:
+        """The blocks, each an array of the caller's own."""
+        rest = np.zeros((0, min(self._file.channels, self.channels)), np.float32)
+        for piece in self._resampled():
+            rest = np.concatenate([rest, piece])
+            whole = len(rest) - len(rest) % self.block
+            for start in range(0, whole, self.block):
+                yield self._finished(rest[start : start + self.block])
+            rest = rest[whole:]
+        if len(rest):
+            yield self._finished(rest)
+
+    def _finished(self, rows: Samples) -> Samples:
+        return np.array(np.broadcast_to(rows.T, (self.channels, len(rows))), order="C")
+
+    def _resampled(self) -> Iterator[Samples]:
+        """Mixed down and at the right rate, [n, C]; n may be 0."""
+        if self._file.samplerate == self.sample_rate:
+            yield from self._mixed()
+            return
+        import soxr
+
+        channels = min(self._file.channels, self.channels)
+        resampler = soxr.ResampleStream(self._file.samplerate, self.sample_rate, channels, dtype="float32")
+        for piece in self._mixed():
+            yield resampler.resample_chunk(piece)
+        yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+
+    def _mixed(self) -> Iterator[Samples]:
+        for piece in self._read():
+            down = self.channels < self._file.channels
+            yield piece.mean(axis=1, keepdims=True) if down else piece
+
+    def _read(self) -> Iterator[Samples]:
+        import soundfile
+
+        frames, count = self._file.frames, self._file.tell()
+        try:
+            while len(piece := self._file.read(READ_FRAMES, dtype="float32", always_2d=True)):
+                count += len(piece)
+                yield piece
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"cannot read {self.path} past sample {count} of {frames}: it is damaged or cut short"
+            ) from error
+        if count < frames * (0.99 if self._file.format == "MP3" else 1):  # an MP3's length can be an estimate
+            raise AudioError(f"{self.path} is cut short: {count} of {frames} samples are there")
+
+
+def _open(path: Path) -> Any:
+    import soundfile
+
+    if not path.exists():
+        raise AudioError(f"{path} does not exist")
+    if path.is_dir():
+        raise AudioError(f"{path} is a directory; give an audio file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes)")
+    try:
+        return soundfile.SoundFile(path)
+    except (OSError, TypeError, soundfile.LibsndfileError) as error:  # TypeError: a raw format that needs parameters
+        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
+        raise AudioError(f"{path} cannot be read as audio ({reason}); give a WAV, FLAC, OGG or MP3 file") from error
+
+
+def _require_whole(file: Any, path: Path) -> None:
+    if file.frames == 0:
+        raise AudioError(f"{path} holds no samples")
+    for declared, present in _CUT_CHUNK.findall(file.extra_info):
+        if int(present) < int(declared) < UNKNOWN_SIZE:
+            raise AudioError(f"{path} is cut short: {present} of {declared} bytes of samples are there")
+    if _CUT_OGG.search(file.extra_info):
+        raise AudioError(f"{path} is cut short: its last page does not end the stream")
+
+
+class NewFile:
+    """A file that takes its name only when it is complete: written as `partial` beside it, then renamed.
+
+    Raises AudioError if there is no directory to write it to.
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]") -> None:
+        self.path = Path(path)
+        target = self.path.resolve()  # a link keeps pointing to the file that is replaced
+        if target.is_dir():
+            raise AudioError(f"{self.path} is a directory; give a file name")
+        if not target.parent.is_dir():
+            raise AudioError(f"cannot write {self.path}: the directory {target.parent} does not exist")
+        self._target = target
+        self.partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+    def commit(self) -> None:
+        """Give the file its name, in place of any file that had it."""
+        self.partial.replace(self._target)
+
+    def discard(self) -> None:
+        """Remove what was written; does nothing after `commit`."""
+        self.partial.unlink(missing_ok=True)
+
+
+class AudioWriter:
+    """Blocks of samples to a file, its format by the extension: .wav and .flac (16 bit), .ogg (Vorbis), .mp3.
+
+    with AudioWriter("out.wav", 24000, 1) as writer:
+        writer.write(pcm)
+
+    The file appears under its name when the block ends without an exception (or at `close`), and not at all otherwise.
+    Raises AudioError for an unknown extension, a rate that the format does not know, or a disk that refuses.
+    """
+
+    clipped: int
+    """Samples so far that were outside ±1 and were cut to it."""
+    length: int
+    """Samples a channel so far."""
+
+    def __init__(self, path: "str | os.PathLike[str]", sample_rate: int, channels: int) -> None:
+        import soundfile
+
+        suffix = Path(path).suffix.lower()
+        if suffix not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise AudioError(f"{path} has the extension {suffix!r}; the known ones are {known}")
+        container, subtype, self._as_int16 = FORMATS[suffix]
+        self.path, self.channels, self.clipped, self.length = Path(path), channels, 0, 0
+        self._new = NewFile(path)
+        try:
+            self._file = soundfile.SoundFile(
+                self._new.partial, "w", sample_rate, channels, format=container, subtype=subtype
+            )
+        except (OSError, ValueError, soundfile.LibsndfileError) as error:
+            self._new.discard()
+            raise AudioError(f"cannot write {path} ({sample_rate} Hz, channels: {channels}): {error}") from error
+
+    def __enter__(self) -> "AudioWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, pcm: Samples | Tensor) -> None:
+        """Append samples, [C, n], float, n >= 0. Raises ShapeError, NonFiniteError or AudioError."""
+        array = as_float(pcm[None], channels=self.channels)[0].cpu().numpy().T
+        # libsndfile's Vorbis encoder keeps a whole call's samples on the stack: never hand over many at once.
+        for start in range(0, len(array), READ_FRAMES):
+            self._write(array[start : start + READ_FRAMES])
+
+    def _write(self, rows: Samples) -> None:
+        import soundfile
+
+        self.clipped += int(np.count_nonzero(np.abs(rows) > 1))
+        self.length += len(rows)
+        if self._as_int16:
+            # Rounded here and not by libsndfile, which scales by 32767: a 16-bit file read and written keeps its bits.
+            data = np.clip(np.rint(rows / INT16_SCALE), -32768, 32767).astype(np.int16)
+        else:
+            data = np.clip(rows, -1, 1)
+        if self.path.suffix.lower() == ".wav" and self.length * self.channels * 2 > WAV_LIMIT:
+            raise AudioError(f"{self.path} would pass the 4 GiB that a WAV file can hold; write .flac instead")
+        try:
+            self._file.write(np.ascontiguousarray(data))
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise AudioError(f"cannot write {self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Give the finished file its name. Raises AudioError if there are no samples: no player reads such a file."""
+        try:
+            self._file.close()
+            if self.length == 0:
+                raise AudioError(f"there are no samples to write to {self.path}")
+            self._new.commit()
+        finally:
+            self._new.discard()
+
+    def abort(self) -> None:
+        """Leave no file."""
+        self._file.close()
+        self._new.discard()

@@ -1,0 +1,185 @@
+"""Reads configurations and weights out of single files, without running anything that a file holds."""
+
+import hashlib
+import json
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+__all__ = [
+    "INDEX_SUFFIX",
+    "PICKLE_SUFFIXES",
+    "SAFETENSORS",
+    "read_config",
+    "read_weights",
+    "shard_names",
+    "verify_hash",
+]
+
+SAFETENSORS = ".safetensors"
+PICKLE_SUFFIXES = (".th", ".pt", ".pth", ".bin")
+INDEX_SUFFIX = ".index.json"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a Hugging Face ``config.json``; CheckpointError unless it is one and names a model_type."""
+    config = _read_json_object(path)
+    if not isinstance(config.get("model_type"), str):
+        raise CheckpointError(f'{path}: no "model_type" (a string such as "encodec") in this configuration')
+    return config
+
+
+def read_weights(path: Path) -> Mapping[Any, Any]:
+    """The entries of a weight file, unchecked: ``.safetensors``, an index of shards, or a torch file.
+
+    Raises CheckpointError: not there, truncated, not of the format its suffix names, or a pickle with code in it.
+    """
+    if path.name.endswith(INDEX_SUFFIX):
+        return _read_shards(path)
+    if path.suffix == SAFETENSORS:
+        return _read_safetensors(path)
+    if path.suffix in PICKLE_SUFFIXES:
+        return _read_torch(path)
+    allowed = ", ".join((SAFETENSORS, *PICKLE_SUFFIXES))
+    raise CheckpointError(f"{path}: weights are read from files whose names end in {allowed}")
+
+
+def shard_names(index: Path) -> dict[str, str]:
+    """Entry name to shard file name, from ``*.index.json``; shards lie beside the index."""
+    weight_map = _read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f'{index}: no "weight_map" (an object: entry name to shard file) in this index')
+    for name, shard in weight_map.items():
+        # A shard name with a path in it would let a downloaded index read files elsewhere on this machine.
+        if not isinstance(shard, str) or shard != Path(shard).name or not shard.endswith((SAFETENSORS, ".bin")):
+            raise CheckpointError(f"{index}: {name!r} is mapped to {shard!r}, which is no shard file beside the index")
+    return weight_map
+
+
+def verify_hash(path: Path, expected: str) -> None:
+    """Raise CheckpointError unless the file's SHA-256 begins with the hexadecimal digits `expected`."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    actual = digest.hexdigest()[: len(expected)]
+    if actual != expected:
+        raise CheckpointError(
+            f"{path}: the SHA-256 of this file begins with {actual}, its name says {expected}: the download was cut "
+            "short or the file was altered; download it again (or rename it if you changed it yourself)"
+        )
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise CheckpointError(f"{path}: not JSON{_what_it_is(path)} ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: a JSON object is expected, this is a {type(value).__name__}")
+    return value
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device="cpu")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file: truncated or damaged{_what_it_is(path)} ({error})"
+        ) from error
+
+
+def _read_torch(path: Path) -> Mapping[Any, Any]:
+    try:
+        entries = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:
+        # The restricted unpickler meets arbitrary bytes: besides its own errors anything from EOFError to
+        # IndexError comes out. Its text is not passed on, since it advises to load the file unrestricted.
+        code = _code_in(path, str(error))
+        if code is not None:
+            raise CheckpointError(
+                f"{path}: refused: it is a pickle that would run code while loading ({code}), which was not executed. "
+                "Only plain tensors are read; ask its author for a safetensors file or a plain state dict"
+            ) from error
+        raise CheckpointError(f"{path}: not a whole torch file: truncated or damaged{_what_it_is(path)}") from error
+    if not isinstance(entries, Mapping):
+        raise CheckpointError(
+            f"{path}: a flat state dict is expected, names to tensors; this is of type {type(entries).__name__}"
+        )
+    return entries
+
+
+def _code_in(path: Path, message: str) -> str | None:
+    """What a torch file that the restricted unpickler turned down would have called, or None if it is just broken."""
+    if "TorchScript" in message:
+        return "a TorchScript program"
+    named = re.search(r"GLOBAL ([\w.]+)", message)
+    if zipfile.is_zipfile(path):
+        return named[1] if named else None
+    called = _names_called(path)
+    if named:  # a name that the end of the file cut off is no call
+        return named[1] if named[1] in called else None
+    return next((name for name in called if name.split(".")[0] not in ("collections", "torch")), None)
+
+
+def _names_called(path: Path) -> list[str]:
+    """The functions and classes that the pickles at the head of `path` name, disassembled and not run."""
+    names: list[str] = []
+    strings: list[str] = []
+    try:
+        with path.open("rb") as file:
+            while file.peek(1):  # torch's files from before 1.6 are five pickles and then raw data
+                for opcode, argument, _ in pickletools.genops(file):
+                    if opcode.name in ("GLOBAL", "INST"):
+                        names.append(str(argument).replace(" ", "."))
+                    elif opcode.name == "STACK_GLOBAL":  # joins the module and the name that were pushed as strings
+                        names.append(".".join(strings[-2:]))
+                    elif isinstance(argument, str):
+                        strings.append(argument)
+    except Exception:  # the raw data, or a damaged pickle: genops raises whatever its decoders raise
+        return names
+    return names
+
+
+def _what_it_is(path: Path) -> str:
+    """A hint for the two files that are most often found in the place of a checkpoint."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "; it is a git-lfs pointer, run `git lfs pull` for the real file"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "; it is a web page, not the file behind the link"
+    return ""
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    weight_map = shard_names(index)
+    shards: dict[str, Mapping[Any, Any]] = {}
+    for shard in sorted(set(weight_map.values())):
+        path = index.parent / shard
+        if not path.is_file():
+            raise CheckpointError(f"{path}: not there, but {index.name} says that weights are in it")
+        shards[shard] = read_weights(path)
+    for name, shard in weight_map.items():
+        if name not in shards[shard]:
+            raise CheckpointError(f"{index.parent / shard}: no entry {name!r}, but {index.name} says it is there")
+    return {name: shards[shard][name] for name, shard in weight_map.items()}

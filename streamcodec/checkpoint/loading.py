@@ -1,0 +1,91 @@
+"""`load` and `read`: from a source to a codec, or to its configuration and tensors."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import codecs
+from ..codecs import Codec
+from ..errors import CheckpointError, ConfigError, DtypeError
+from . import files, sources, weights
+
+__all__ = ["Checkpoint", "load", "read"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read, of no particular codec family.
+
+    Attributes:
+        config: the configuration, Hugging Face style; None for an original file, which holds weights alone.
+        tensors: the weights by name, on the CPU, finite, weight norm merged, half precision widened to float32.
+        origin: where it came from, for messages.
+        name: a short name for the codec.
+        filename: the weight file's own name.
+    """
+
+    config: dict[str, Any] | None
+    tensors: dict[str, Tensor]
+    origin: str
+    name: str
+    filename: str
+
+
+def load(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+) -> Codec:
+    """A codec with its weights, ready to encode and decode.
+
+    Args:
+        source: one of
+
+            - nothing: the codec that comes with this package;
+            - a directory in Hugging Face layout: config.json with model.safetensors, its shards
+              (model.safetensors.index.json), or pytorch_model.bin;
+            - a file: an original checkpoint (.th, .pt, .pth, .bin), or a .safetensors beside its config.json;
+            - a hub id, "owner/name", or the short name of a published checkpoint ("encodec_24khz").
+
+            A local path wins over a hub id of the same name.
+        device: where the codec's weights go.
+        dtype: the floating-point type of the weights and of all computation. Codes are equal to the published
+            models' in float32 (but for near ties) and in float64.
+        revision: a branch, tag or commit of the hub repository; default: main.
+
+    Raises:
+        UnknownCodecError: `source` is none of the above.
+        HubError: the hub is needed and cannot be reached, or has no such repository.
+        CheckpointError: the weights cannot be read, are unsafe to read, or do not fit the configuration.
+        ConfigError: the configuration is not one that can be run.
+    """
+    if not dtype.is_floating_point:
+        raise DtypeError(f"dtype={dtype}: a codec computes in floating point, such as torch.float32")
+    checkpoint = read(source, revision=revision)
+    try:
+        codec = _build(checkpoint)
+    except (CheckpointError, ConfigError) as error:
+        hint = "" if checkpoint.config else " (weights in Hugging Face layout need their config.json beside them)"
+        raise type(error)(f"{checkpoint.origin}: {error}{hint}") from error
+    return codec.to(device=device, dtype=dtype).eval()
+
+
+def read(source: str | os.PathLike[str] | None = None, *, revision: str | None = None) -> Checkpoint:
+    """The configuration and tensors that `load` would build a codec from; arguments and errors as there."""
+    found = sources.locate(source, revision)
+    config = None if found.config is None else files.read_config(found.config)
+    tensors = weights.plain(files.read_weights(found.weights), str(found.weights))
+    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name)
+
+
+def _build(checkpoint: Checkpoint) -> Codec:
+    config, tensors = checkpoint.config, checkpoint.tensors
+    if config is None:
+        config, tensors = codecs.convert_original(tensors, checkpoint.filename)
+    return codecs.build(config, tensors, name=checkpoint.name)

@@ -1,0 +1,44 @@
+"""``streamcodec encode``: a recording to a codes file."""
+
+from argparse import Namespace
+
+from ..audio import AudioReader
+from ..codecs import Codec
+from ..codesfile import CodesHeader, CodesWriter
+from .running import Run, announce, open_codec, progress, report, tell
+
+__all__ = ["run"]
+
+
+def _header(codec: Codec, source: str, run: Run) -> CodesHeader:
+    spec = codec.spec
+    return CodesHeader(
+        codec=spec.name,
+        source=source,
+        fingerprint=codec.fingerprint,
+        bandwidth=run.bandwidth,
+        sample_rate=spec.sample_rate,
+        channels=spec.channels,
+        hop_length=spec.hop_length,
+        codebook_size=spec.codebook_size,
+        start=run.start,
+    )
+
+
+def run(args: Namespace) -> int:
+    """Run the command."""
+    codec = open_codec(args.codec, args.device)
+    spec, run = codec.spec, Run(codec, args, args.bandwidth, args.start)
+    with (
+        AudioReader(args.input, spec.sample_rate, spec.channels, run.block) as reader,
+        CodesWriter(args.output, _header(codec, args.codec or "", run)) as writer,
+        progress(reader.length / spec.sample_rate) as advance,
+    ):
+        announce(reader)
+        for codes in run.counted(run.encode(reader)):
+            writer.append(codes)
+            advance((codes.length or 0) / spec.sample_rate)
+    tell(f"wrote {args.output}")
+    files = {"input": args.input, "output": args.output, "changes": reader.changes}
+    report({**files, **run.figures(writer.length, spec.encoder_delay + spec.hop_length)}, args.json)
+    return 0

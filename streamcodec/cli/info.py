@@ -1,0 +1,72 @@
+"""``streamcodec info``: what a codec is."""
+
+import dataclasses
+import json
+from argparse import Namespace
+from typing import Any
+
+from ..codecs import CodecSpec
+from .running import milliseconds, open_codec
+
+__all__ = ["run"]
+
+
+def _delay(samples: int, spec: CodecSpec) -> str:
+    return f"{samples} samples, {milliseconds(samples, spec):.1f} ms"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024:.1f} KiB"
+
+
+def _rows(spec: CodecSpec) -> list[tuple[str, str]]:
+    rows = [
+        ("codec", spec.name),
+        ("sample rate", f"{spec.sample_rate} Hz, channels: {spec.channels}"),
+        ("frame", f"{_delay(spec.hop_length, spec)}; {spec.frame_rate:g} frames a second"),
+        ("codebooks", f"{spec.num_codebooks} of {spec.codebook_size} entries"),
+    ]
+    for bandwidth in spec.bandwidths:
+        default = " (default)" if bandwidth == spec.default_bandwidth else ""
+        rows.append((f"{bandwidth:g} kbps", f"codebooks: {spec.codebooks(bandwidth)}{default}"))
+    rows += [
+        ("encoder delay", _delay(spec.encoder_delay, spec)),
+        ("decoder delay", _delay(spec.decoder_delay, spec)),
+        ("algorithmic delay", f"{_delay(spec.delay, spec)} (encoder, decoder and one frame)"),
+    ]
+    for side, frames in (("encoder", spec.encoder_prefill), ("decoder", spec.decoder_prefill)):
+        if frames:
+            wait = _delay(frames * spec.hop_length, spec)
+            rows.append((f"exact start, {side}", f"waits for {frames} frames ({wait}) once"))
+    if spec.segment_length is not None and spec.segment_stride is not None:
+        rows.append(("segment", f"{_delay(spec.segment_length, spec)}, every {_delay(spec.segment_stride, spec)}"))
+    memory = (
+        f"{_size(spec.bytes_per_stream)} (encoder {_size(spec.encoder_bytes)}, decoder {_size(spec.decoder_bytes)})"
+    )
+    return [*rows, ("memory per stream", memory)]
+
+
+def _facts(spec: CodecSpec) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(spec),
+        "bits_per_code": (spec.codebook_size - 1).bit_length(),
+        "codebooks": {f"{bandwidth:g}": spec.codebooks(bandwidth) for bandwidth in spec.bandwidths},
+        "encoder_delay_ms": milliseconds(spec.encoder_delay, spec),
+        "decoder_delay_ms": milliseconds(spec.decoder_delay, spec),
+        "algorithmic_delay": spec.delay,
+        "algorithmic_delay_ms": milliseconds(spec.delay, spec),
+        "prefill_ms": milliseconds(spec.prefill_frames * spec.hop_length, spec),
+    }
+
+
+def run(args: Namespace) -> int:
+    """Run the command."""
+    spec = open_codec(args.codec, "cpu").spec
+    if args.json:
+        print(json.dumps(_facts(spec)))
+        return 0
+    rows = _rows(spec)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    return 0

@@ -1,0 +1,72 @@
+"""``streamcodec roundtrip``: encode and decode a recording, write the result and measure it."""
+
+from argparse import Namespace
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from ..audio import AudioReader, AudioWriter, Samples
+from ..metrics import MelDistance, SiSdr
+from .running import Run, announce, announce_clipping, open_codec, progress, report, tell
+
+__all__ = ["RECORDING", "run"]
+
+RECORDING = Path(__file__).parents[1] / "bundled" / "jfk.flac"  # 11 s of speech at 24 kHz, public domain
+
+
+class _Comparison:
+    """The metrics of a result that trails its reference: keeps the reference until the result has come."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.si_sdr, self.mel = SiSdr(), MelDistance(sample_rate)
+        self._waiting: deque[Samples] = deque()
+
+    def reference(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
+        """The blocks, noted on their way through."""
+        for block in blocks:
+            self._waiting.append(block)
+            yield block
+
+    def result(self, pcm: Tensor) -> None:
+        """The next samples of the result, [C, n]."""
+        estimate = pcm.cpu().numpy()
+        while estimate.shape[1]:
+            head = self._waiting.popleft()
+            count = min(head.shape[1], estimate.shape[1])
+            if count < head.shape[1]:
+                self._waiting.appendleft(head[:, count:])
+            self.si_sdr.update(head[:, :count], estimate[:, :count])
+            self.mel.update(head[:, :count], estimate[:, :count])
+            estimate = estimate[:, count:]
+
+
+def run(args: Namespace) -> int:
+    """Run the command."""
+    codec = open_codec(args.codec, args.device)
+    spec, run = codec.spec, Run(codec, args, args.bandwidth, args.start)
+    comparison = _Comparison(spec.sample_rate)
+    with (
+        AudioReader(args.input or RECORDING, spec.sample_rate, spec.channels, run.block) as reader,
+        AudioWriter(args.output, spec.sample_rate, spec.channels) as writer,
+        progress(reader.length / spec.sample_rate) as advance,
+    ):
+        announce(reader)
+        for pcm in run.decode(run.counted(run.encode(comparison.reference(reader)))):
+            writer.write(pcm)
+            comparison.result(pcm)
+            advance(pcm.shape[1] / spec.sample_rate)
+    announce_clipping(writer)
+    tell(f"wrote {args.output}")
+    result = {
+        "input": str(reader.path),
+        "output": args.output,
+        "changes": reader.changes,
+        "clipped_samples": writer.clipped,
+        **run.figures(writer.length, spec.delay),
+        "si_sdr_db": comparison.si_sdr.result(),
+        "mel_distance": comparison.mel.result(),
+    }
+    report(result, args.json)
+    return 0

@@ -1,0 +1,177 @@
+"""What the commands that encode or decode share: opening the codec, running it block by block, timing and reporting."""
+
+import contextlib
+import json
+import math
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio import AudioReader, AudioWriter, Samples
+from ..checkpoint import load
+from ..codecs import Codec, CodecSpec
+from ..codes import Codes
+from ..errors import InputError
+
+__all__ = ["Run", "announce", "announce_clipping", "milliseconds", "open_codec", "progress", "report", "tell"]
+
+PROGRESS_FROM = 10  # seconds of audio: shorter files are done before a bar is of use
+
+# Key of a result and how the line on stdout has it.
+FIGURES = {
+    "bitrate_kbps": "{:.2f} kbps",
+    "algorithmic_delay_ms": "algorithmic delay {:.1f} ms",
+    "real_time_factor": "real-time factor {:.4f}",
+    "si_sdr_db": "SI-SDR {:.2f} dB",
+    "mel_distance": "mel distance {:.4f}",
+}
+
+
+def open_codec(source: str | None, device: str) -> Codec:
+    """`streamcodec.load`, with a device that this machine has."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without that kind of device
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used here ({reason}); --device cpu always works") from error
+    return load(source, device=device)
+
+
+class Run:
+    """A codec run as the options have it, streamed or offline, with its count of frames and seconds.
+
+    bandwidth: kbps; start: "exact" or "primed"; step_frames: frames pushed at a time, None offline.
+    frames, codebooks: of the codes that passed `counted`; seconds: spent in the codec.
+    """
+
+    def __init__(self, codec: Codec, args: Namespace, bandwidth: float | None, start: str) -> None:
+        if args.offline and args.start == "primed":
+            raise InputError("--start primed is a way for a stream to begin; leave it or --offline out")
+        self.codec, self.spec, self.start = codec, codec.spec, start
+        self.bandwidth = self.spec.default_bandwidth if bandwidth is None else bandwidth
+        second = max(1, round(self.spec.frame_rate))
+        self.step_frames: int | None = None if args.offline else args.step_frames or second
+        self.block_frames = self.step_frames or second
+        self.frames, self.codebooks, self.seconds = 0, 0, 0.0
+
+    @property
+    def block(self) -> int:
+        """Samples to read at a time."""
+        return self.block_frames * self.spec.hop_length
+
+    def encode(self, blocks: Iterable[Samples]) -> Iterator[Codes]:
+        """Codes of audio blocks [C, n]: block by block, or offline all at the end."""
+        if self.step_frames is None:
+            wav = np.concatenate(list(blocks), axis=1)[None]
+            yield self._timed(self.codec.encode, wav, self.bandwidth)
+            return
+        stream = self.codec.open_encoder(bandwidth=self.bandwidth, start=self.start)
+        for block in blocks:
+            yield self._timed(stream.push, block[None])
+        yield self._timed(stream.flush)
+
+    def decode(self, parts: Iterable[Codes]) -> Iterator[Tensor]:
+        """Audio [C, n] of codes: part by part, or offline all at the end."""
+        if self.step_frames is None:
+            yield self._timed(self.codec.decode, Codes.cat(parts))[0]
+            return
+        # The silence that a primed stream begins from has the codes of some bandwidth: that of these codes.
+        primed = self.bandwidth if self.start == "primed" else None
+        stream = self.codec.open_decoder(start=self.start, bandwidth=primed)
+        for codes in parts:
+            yield self._timed(stream.push, codes)[0]
+        yield self._timed(stream.flush)[0]
+
+    def counted(self, parts: Iterable[Codes]) -> Iterator[Codes]:
+        """The codes, counted on their way through."""
+        for codes in parts:
+            self.frames += codes.data.shape[2]
+            self.codebooks = codes.data.shape[1]
+            yield codes
+
+    def _timed(self, function: Callable[..., Any], *args: Any) -> Any:
+        since = time.perf_counter()
+        result = function(*args)
+        if self.codec.device.type == "cuda":  # else the work may only have been queued
+            torch.cuda.synchronize(self.codec.device)
+        self.seconds += time.perf_counter() - since
+        return result
+
+    def figures(self, samples: int, delay: int) -> dict[str, Any]:
+        """What every result has. samples: of the recording, a channel; delay: samples.
+
+        bitrate: at ceil(log2(codebook_size)) bits a code. real_time_factor: seconds of computing per second of audio.
+        """
+        seconds = samples / self.spec.sample_rate
+        bits = self.frames * self.codebooks * (self.spec.codebook_size - 1).bit_length()
+        return {
+            "codec": self.spec.name,
+            "sample_rate": self.spec.sample_rate,
+            "channels": self.spec.channels,
+            "samples": samples,
+            "bandwidth_kbps": self.bandwidth,
+            "codebooks": self.codebooks,
+            "frames": self.frames,
+            "start": self.start,
+            "step_frames": self.step_frames,
+            "bitrate_kbps": bits / seconds / 1000,
+            "algorithmic_delay_samples": delay,
+            "algorithmic_delay_ms": milliseconds(delay, self.spec),
+            "codec_seconds": self.seconds,
+            "real_time_factor": self.seconds / seconds,
+        }
+
+
+def milliseconds(samples: int, spec: CodecSpec) -> float:
+    """A count of samples as time."""
+    return 1000 * samples / spec.sample_rate
+
+
+@contextlib.contextmanager
+def progress(seconds: float) -> Iterator[Callable[[float], object]]:
+    """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many."""
+    if seconds <= PROGRESS_FROM or not sys.stderr.isatty():
+        yield lambda seconds: None
+        return
+    from tqdm import tqdm
+
+    form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    with tqdm(total=seconds, bar_format=form, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def announce(reader: AudioReader) -> None:
+    """Say on stderr what is changed about a recording."""
+    for sentence in reader.changes:
+        tell(f"{reader.path}: {sentence}")
+
+
+def announce_clipping(writer: AudioWriter) -> None:
+    """Say on stderr what the file could not hold."""
+    if writer.clipped:
+        tell(f"{writer.path}: {writer.clipped} samples were outside ±1 and were clipped")
+
+
+def tell(sentence: str) -> None:
+    """To stderr: stdout has only the result."""
+    print(f"streamcodec: {sentence}", file=sys.stderr)
+
+
+def report(result: dict[str, Any], as_json: bool) -> None:
+    """The result on stdout: one line of its figures, or one JSON object, where a number that is not finite is null."""
+    if as_json:
+        print(json.dumps({key: value if _is_json(value) else None for key, value in result.items()}))
+        return
+    figures = [form.format(result[key]) for key, form in FIGURES.items() if key in result]
+    pace = "offline" if result["step_frames"] is None else f"steps of {result['step_frames']} frames"
+    print(" | ".join([*figures, pace]))
+
+
+def _is_json(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

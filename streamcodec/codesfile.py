@@ -1,0 +1,334 @@
+"""Codes in a file: safetensors, so that any language with a safetensors reader can use them.
+
+Tensors: ``codes`` [1, K, T], int16, or int32 where the codebook has more than 32768 entries; ``scale`` [1, T] float32
+for codecs that normalise their input. Metadata (all strings, as the format has it): the fields of `CodesHeader`,
+``format`` and ``version``. Written and read in blocks, so that memory does not depend on the length.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .audio import NewFile
+from .codes import Codes
+from .errors import AudioError, CodesError, ShapeError
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["CodesHeader", "CodesReader", "CodesWriter"]
+
+FORMAT = "streamcodec-codes"
+VERSION = "1"
+STARTS = ("exact", "primed")
+MAX_HEADER = 2**20  # bytes of JSON: a real header has a few hundred; a damaged length must not be believed
+TRANSPOSE_FRAMES = 16384  # at a time: 1 MB of 32 codebooks in int16
+_DTYPES: dict[str, "np.dtype[Any]"] = {"I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4")}
+
+
+@dataclass(frozen=True)
+class CodesHeader:
+    """What a codes file says about its codes.
+
+    codec: `CodecSpec.name`; source: what `streamcodec.load` was given ("" for the bundled codec); fingerprint:
+    `Codec.fingerprint`. bandwidth: kbps. sample_rate: Hz. start: how the encoder's stream began, "exact" or "primed".
+    length: samples a channel that the codes stand for; the writer fills it in.
+    """
+
+    codec: str
+    source: str
+    fingerprint: str
+    bandwidth: float
+    sample_rate: int
+    channels: int
+    hop_length: int
+    codebook_size: int
+    start: str
+    length: int = 0
+
+    def metadata(self) -> dict[str, str]:
+        """As strings, with format and version."""
+        return {"format": FORMAT, "version": VERSION, **{k: str(v) for k, v in dataclasses.asdict(self).items()}}
+
+    @staticmethod
+    def parse(metadata: object) -> "CodesHeader":
+        """The inverse of `metadata`. Raises ValueError, its message a clause that follows the file's name."""
+        if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+            raise ValueError(f"is not a codes file: its metadata has no format {FORMAT!r}")
+        if metadata.get("version") != VERSION:
+            raise ValueError(f"has format version {metadata.get('version')!r}; this streamcodec reads {VERSION!r}")
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(CodesHeader):
+            if field.name not in metadata:
+                raise ValueError(f"has no {field.name!r} in its metadata")
+            try:
+                values[field.name] = {"str": str, "int": int, "float": float}[_type_name(field)](metadata[field.name])
+            except (TypeError, ValueError):
+                raise ValueError(f"has {field.name} = {metadata[field.name]!r}; it must be a number") from None
+        header = CodesHeader(**values)
+        sizes = (header.sample_rate, header.channels, header.hop_length, header.codebook_size)
+        if min(sizes) < 1 or header.length < 0 or not 0 <= header.bandwidth < math.inf:
+            raise ValueError("has a size in its metadata that is not positive")
+        if header.start not in STARTS:
+            raise ValueError(f"has start = {header.start!r}; it must be one of {', '.join(STARTS)}")
+        return header
+
+
+def _type_name(field: "dataclasses.Field[Any]") -> str:
+    return field.type if isinstance(field.type, str) else field.type.__name__
+
+
+class CodesWriter:
+    """Codes, block by block, to a file.
+
+    with CodesWriter("codes.safetensors", header) as writer:
+        writer.append(codes)
+
+    The format needs the number of frames first and the codebooks one after the other: the frames wait in a temporary
+    file in the same directory and are transposed at the end. The file appears under its name when the block ends
+    without an exception (or at `close`), and not at all otherwise. Raises AudioError if the disk refuses.
+    """
+
+    frames: int
+    """Frames so far."""
+    length: int
+    """Samples a channel that they stand for."""
+
+    def __init__(self, path: "str | os.PathLike[str]", header: CodesHeader) -> None:
+        self.path, self.header, self.frames, self.codebooks = Path(path), header, 0, 0
+        self._dtype = _DTYPES["I16" if header.codebook_size <= 2**15 else "I32"]
+        self._new = NewFile(path)
+        self.length, self._scaled = 0, False
+        # Not in the default directory for temporary files, which is memory on many systems.
+        directory = self._new.partial.parent
+        try:
+            with contextlib.ExitStack() as stack:
+                self._codes = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+                self._scale = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+                self._spools = stack.pop_all()
+        except OSError as error:
+            raise AudioError(f"cannot write {path}: {error}") from error
+
+    def __enter__(self) -> "CodesWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def append(self, codes: Codes) -> None:
+        """Add frames of one signal, [1, K, T], T >= 0, K as before, with a length. Raises ShapeError or CodesError."""
+        batch, codebooks, frames = codes.data.shape
+        if batch != 1 or (self.codebooks and codebooks != self.codebooks):
+            raise ShapeError(
+                f"codes have the shape {list(codes.data.shape)}; a codes file holds [1, {self.codebooks or 'K'}, T]"
+            )
+        if codes.length is None:
+            raise CodesError("codes without a length cannot be written; give Codes(..., length=samples)")
+        if self.codebooks and (codes.scale is not None) != self._scaled:
+            raise ShapeError("some codes have a scale and some have none; a codes file holds one kind")
+        rows = codes.data[0].T.cpu().numpy()
+        if rows.size and (rows.min() < 0 or rows.max() >= self.header.codebook_size):
+            raise CodesError(f"a code is outside 0..{self.header.codebook_size - 1}")
+        try:
+            self._codes.write(rows.astype(self._dtype).tobytes())
+            if codes.scale is not None:
+                self._scale.write(codes.scale[0].cpu().numpy().astype("<f4").tobytes())
+        except OSError as error:
+            raise AudioError(f"cannot write {self.path}: {error}") from error
+        self.codebooks, self._scaled = codebooks, codes.scale is not None
+        self.frames += frames
+        self.length += codes.length
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Raises AudioError."""
+        try:
+            if not self.codebooks:
+                raise AudioError(f"there are no codes to write to {self.path}")
+            with self._new.partial.open("wb") as file:
+                self._assemble(file)
+            self._new.commit()
+        except OSError as error:
+            raise AudioError(f"cannot write {self.path}: {error}") from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Leave no file."""
+        self._spools.close()
+        self._new.discard()
+
+    def _assemble(self, file: IO[bytes]) -> None:
+        header = dataclasses.replace(self.header, length=self.length)
+        layout: dict[str, Any] = {"__metadata__": header.metadata()}
+        end = 0
+        if self._scaled:  # before the codes, so that its 4-byte numbers stay aligned
+            layout["scale"], end = _entry("F32", [1, self.frames], 0)
+        name = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
+        layout["codes"], _ = _entry(name, [1, self.codebooks, self.frames], end)
+        text = json.dumps(layout).encode()
+        text += b" " * (-len(text) % 8)
+        file.write(struct.pack("<Q", len(text)) + text)
+        if self._scaled:
+            self._scale.seek(0)
+            while piece := self._scale.read(2**20):
+                file.write(piece)
+        self._transpose(file, file.tell())
+
+    def _transpose(self, file: IO[bytes], offset: int) -> None:
+        self._codes.seek(0)
+        for start in range(0, self.frames, TRANSPOSE_FRAMES):
+            frames = min(TRANSPOSE_FRAMES, self.frames - start)
+            block = self._codes.read(frames * self.codebooks * self._dtype.itemsize)
+            rows = np.frombuffer(block, self._dtype).reshape(frames, self.codebooks).T
+            for index, row in enumerate(rows):
+                file.seek(offset + (index * self.frames + start) * self._dtype.itemsize)
+                file.write(row.tobytes())
+
+
+def _entry(dtype: str, shape: list[int], start: int) -> tuple[dict[str, Any], int]:
+    end = start + math.prod(shape) * _DTYPES[dtype].itemsize
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}, end
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    dtype: "np.dtype[Any]"
+    shape: tuple[int, ...]
+    start: int  # byte in the file
+
+    @property
+    def end(self) -> int:
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
+
+
+class CodesReader:
+    """A codes file, block by block.
+
+    with CodesReader("codes.safetensors") as reader:
+        for codes in reader.blocks(75): ...
+
+    header: what the file says; codebooks, frames: K and T.
+    Raises AudioError for a file that is missing, cut short, of another format or version, or inconsistent.
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]") -> None:
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("rb")
+        except OSError as error:
+            raise AudioError(f"cannot open the codes file {path}: {error.strerror}") from error
+        try:
+            self.header, tensors = self._read_header()
+        except ValueError as error:
+            self._file.close()
+            raise AudioError(f"{path} {error}") from error
+        self._codes, self._scale = tensors["codes"], tensors.get("scale")
+        _, self.codebooks, self.frames = self._codes.shape
+
+    def __enter__(self) -> "CodesReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._file.close()
+
+    def blocks(self, frames: int, samples: Callable[[int], int] | None = None) -> Iterator[Codes]:
+        """All codes, `frames` at a time; only the last block may have fewer, and its length is what remains.
+
+        samples: samples that the first n frames stand for, `CodecSpec.samples`; default: n times the hop.
+        Raises CodesError at a block with a code outside the codebook.
+        """
+        samples = samples or self.header.hop_length.__mul__
+        before = 0
+        for start in range(0, self.frames, frames):
+            end = min(start + frames, self.frames)
+            after = self.header.length if end == self.frames else min(samples(end), self.header.length)
+            yield self._block(start, end, max(0, after - before))
+            before = after
+
+    def _block(self, start: int, end: int, length: int) -> Codes:
+        rows = [self._numbers(self._codes, k * self.frames + start, end - start) for k in range(self.codebooks)]
+        data = np.stack(rows)[None].astype(np.int64)
+        if data.min() < 0 or data.max() >= self.header.codebook_size:
+            raise CodesError(
+                f"{self.path} holds a code outside 0..{self.header.codebook_size - 1} in frames {start}..{end - 1}"
+            )
+        scale = None
+        if self._scale is not None:
+            scale = torch.from_numpy(self._numbers(self._scale, start, end - start)[None].astype(np.float32))
+        return Codes(torch.from_numpy(data), scale, length)
+
+    def _numbers(self, tensor: _Tensor, index: int, count: int) -> "np.ndarray[Any, Any]":
+        self._file.seek(tensor.start + index * tensor.dtype.itemsize)
+        data = self._file.read(count * tensor.dtype.itemsize)
+        if len(data) < count * tensor.dtype.itemsize:
+            raise AudioError(f"{self.path} became shorter while it was read")
+        return np.frombuffer(data, tensor.dtype)
+
+    def _read_header(self) -> tuple[CodesHeader, dict[str, _Tensor]]:
+        size = self._file.seek(0, 2)
+        self._file.seek(0)
+        prefix = self._file.read(8)
+        count = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else MAX_HEADER + 1
+        if count > MAX_HEADER:
+            raise ValueError("is not a codes file: it does not begin with a safetensors header")
+        text = self._file.read(count)
+        if len(text) < count:
+            raise ValueError("is cut short: it ends within its header")
+        try:
+            layout = json.loads(text)
+        except ValueError:
+            raise ValueError("is not a codes file: its header is not JSON") from None
+        if not isinstance(layout, dict):
+            raise ValueError("is not a codes file: its header is no JSON object")
+        header = CodesHeader.parse(layout.get("__metadata__"))
+        tensors = {name: _tensor(name, layout[name], 8 + count) for name in ("codes", "scale") if name in layout}
+        _check(tensors, size)
+        return header, tensors
+
+
+def _tensor(name: str, entry: Any, base: int) -> _Tensor:
+    allowed = ("I16", "I32") if name == "codes" else ("F32",)
+    try:
+        dtype, shape = entry["dtype"], tuple(int(size) for size in entry["shape"])
+        start, end = (int(offset) for offset in entry["data_offsets"])
+        tensor = _Tensor(_DTYPES[dtype], shape, base + start)
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(f"has a damaged entry for the tensor {name!r}") from None
+    if dtype not in allowed:
+        raise ValueError(f"has {name!r} as {dtype}; it must be {' or '.join(allowed)}")
+    if min(shape, default=0) < 0 or start < 0 or tensor.end != base + end:
+        raise ValueError(f"has a damaged entry for the tensor {name!r}")
+    return tensor
+
+
+def _check(tensors: dict[str, _Tensor], size: int) -> None:
+    if "codes" not in tensors:
+        raise ValueError("has no tensor 'codes'")
+    shape = tensors["codes"].shape
+    if len(shape) != 3 or shape[0] != 1 or shape[1] < 1:
+        raise ValueError(f"has 'codes' of the shape {list(shape)}; it must be [1, K, T]")
+    if "scale" in tensors and tensors["scale"].shape != (1, shape[2]):
+        raise ValueError(f"has 'scale' of the shape {list(tensors['scale'].shape)}; it must be [1, {shape[2]}]")
+    end = max(tensor.end for tensor in tensors.values())
+    if size < end:
+        raise ValueError(f"is cut short: {size} of {end} bytes are there")

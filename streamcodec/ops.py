@@ -1,0 +1,250 @@
+"""The operation table: the torch reference of every operation, and which kernel may serve in its place.
+
+An operation has one reference, in torch, which takes any dtype and device, and any number of kernels. Every call
+names a *backend*: ``"torch"`` is the reference, another name is that kernel or a BackendError, and ``"auto"`` is the
+first kernel that is meant for these arguments, else the reference.
+
+This file alone imports streamcodec_kernels, and only to run a kernel: without Triton everything works in torch.
+"""
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import torch_ops
+from .errors import BackendError, DtypeError, InputError, ShapeError
+from .torch_ops import Matrix, Packs
+
+__all__ = [
+    "Matrix",
+    "Packs",
+    "conv1d",
+    "conv_transpose1d",
+    "lstm",
+    "rvq_decode",
+    "rvq_encode",
+    "rvq_half_norms",
+]
+
+
+class Kernel(NamedTuple):
+    """One kernel of an operation. Both functions take the operation's arguments as its reference does.
+
+    run: the implementation, which raises BackendError where it cannot run.
+    auto: may `auto` pick it for these arguments? Called at every step of a stream, so it must be cheap.
+    """
+
+    run: Callable[..., Tensor]
+    auto: Callable[..., bool]
+
+
+class Operation(NamedTuple):
+    """One row of the table: the torch reference, and the kernels by name in order of preference."""
+
+    reference: Callable[..., Tensor]
+    kernels: Mapping[str, Kernel]
+
+
+def _dispatch(name: str, backend: str, *arguments: Any) -> Tensor:
+    """Run operation `name` on `arguments`. Raises BackendError where a backend asked for by name cannot run."""
+    operation = _TABLE[name]
+    if backend == "torch":
+        return operation.reference(*arguments)
+    if backend == "auto":
+        for kernel_name, kernel in operation.kernels.items():
+            if (name, kernel_name) not in _failed and kernel.auto(*arguments):
+                try:
+                    return kernel.run(*arguments)
+                except BackendError as error:
+                    _failed.add((name, kernel_name))
+                    warnings.warn(f"{name} runs in torch from now on. {error}", RuntimeWarning, stacklevel=3)
+        return operation.reference(*arguments)
+    if backend not in operation.kernels:
+        raise BackendError(f"{name} has no backend {backend!r}; use one of auto, torch, {', '.join(operation.kernels)}")
+    return operation.kernels[backend].run(*arguments)
+
+
+# Kernels that `auto` tried once and that could not run: it does not try them again.
+_failed: set[tuple[str, str]] = set()
+
+
+def _run_triton(module: str, function: str, *arguments: Any) -> Tensor:
+    """Call streamcodec_kernels.<module>.<function>; what keeps it from running becomes a BackendError."""
+    try:
+        kernels = importlib.import_module(f"streamcodec_kernels.{module}")
+    except ImportError as error:
+        raise BackendError(
+            f"the Triton kernel {function} cannot be imported: {error}. Install Triton (Linux: pip install "
+            "'streamcodec[triton]'), or use backend='auto' or 'torch'"
+        ) from error
+    try:
+        return getattr(kernels, function)(*arguments)
+    except torch.OutOfMemoryError:
+        raise  # the reference needs more memory, not less
+    except Exception as error:  # refused arguments, no C compiler, too little shared memory, a driver too old, ...
+        raise BackendError(
+            f"the Triton kernel {function} cannot run here: {error}. Use backend='auto' or 'torch'"
+        ) from error
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def conv1d(
+    z: Tensor, matrix: Matrix, kernel: int, stride: int = 1, dilation: int = 1, *, backend: str = "auto"
+) -> Tensor:
+    """Convolution without padding: windows of `kernel` rows of z [B, R, C] times matrix [kernel * C, N]: [B, n, N]."""
+    return _dispatch("conv1d", backend, z, matrix, kernel, stride, dilation)
+
+
+def conv_transpose1d(z: Tensor, matrix: Matrix, taps: int, stride: int, *, backend: str = "auto") -> Tensor:
+    """Transposed convolution over windows of `taps` rows: z [B, R, C], matrix [taps * C, stride * N].
+
+    Returns [B, (R - taps + 1) * stride, N]: rows that no later input changes.
+    """
+    return _dispatch("conv_transpose1d", backend, z, matrix, taps, stride)
+
+
+def lstm(
+    x: Tensor,
+    gates_of: Callable[[str], Matrix],
+    hidden: Tensor,
+    cell: Tensor,
+    hold: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """One LSTM layer over the rows of x [B, T, C]: [B, T, H]; see `torch_ops.lstm`. Moves hidden and cell in place."""
+    return _dispatch("lstm", backend, x, gates_of, hidden, cell, hold)
+
+
+def rvq_half_norms(codebooks: Tensor) -> Tensor:
+    """``|e|^2 / 2`` of every code vector: codebooks [K, N, D] to [K, N]. Compute it once and hand it to rvq_encode."""
+    return codebooks.square().sum(-1) * 0.5
+
+
+def rvq_encode(
+    z: Tensor,
+    codebooks: Tensor,
+    half_norms: Tensor | None = None,
+    scan: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Residual vector quantization: z [..., D], codebooks [K, N, D] to codes [..., K] int64.
+
+    Each stage picks the code vector nearest to what the stages before it left over (Zeghidour et al., SoundStream,
+    2021, algorithm 1), the lowest index on ties. The nearest e to r maximises ``r.e - |e|^2 / 2``.
+
+    half_norms: [K, N], from `rvq_half_norms`; scan: [K, D, N], ``codebooks.mT.contiguous()``, the layout that is read
+    fastest. Both are computed where absent. No gradient flows to z.
+
+    Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
+    asked for by name cannot run.
+    """
+    stages, _, dimension = _codebook_shape(codebooks)
+    if z.ndim == 0 or z.shape[-1] != dimension:
+        raise ShapeError(f"z is {list(z.shape)}; its last dimension must be the codebooks' {dimension}")
+    if not codebooks.is_floating_point():
+        raise DtypeError(f"codebooks are {codebooks.dtype}; they must be of a floating dtype")
+    _check_like_codebooks("z", z, codebooks)
+    if half_norms is not None:
+        if half_norms.shape != codebooks.shape[:2]:
+            raise ShapeError(f"half_norms is {list(half_norms.shape)}; it must be {list(codebooks.shape[:2])}")
+        _check_like_codebooks("half_norms", half_norms, codebooks)
+    if scan is not None and scan.shape != codebooks.mT.shape:
+        raise ShapeError(f"scan is {list(scan.shape)}; it must be {list(codebooks.mT.shape)}")
+    with torch.no_grad():
+        if half_norms is None:
+            half_norms = rvq_half_norms(codebooks)
+        codes = _dispatch("rvq_encode", backend, z.reshape(-1, dimension), codebooks, half_norms, scan)
+    return codes.view(*z.shape[:-1], stages)
+
+
+def rvq_decode(codes: Tensor, codebooks: Tensor, *, backend: str = "auto") -> Tensor:
+    """The sum of the chosen code vectors: codes [..., K'], codebooks [K, N, D] to z [..., D], with K' <= K.
+
+    Stages are added one by one from the first, beginning at 0.0, so every backend gives the same bits. Codes are not
+    checked: one outside 0..N-1 gives a wrong vector or an IndexError. Gradients flow to the codebooks (in torch).
+
+    Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
+    asked for by name cannot run.
+    """
+    stages, _, dimension = _codebook_shape(codebooks)
+    if codes.ndim == 0 or not 1 <= codes.shape[-1] <= stages:
+        raise ShapeError(f"codes are {list(codes.shape)}; their last dimension must be 1 to {stages} codebooks")
+    if codes.dtype != torch.int64:
+        raise DtypeError(f"codes are {codes.dtype}; they must be torch.int64")
+    if codes.device != codebooks.device:
+        raise InputError(f"codes are on {codes.device}, the codebooks on {codebooks.device}; move one to the other")
+    z = _dispatch("rvq_decode", backend, codes.reshape(-1, codes.shape[-1]), codebooks)
+    return z.view(*codes.shape[:-1], dimension)
+
+
+def _codebook_shape(codebooks: Tensor) -> tuple[int, int, int]:
+    if codebooks.ndim != 3 or 0 in codebooks.shape:
+        raise ShapeError(f"codebooks are {list(codebooks.shape)}; they must be [codebooks, codebook_size, dimension]")
+    stages, size, dimension = codebooks.shape
+    return stages, size, dimension
+
+
+def _check_like_codebooks(name: str, tensor: Tensor, codebooks: Tensor) -> None:
+    if tensor.dtype != codebooks.dtype:
+        raise DtypeError(f"{name} is {tensor.dtype} and the codebooks are {codebooks.dtype}; they must be the same")
+    if tensor.device != codebooks.device:
+        raise InputError(f"{name} is on {tensor.device}, the codebooks on {codebooks.device}; move one to the other")
+
+
+def _rvq_encode_torch(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None = None) -> Tensor:
+    """z [M, D] to codes [M, K]. As few torch calls as it takes: in a live loop of one frame each costs microseconds."""
+    residual = z
+    codes: list[Tensor] = []
+    stages, columns = codebooks.unbind(), (codebooks.mT if scan is None else scan).unbind()
+    for stage, half_norm in enumerate(half_norms.unbind()):
+        if stage > 0:
+            residual = residual - stages[stage - 1].index_select(0, codes[-1])
+        scores = torch.addmm(half_norm, residual, columns[stage], beta=-1)
+        codes.append(scores.argmax(1))  # documented to return the first of several maxima
+    return torch.stack(codes, 1)
+
+
+def _rvq_decode_torch(codes: Tensor, codebooks: Tensor) -> Tensor:
+    """codes [M, K'] to z [M, D]. An embedding bag adds its rows in the order given, in one call for all stages."""
+    size = codebooks.shape[1]
+    first = torch.arange(0, codes.shape[1] * size, size, device=codes.device)
+    return F.embedding_bag(codes + first, codebooks.flatten(0, 1), mode="sum")
+
+
+def _rvq_encode_triton(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None = None) -> Tensor:
+    return _run_triton("rvq", "rvq_encode", z, codebooks, half_norms, scan)
+
+
+def _rvq_encode_suits_triton(z: Tensor, *_: Tensor | None) -> bool:
+    return z.is_cuda and z.dtype == torch.float32 and _has_triton()
+
+
+def _rvq_decode_triton(codes: Tensor, codebooks: Tensor) -> Tensor:
+    return _run_triton("rvq", "rvq_decode", codes, codebooks)
+
+
+def _rvq_decode_suits_triton(codes: Tensor, codebooks: Tensor) -> bool:
+    needs_gradient = codebooks.requires_grad and torch.is_grad_enabled()
+    return codes.is_cuda and codebooks.dtype == torch.float32 and not needs_gradient and _has_triton()
+
+
+_TABLE: Mapping[str, Operation] = {
+    "conv1d": Operation(torch_ops.conv1d, {}),
+    "conv_transpose1d": Operation(torch_ops.conv_transpose1d, {}),
+    "lstm": Operation(torch_ops.lstm, {}),
+    "rvq_encode": Operation(_rvq_encode_torch, {"triton": Kernel(_rvq_encode_triton, _rvq_encode_suits_triton)}),
+    "rvq_decode": Operation(_rvq_decode_torch, {"triton": Kernel(_rvq_decode_triton, _rvq_decode_suits_triton)}),
+}
