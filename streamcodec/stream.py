@@ -218,10 +218,10 @@ class DecoderStream(_Stream):
     def push(self, codes: Codes | Tensor) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
-        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off. Bare codes [B, K, T]
-        stand for whole frames.
-        Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for frames
-        after the last ones.
+        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off. Bare codes
+        [B, K, T] stand for whole frames.
+        Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for
+        frames after the last ones.
         """
         self._check_open("push")
         codes = self.codec.checked(codes, self.batch)

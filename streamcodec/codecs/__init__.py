@@ -32,7 +32,7 @@ FAMILIES: Mapping[str, Family] = {
 def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str) -> Codec:
     """A codec from its configuration and weights in Hugging Face's layout. Raises ConfigError, CheckpointError."""
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ConfigError(f"model_type is {kind!r}; supported are {', '.join(sorted(FAMILIES))}")
     return FAMILIES[kind].build(config, tensors, name)
 

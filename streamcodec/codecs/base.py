@@ -145,7 +145,8 @@ class Codec(nn.Module, ABC):
     def decode(self, codes: Codes | Tensor) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
 
-        codes: what `encode` gave, or bare codes [B, K, T]. Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
+        codes: what `encode` gave, or bare codes [B, K, T].
+        Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
         codes = self.checked(codes)
         frames = codes.data.shape[2]

@@ -229,7 +229,7 @@ def _take_conv(reader: TensorReader, path: str, module: Conv1d | ConvTranspose1d
 def _give_conv(path: str, module: Conv1d | ConvTranspose1d) -> dict[str, Tensor]:
     weight = module.torch_weight().contiguous()
     # The published weight-normed layout: v is the weight itself and g its norm, so that they merge to the same weight.
-    named = {f"{path}.conv.bias": module.bias}
+    named: dict[str, Tensor | None] = {f"{path}.conv.bias": module.bias}
     if module.norm is None:
         norm = weight.flatten(1).norm(dim=1).view(-1, 1, 1)
         named |= {f"{path}.conv.parametrizations.weight.original0": norm}

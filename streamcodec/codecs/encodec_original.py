@@ -34,11 +34,11 @@ class _Published:
 _MONO_24KHZ = _Published(24_000, False, None, None, "weight_norm", True, (1.5, 3.0, 6.0, 12.0, 24.0))
 _STEREO_48KHZ = _Published(48_000, True, 1.0, 0.01, "time_group_norm", False, (3.0, 6.0, 12.0, 24.0))
 
-_LAYER = r"(?P<half>encoder|decoder)\.model\.(?P<place>\d+(?:\.block\.\d+|\.shortcut)?)"
+_LAYER = r"(?P<half>encoder|decoder)\.model\.(?P<place>\d{1,3}(?:\.block\.\d|\.shortcut)?)"
 _CONV = re.compile(_LAYER + r"\.(?:conv\.conv|convtr\.convtr)\.(?P<kind>weight|bias)")
 _NORM = re.compile(_LAYER + r"\.(?:conv|convtr)\.norm\.(?P<kind>weight|bias)")
 _LSTM = re.compile(_LAYER + r"\.lstm\.(?P<kind>\w+)")
-_CODEBOOK = re.compile(r"quantizer\.vq\.layers\.(?P<place>\d+)\._codebook\.(?P<kind>\w+)")
+_CODEBOOK = re.compile(r"quantizer\.vq\.layers\.(?P<place>\d{1,3})\._codebook\.(?P<kind>\w+)")
 
 
 def convert(tensors: Mapping[str, Tensor], filename: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
@@ -89,6 +89,15 @@ class _Sizes:
             raise CheckpointError(f"{self.filename}: {name!r} has shape {shape}, {ndim} dimensions are expected")
         return shape
 
+    def stride(self, name: str) -> int:
+        """Of a strided convolution, whose kernel is twice its stride."""
+        kernel_size = self.shape(name, 3)[2]
+        if kernel_size % 2:
+            raise CheckpointError(
+                f"{self.filename}: {name!r} has kernel size {kernel_size}; twice a stride is expected"
+            )
+        return kernel_size // 2
+
     def places(self, pattern: str) -> list[int]:
         """The distinct layer numbers that `pattern`'s group captures, ascending."""
         matches = (re.fullmatch(pattern, name) for name in self.tensors)
@@ -105,7 +114,7 @@ class _Sizes:
         lstms = self.places(r"encoder\.layers\.(\d+)\.lstm\..*")
         end = lstms[0] if lstms else 0
         ratios = (end - 1 - len(blocks)) // 2  # each takes its blocks and two places more
-        if ratios > 0 and blocks and len(lstms) == 1:
+        if ratios == len(convs) - 2 > 0 and blocks and len(lstms) == 1:
             stride = len(blocks) // ratios + 2
             strided = [stride * (i + 1) for i in range(ratios)]
             expected_blocks = [i for i in range(1, end) if i not in strided and i + 1 not in strided]
@@ -128,8 +137,7 @@ def _config(tensors: Mapping[str, Tensor], filename: str) -> dict[str, Any]:
     block_hidden, block_dim, block_kernel = sizes.shape(f"encoder.layers.{blocks[-1]}.block.1.conv.weight", 3)
     books = sizes.places(r"quantizer\.layers\.(\d+)\..*")
     codebook_size, codebook_dim = sizes.shape(f"quantizer.layers.{books[0]}.codebook.embed", 2)
-    # A strided convolution's kernel is twice its stride, and the configuration lists the decoder's order.
-    strides = [sizes.shape(f"encoder.layers.{place}.conv.weight", 3)[2] // 2 for place in convs[1:-1]]
+    strides = [sizes.stride(f"encoder.layers.{place}.conv.weight") for place in convs[1:-1]]
     published = _published(tensors, channels, filename)
     bandwidths = _bandwidths(published, math.prod(strides), len(books), codebook_size)
     return {
@@ -144,7 +152,7 @@ def _config(tensors: Mapping[str, Tensor], filename: str) -> dict[str, Any]:
         "hidden_size": hidden_size,
         "num_filters": num_filters,
         "num_residual_layers": len(blocks) // len(strides),
-        "upsampling_ratios": strides[::-1],
+        "upsampling_ratios": strides[::-1],  # in the decoder's order
         "norm_type": published.norm_type,
         "kernel_size": kernel_size,
         "last_kernel_size": last_kernel_size,
@@ -184,8 +192,6 @@ def _bandwidths(published: _Published, hop_length: int, num_codebooks: int, code
     frame_rate = math.ceil(published.sampling_rate / hop_length)
     bits_per_second = frame_rate * math.ceil(math.log2(codebook_size))  # of one codebook
     full = num_codebooks * bits_per_second / 1000
-    if (
-        full * 1000 < num_codebooks * bits_per_second
-    ):  # the quotient was rounded down: the product would lose a codebook
+    if full * 1000 < num_codebooks * bits_per_second:  # rounded down: counting back would lose a codebook
         full = math.nextafter(full, math.inf)
     return [b for b in published.target_bandwidths if bits_per_second / 1000 <= b < full] + [full]

@@ -122,12 +122,12 @@ class SegmentEncoder:
 class SegmentDecoder:
     """Collects frames, decodes each segment as soon as it is whole and overlaps it with its neighbours.
 
-    Where segments overlap, a signal can end in several that are not whole (48,100 samples at 48 kHz: one of 150 frames and
-    one of 2; but 47,600: one of 149 and one of 1). Frames alone do not tell 149 + 1 from a whole segment of 150; the length
-    does: it then exceeds what that many frames of whole segments stand for.
+    Where segments overlap, a signal can end in two that are not whole: 47,600 samples at 48 kHz give one of 149 frames
+    and one of 1. Frames alone do not tell them from a whole segment of 150; the length does, for it then exceeds what
+    as many frames of whole segments stand for.
 
-    pending: latents not decoded yet, their scale, and the samples that they stand for; sums: [B, n, C], weighted rows not
-    emitted yet; weights: [n], the sum of their weights.
+    pending: latents not decoded yet, their scale, and the samples that they stand for; sums: [B, n, C], weighted rows
+    not emitted yet; weights: [n], the sum of their weights.
     """
 
     def __init__(self, segments: Segments, decoder: Layer, empty: Tensor):
@@ -176,9 +176,7 @@ class SegmentDecoder:
         """Decode the first `frames` pending frames and add them to the sums; returns no rows of its own."""
         latents, scale, length = self.pending
         with torch.no_grad():
-            rows = self.segments.decode_one(
-                latents[:, :frames], None if scale is None else scale[:, :frames], self.decoder
-            )
+            rows = self.segments.decode_one(latents[:, :frames], scale, self.decoder)
         rest = None if scale is None else scale[:, frames:]
         self.pending = Piece(latents[:, frames:], rest, max(0, length - self.stride))
         self._overlap(rows)
@@ -217,15 +215,16 @@ class SegmentDecoder:
         if tensors.keys() != like.keys() or numbers.keys() != {"triangle_length", "length"}:
             raise StateError("saved state is not that of a segment decoder")
         for name, wanted in like.items():
-            # The state of a stream that has heard nothing differs from any other in its number of rows alone.
-            rows, found = min(1, wanted.dim() - 1), tensors[name]
-            fits = found.dim() == wanted.dim() and found.dtype == wanted.dtype
-            if not fits or [*found.shape[:rows], *found.shape[rows + 1 :]] != [
-                *wanted.shape[:rows],
-                *wanted.shape[rows + 1 :],
-            ]:
-                raise StateError(f"saved state has {name!r} as {found.dtype} {list(found.shape)}, which does not fit")
+            if _without_rows(tensors[name]) != _without_rows(wanted):
+                found = f"{tensors[name].dtype} {list(tensors[name].shape)}"
+                raise StateError(f"saved state has {name!r} as {found}; it is another codec's, or damaged")
         moved = {name: tensor.to(like[name].device) for name, tensor in tensors.items()}
         self.sums, self.weights = moved["sums"], moved["weights"]
         self.pending = Piece(moved["pending"], moved.get("scale"), numbers["length"])
         self.triangle_length = numbers["triangle_length"]
+
+
+def _without_rows(tensor: Tensor) -> tuple[torch.dtype, list[int]]:
+    """Dtype and shape but for the number of rows, which is all that the states of one codec's streams differ in."""
+    rows = 0 if tensor.dim() < 2 else 1
+    return tensor.dtype, [*tensor.shape[:rows], *tensor.shape[rows + 1 :]]

@@ -24,7 +24,7 @@ __all__ = ["Conv1d", "ConvState", "ConvTranspose1d"]
 class ConvState(NamedTuple):
     """history: [B, rows, C_in], the input rows that the next outputs still need, oldest first."""
 
-    history: Tensor
+    history: State
 
 
 def _refuse_norm(norm: nn.Module | None) -> None:

@@ -55,11 +55,11 @@ class Edges(NamedTuple):
 
     def mask(self, x: Tensor, schedule: Schedule) -> Tensor:
         """`x` [B, T, C] with the rows outside the signal set to zero."""
-        index = self.index(x, schedule)
+        index = self.row_index(x, schedule)
         inside = (index >= 0) & (index < self.length[:, None])
         return torch.where(inside[:, :, None], x, torch.zeros((), dtype=x.dtype, device=x.device))
 
-    def index(self, x: Tensor, schedule: Schedule) -> Tensor:
+    def row_index(self, x: Tensor, schedule: Schedule) -> Tensor:
         """The true index of each row of `x`, [B, T]."""
         start = self.position * schedule.rate - schedule.lag
         return start[:, None] + torch.arange(x.shape[1], device=x.device)
@@ -141,50 +141,51 @@ class Sequential(Layer):
 
     def __init__(self, layers: Iterable[Layer]):
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.chain: tuple[Layer, ...] = tuple(layers)
+        self.layers = nn.ModuleList(self.chain)
 
     def schedule(self, at: Schedule) -> Schedule:
         self.at = at
-        for layer in self.layers:
+        for layer in self.chain:
             at = layer.schedule(at)
         return at
 
     def state_spec(self) -> Spec:
-        return tuple(layer.state_spec() for layer in self.layers)
+        return tuple(layer.state_spec() for layer in self.chain)
 
     def output_length(self, length: int) -> int:
-        for layer in self.layers:
+        for layer in self.chain:
             length = layer.output_length(length)
         return length
 
     def output_edges(self, edges: Edges) -> Edges:
-        for layer in self.layers:
+        for layer in self.chain:
             edges = layer.output_edges(edges)
         return edges
 
     def last_input(self, row: int) -> int:
-        for layer in reversed(self.layers):
+        for layer in reversed(self.chain):
             row = layer.last_input(row)
         return row
 
     def prefill_frames(self) -> int:
-        return max((layer.prefill_frames() for layer in self.layers), default=0)
+        return max((layer.prefill_frames() for layer in self.chain), default=0)
 
     def warmup_frames(self) -> int:
-        return max((layer.warmup_frames() for layer in self.layers), default=0)
+        return max((layer.warmup_frames() for layer in self.chain), default=0)
 
     def refresh(self) -> None:
-        for layer in self.layers:
+        for layer in self.chain:
             layer.refresh()
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
+        for layer in self.chain:
             x = layer(x)
         return x
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         after = []
-        for layer, before in zip(self.layers, state, strict=True):
+        for layer, before in zip(self.chain, state, strict=True):
             x, new = layer.step(x, before, edges)
             after.append(new)
             if edges is not None:
@@ -193,13 +194,13 @@ class Sequential(Layer):
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         after = []
-        for layer in self.layers:
+        for layer in self.chain:
             x, state = layer.prefill(x)
             after.append(state)
         return x, tuple(after)
 
     def finish(self, x: Tensor, state: State, length: int) -> Tensor:
-        for layer, before in zip(self.layers, state, strict=True):
+        for layer, before in zip(self.chain, state, strict=True):
             x = layer.finish(x, before, length)
             length = layer.output_length(length)
         return x

@@ -16,8 +16,8 @@ __all__ = ["LSTM", "LSTMState"]
 class LSTMState(NamedTuple):
     """hidden, cell: one tensor [B, C] per layer of the stack."""
 
-    hidden: tuple[Tensor, ...]
-    cell: tuple[Tensor, ...]
+    hidden: State
+    cell: State
 
 
 class LSTM(Layer):
@@ -34,7 +34,7 @@ class LSTM(Layer):
         self._packs = ops.Packs()
 
     def state_spec(self) -> Spec:
-        leaf = TensorSpec((self.channels,), self.lstm.weight_hh_l0.dtype)
+        leaf = TensorSpec((self.channels,), next(self.lstm.parameters()).dtype)
         return LSTMState((leaf,) * self.lstm.num_layers, (leaf,) * self.lstm.num_layers)
 
     def warmup_frames(self) -> int:
@@ -45,7 +45,7 @@ class LSTM(Layer):
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         # Rows before the signal must not move the recurrence; rows after it have no successor that counts.
-        hold = None if edges is None else edges.index(x, self.at) < 0
+        hold = None if edges is None else edges.row_index(x, self.at) < 0
         y = x
         for i, (hidden, cell) in enumerate(zip(state.hidden, state.cell, strict=True)):
             y = ops.lstm(y, partial(self._gates, i), hidden, cell, hold)

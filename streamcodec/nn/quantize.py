@@ -23,8 +23,8 @@ class ResidualVectorQuantizer(nn.Module):
         super().__init__()
         entries = torch.randn(num_codebooks, codebook_size, dimension)
         self.register_buffer("codebooks", entries)
-        self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size))
-        self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size))
+        self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
+        self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
         self.set_codebooks(entries)
 
     def set_codebooks(self, codebooks: Tensor) -> None:

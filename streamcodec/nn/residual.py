@@ -44,7 +44,7 @@ class Residual(Layer):
         """The branch but for its last layer, that layer and the shortcut, where the last two are convolutions of kernel 1."""
         if not isinstance(self.branch, Sequential) or not isinstance(self.shortcut, Conv1d):
             return None
-        *head, tail = self.branch.layers
+        *head, tail = self.branch.chain
         if not isinstance(tail, Conv1d) or (tail.span, self.shortcut.span) != (1, 1):
             return None
         if (tail.bias is None) != (self.shortcut.bias is None) or any(layer.norm for layer in (tail, self.shortcut)):

@@ -168,6 +168,24 @@ def test_wrong_dimensions_are_named(shape: tuple[int, ...]) -> None:
         convert(tensors, "model.th")
 
 
+def test_an_odd_strided_kernel_is_named() -> None:
+    tensors = plain(small_model().state_dict(), "model.th")
+    tensors["encoder.model.3.conv.conv.weight"] = torch.zeros(8, 4, 1)
+    with pytest.raises(CheckpointError, match=r"encoder\.layers\.3\.conv\.weight' has kernel size 1"):
+        convert(tensors, "model.th")
+
+
+def test_absurd_layer_numbers_are_refused_at_once() -> None:
+    """Names come out of a file that anybody may have written."""
+    tensors = plain(small_model().state_dict(), "model.th")
+    lstms = {name: tensor for name, tensor in tensors.items() if ".lstm." in name}
+    for number in ("999", "9" * 20, "9" * 5000):
+        renamed = {name: tensor for name, tensor in tensors.items() if name not in lstms}
+        renamed |= {name.replace("model.7.", f"model.{number}."): tensor for name, tensor in lstms.items()}
+        with pytest.raises(CheckpointError, match=r"unknown entry|that is none of"):
+            convert(renamed, "model.th")
+
+
 def test_a_model_without_lstm_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"LSTMs at \[\]"):
         converted(small_model(lstm=0))

@@ -1,0 +1,166 @@
+"""Small random codecs, and the rule by which their codes are compared with another implementation's."""
+
+import math
+from functools import cache
+from typing import Any
+
+import torch
+from streamcodec_kernels.rvq_reference import NEAR_TIE, excess_distance
+from torch import Tensor
+
+from streamcodec import codecs
+from streamcodec.checkpoint import weights
+from streamcodec.codecs.encodec import EncodecCodec
+
+# 100 frames of 6 samples a second; each codebook of 16 entries is 0.4 kbps.
+SMALL: dict[str, Any] = {
+    "model_type": "encodec",
+    "sampling_rate": 600,
+    "upsampling_ratios": [3, 2],
+    "num_filters": 4,
+    "hidden_size": 6,
+    "codebook_size": 16,
+    "target_bandwidths": [0.4, 0.8, 1.6],
+}
+# The three kinds of published model, in small.
+KINDS: dict[str, dict[str, Any]] = {
+    "24khz": {},
+    "32khz": {"use_causal_conv": False, "use_conv_shortcut": False},
+    "48khz": {
+        "use_causal_conv": False,
+        "norm_type": "time_group_norm",
+        "normalize": True,
+        "audio_channels": 2,
+        "chunk_length_s": 0.1,  # 60 samples
+        "overlap": 0.1,  # 54 samples from one segment to the next: no multiple of the hop, as in the published model
+    },
+}
+
+
+def signal(batch: int, channels: int, samples: int, seed: int = 0) -> Tensor:
+    """Noise whose level moves, [B, C, N] float32 within full scale."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(batch, channels, samples, generator=generator)
+    level = torch.rand(batch, 1, samples // 50 + 2, generator=generator)
+    envelope = torch.nn.functional.interpolate(level, size=max(1, samples), mode="linear")[:, :, :samples]
+    return (noise * envelope * 0.3).clamp(-1, 1)
+
+
+@cache
+def small_codec(kind: str = "24khz", dtype: torch.dtype = torch.float64, **config: Any) -> EncodecCodec:
+    """A random codec of one of the `KINDS`; `config` overrides fields (tuples for lists, so that it can be cached)."""
+    torch.manual_seed(7)
+    codec = EncodecCodec(SMALL | KINDS[kind] | config, name=f"small {kind}")
+    settle(codec)
+    return codec.to(dtype).eval()
+
+
+@torch.no_grad()
+def settle(codec: EncodecCodec) -> None:
+    """Fit the codebooks to latents, so that all their entries are in use, and bring the output to about -12 dBFS."""
+    codec.quantizer.set_codebooks(fitted_codebooks(codec, *codec.quantizer.codebooks.shape[:2]))
+    codes = codec.encode(signal(4, codec.spec.channels, 300 * codec.spec.hop_length), codec.spec.bandwidths[-1])
+    last = codec.decoder.layers[-1]
+    level = codec.decode(codes).std()
+    last.weight.mul_(0.25 / level)
+    if last.norm is not None:
+        for parameter in last.norm.parameters():
+            parameter.mul_(0.25)
+
+
+@torch.no_grad()
+def fitted_codebooks(codec: EncodecCodec, stages: int, size: int) -> Tensor:
+    """Codebooks [K, N, D] whose entries are residuals of latents, moved a little."""
+    generator = torch.Generator().manual_seed(3)
+    residual = latents_of(codec, signal(4, codec.spec.channels, 300 * codec.spec.hop_length)).flatten(0, 1)
+    books = []
+    for _ in range(stages):
+        chosen = residual[torch.randint(len(residual), (size,), generator=generator)]
+        chosen = chosen + 0.3 * residual.std() * torch.randn(chosen.shape, generator=generator).to(chosen)
+        books.append(chosen)
+        residual = residual - chosen[torch.cdist(residual, chosen).argmin(1)]
+    return torch.stack(books)
+
+
+@torch.no_grad()
+def latents_of(codec: EncodecCodec, wav: Tensor) -> Tensor:
+    """What the quantizer is given for `wav`, [B, T, D]."""
+    rows = codec.as_rows(wav)
+    return codec.encoder(rows) if codec.segments is None else codec.segments.encode(rows, codec.encoder).rows
+
+
+def random_transformers_model(seed: int = 0, **config: Any) -> Any:
+    """A `transformers.EncodecModel` with random weights of sensible size, codebooks fitted."""
+    from transformers import EncodecConfig, EncodecModel
+
+    settings = {name: value for name, value in (SMALL | config).items() if name != "model_type"}
+    torch.manual_seed(seed)
+    model = EncodecModel(EncodecConfig(**settings)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            _randomise(name, parameter)
+        codec = codec_of(model)
+        settle(codec)
+        model.load_state_dict({name: tensor.clone() for name, tensor in codec.to_huggingface()[1].items()})
+        for name, parameter in model.named_parameters():
+            if name.endswith("original0"):  # the weight's length apart from its direction: no longer equal to |v|
+                parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
+    return model
+
+
+def _randomise(name: str, parameter: Tensor) -> None:
+    noise = torch.randn_like(parameter)
+    if name.endswith("bias") or ".norm." in name:
+        parameter.add_(0.1 * noise)
+    elif "lstm" in name:
+        parameter.copy_(noise / math.sqrt(parameter.shape[-1]))
+    elif name.endswith("original0"):
+        parameter.copy_(1 + 0.3 * noise.abs())
+    else:
+        parameter.copy_(noise / math.sqrt(parameter[0].numel()))
+
+
+def codec_of(model: Any, dtype: torch.dtype = torch.float32) -> EncodecCodec:
+    """Our codec with the configuration and weights of a transformers model."""
+    config = model.config.to_dict()
+    codec = codecs.build(config, weights.plain(model.state_dict(), "transformers"), name="from transformers")
+    assert isinstance(codec, EncodecCodec)
+    return codec.to(dtype).eval()
+
+
+def compare_codes(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle: Tensor) -> dict[str, int]:
+    """How two encoders' codes [B, K, T] of the same `latents` [B, T, D] (float64) relate.
+
+    compared: codes; differ: those that are not equal; wrong: frames that differ although their first difference is no
+    near tie of the two nearest entries. After a near tie the two go separate ways in that frame, and may.
+    """
+    assert codes.shape == oracle.shape, f"codes are {list(codes.shape)}, the oracle's {list(oracle.shape)}"
+    ours, theirs = (data.transpose(1, 2).flatten(0, 1) for data in (codes, oracle))
+    differ = ours != theirs
+    rows = differ.any(1).nonzero()[:, 0]
+    wrong = 0
+    if len(rows):
+        first = differ[rows].int().argmax(1, keepdim=True)
+        z = latents.double().flatten(0, 1)[rows]
+        books = codebooks.double()[: codes.shape[1]]
+        worst = torch.maximum(*(excess_distance(z, books, side[rows]).gather(1, first) for side in (ours, theirs)))
+        wrong = int((~(worst < NEAR_TIE)).sum())  # a NaN is wrong too
+    return {"compared": differ.numel(), "differ": int(differ.sum()), "wrong": wrong}
+
+
+def assert_codes_agree(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle: Tensor) -> None:
+    """Codes equal the oracle's but for near ties, of which there must be few."""
+    assert latents.isfinite().all()
+    counts = compare_codes(latents, codebooks, codes, oracle)
+    assert counts["wrong"] == 0, counts
+    assert counts["differ"] <= max(codes.shape[1], counts["compared"] // 100), counts
+
+
+def cuts(total: int, sizes: list[int]) -> list[tuple[int, int]]:
+    """A partition of `total` items: pieces of `sizes` in turn, the last one as long as it takes."""
+    pieces, start = [], 0
+    for size in sizes:
+        stop = min(total, start + size)
+        pieces.append((start, stop))
+        start = stop
+    return [*pieces, (start, total)]
