@@ -93,14 +93,18 @@ def to(state: State, device: torch.device | str) -> State:
 
 def select(state: State, rows: Tensor | Sequence[int]) -> State:
     """The streams at `rows` (indices into the batch), copied, in that order."""
-    return _map(lambda tensor: tensor[torch.as_tensor(rows, device=tensor.device)], state)
+    return _map(lambda tensor: tensor[_index(rows, tensor)], state)
+
+
+def _index(rows: Tensor | Sequence[int], tensor: Tensor) -> Tensor:
+    return torch.as_tensor(rows, dtype=torch.int64, device=tensor.device)  # the dtype: no rows at all are fine too
 
 
 def assign(state: State, rows: Tensor | Sequence[int], source: State) -> None:
     """Write the streams of `source` over `rows` of `state`, in place; every other row keeps its bits."""
 
     def write(tensor: Tensor, new: Tensor) -> None:
-        tensor[torch.as_tensor(rows, device=tensor.device)] = new
+        tensor[_index(rows, tensor)] = new
 
     _map(write, state, source)
 

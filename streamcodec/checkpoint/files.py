@@ -4,7 +4,6 @@ import hashlib
 import json
 import pickletools
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ __all__ = [
 SAFETENSORS = ".safetensors"
 PICKLE_SUFFIXES = (".th", ".pt", ".pth", ".bin")
 INDEX_SUFFIX = ".index.json"
+
+_ZIP_MAGIC = b"PK\x03\x04"  # by which torch tells its files from those of before 1.6, too
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _code_in(path: Path, message: str) -> str | None:
     if "TorchScript" in message:
         return "a TorchScript program"
     named = re.search(r"GLOBAL ([\w.]+)", message)
-    if zipfile.is_zipfile(path):
+    if _head(path).startswith(_ZIP_MAGIC):
         return named[1] if named else None
     called = _names_called(path)
     if named:  # a name that the end of the file cut off is no call
@@ -160,10 +161,14 @@ def _names_called(path: Path) -> list[str]:
     return names
 
 
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
 def _what_it_is(path: Path) -> str:
     """A hint for the two files that are most often found in the place of a checkpoint."""
-    with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
+    head = _head(path).lstrip().lower()
     if head.startswith(b"version https://git-lfs"):
         return "; it is a git-lfs pointer, run `git lfs pull` for the real file"
     if head.startswith((b"<!doctype html", b"<html")):

@@ -228,10 +228,11 @@ def _take_conv(reader: TensorReader, path: str, module: Conv1d | ConvTranspose1d
 
 def _give_conv(path: str, module: Conv1d | ConvTranspose1d) -> dict[str, Tensor]:
     weight = module.torch_weight().contiguous()
-    # The published weight-normed layout: v is the weight itself and g its norm, so that they merge to the same weight.
+    # The published weight-normed layout: v is the weight itself and g its norm, taken by the routine that merges them again
+    # (w = v * (g / norm)), so that the weight comes back to the bit.
     named: dict[str, Tensor | None] = {f"{path}.conv.bias": module.bias}
     if module.norm is None:
-        norm = weight.flatten(1).norm(dim=1).view(-1, 1, 1)
+        norm = torch._weight_norm_interface(weight, weight.new_ones(len(weight), 1, 1), 0)[1].view(-1, 1, 1)
         named |= {f"{path}.conv.parametrizations.weight.original0": norm}
         named |= {f"{path}.conv.parametrizations.weight.original1": weight}
     else:

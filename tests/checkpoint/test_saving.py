@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from streamcodec.checkpoint import read, save, saving
@@ -39,6 +40,8 @@ def test_what_is_saved_is_read_back_to_the_bit(tmp_path: Path) -> None:
     }
     directory = save(Stored(tensors, ratios=[2, 3], scale=None), tmp_path / "new" / "codec")
     assert sorted(files_in(directory)) == ["config.json", "model.safetensors"]
+    with safe_open(directory / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}  # without it some versions of transformers refuse the file
     checkpoint = read(directory)
     assert checkpoint.config == {"model_type": "encodec", "ratios": [2, 3], "scale": None}
     assert checkpoint.name == "codec"

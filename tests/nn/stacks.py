@@ -1,0 +1,243 @@
+"""Random layers, each beside the same computation written plainly in torch.
+
+A `Pair` holds a streaming layer and a reference: a function over a whole signal [B, T, C] made of torch.nn.functional alone.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from hypothesis import strategies as st
+from torch import Tensor
+
+from streamcodec import state as states
+from streamcodec.nn.conv import Conv1d, ConvTranspose1d
+from streamcodec.nn.layer import Edges, Elementwise, Layer, Sequential
+from streamcodec.nn.lstm import LSTM
+from streamcodec.nn.padding import Padding
+from streamcodec.nn.residual import Residual
+from streamcodec.nn.transducer import UNKNOWN, Network, Transducer
+
+CHANNELS = 3
+Reference = Callable[[Tensor], Tensor]
+
+
+class Pair(NamedTuple):
+    """down, up: what the layer divides and multiplies the rate of rows by."""
+
+    layer: Layer
+    reference: Reference
+    down: int = 1
+    up: int = 1
+
+
+def padded(x: Tensor, pad: Padding, stride: int) -> Tensor:
+    """x [B, C, T] with EnCodec's padding, after `pad1d` and `pad_for_conv1d` of its paper's code."""
+    length = x.shape[2]
+    right = pad.right + (math.ceil(length / stride) * stride - length if pad.extend else 0)
+    if pad.mode != "reflect":
+        return F.pad(x, (pad.left, right), "constant" if pad.mode == "constant" else "replicate")
+    short = max(0, max(pad.left, right) - length + 1)
+    mirrored = F.pad(F.pad(x, (0, short)), (pad.left, right), "reflect")
+    return mirrored[:, :, : mirrored.shape[2] - short]
+
+
+def conv(kernel: int, stride: int, dilation: int, padding: Padding, bias: bool = True, channels: int = CHANNELS) -> Pair:
+    layer = Conv1d(channels, channels, kernel, stride=stride, dilation=dilation, padding=padding, bias=bias).double()
+    weight = torch.randn(channels, channels, kernel).double() / math.sqrt(channels * kernel)
+    offset = torch.randn(channels).double() if bias else None
+    layer.set_weight(weight, offset)
+    span = (kernel - 1) * dilation + 1
+
+    def reference(x: Tensor) -> Tensor:
+        signal = padded(x.transpose(1, 2), padding, stride) if x.shape[1] else x.transpose(1, 2)
+        if x.shape[1] == 0 or signal.shape[2] < span:
+            return x[:, :0]
+        return F.conv1d(signal, weight, offset, stride, 0, dilation).transpose(1, 2)
+
+    return Pair(layer, reference, down=stride)
+
+
+def conv_transpose(kernel: int, stride: int, trim_left: int, trim_right: int, bias: bool = True) -> Pair:
+    layer = ConvTranspose1d(
+        CHANNELS, CHANNELS, kernel, stride=stride, trim_left=trim_left, trim_right=trim_right, bias=bias
+    ).double()
+    weight = torch.randn(CHANNELS, CHANNELS, kernel).double() / math.sqrt(CHANNELS * kernel / stride)
+    offset = torch.randn(CHANNELS).double() if bias else None
+    layer.set_weight(weight, offset)
+
+    def reference(x: Tensor) -> Tensor:
+        if x.shape[1] == 0:
+            return x
+        y = F.conv_transpose1d(x.transpose(1, 2), weight, offset, stride, output_padding=max(0, -trim_right))
+        return y[:, :, trim_left : y.shape[2] - max(0, trim_right)].transpose(1, 2)
+
+    return Pair(layer, reference, up=stride)
+
+
+def lstm(layers: int) -> Pair:
+    layer = LSTM(CHANNELS, layers).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    weights = [[tensor.detach().clone() for tensor in one] for one in layer.lstm.all_weights]
+
+    def reference(x: Tensor) -> Tensor:
+        y = x
+        for w_ih, w_hh, b_ih, b_hh in weights:
+            hidden = cell = torch.zeros_like(x[:, 0]) if x.shape[1] else None
+            rows = []
+            for t in range(x.shape[1]):
+                i, f, g, o = (y[:, t] @ w_ih.T + b_ih + hidden @ w_hh.T + b_hh).chunk(4, 1)
+                cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+                hidden = torch.sigmoid(o) * torch.tanh(cell)
+                rows.append(hidden)
+            y = torch.stack(rows, 1) if rows else y
+        return x + y if x.shape[1] else x
+
+    return Pair(layer, reference)
+
+
+def elu() -> Pair:
+    return Pair(Elementwise(F.elu), F.elu)
+
+
+def sequence(pairs: list[Pair]) -> Pair:
+    def reference(x: Tensor) -> Tensor:
+        for pair in pairs:
+            x = pair.reference(x)
+        return x
+
+    return Pair(
+        Sequential([pair.layer for pair in pairs]),
+        reference,
+        math.prod(pair.down for pair in pairs),
+        math.prod(pair.up for pair in pairs),
+    )
+
+
+def residual(branch: Pair, shortcut: Pair | None) -> Pair:
+    layer = Residual(branch.layer, CHANNELS, None if shortcut is None else shortcut.layer)
+    skip = (lambda x: x) if shortcut is None else shortcut.reference
+    return Pair(layer, lambda x: branch.reference(x) + skip(x))
+
+
+MODES = st.sampled_from(["constant", "reflect", "replicate"])
+ZEROS = st.just("constant")
+
+
+@st.composite
+def convs(draw: Any, modes: Any = MODES) -> Pair:
+    """Any kernel, stride, dilation and padding whose output is not shorter than nothing."""
+    stride = draw(st.integers(1, 4))
+    kernel = draw(st.integers(1, 7))
+    dilation = draw(st.integers(1, 3))
+    span = (kernel - 1) * dilation + 1
+    if span < stride:
+        kernel, dilation, span = stride, 1, stride
+    left, right = draw(st.integers(0, span)), draw(st.integers(0, span))
+    padding = Padding(left, right, draw(modes), draw(st.booleans()))
+    return conv(kernel, stride, dilation, padding, draw(st.booleans()))
+
+
+@st.composite
+def same_length_convs(draw: Any, modes: Any = MODES) -> Pair:
+    kernel, dilation = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    total = (kernel - 1) * dilation
+    left = draw(st.integers(0, total))
+    return conv(kernel, 1, dilation, Padding(left, total - left, draw(modes), draw(st.booleans())), draw(st.booleans()))
+
+
+@st.composite
+def conv_transposes(draw: Any) -> Pair:
+    stride = draw(st.integers(1, 4))
+    kernel = stride + draw(st.integers(0, 2 * stride + 1))
+    left = draw(st.integers(0, kernel - 1))
+    right = draw(st.integers(1 - stride, kernel - 1 - left))
+    return conv_transpose(kernel, stride, left, right, draw(st.booleans()))
+
+
+@st.composite
+def residuals(draw: Any, modes: Any = MODES) -> Pair:
+    inner = draw(st.lists(same_length_convs(modes) | st.builds(elu), min_size=1, max_size=3))
+    if not any(isinstance(pair.layer, Conv1d) for pair in inner):
+        inner.append(draw(same_length_convs(modes)))
+    ends_pointwise = draw(st.booleans())
+    if ends_pointwise:
+        inner.append(conv(1, 1, 1, Padding()))
+    shortcut = draw(st.none() | st.builds(lambda bias: conv(1, 1, 1, Padding(), bias), st.booleans()))
+    return residual(sequence(inner), shortcut)
+
+
+@st.composite
+def stacks(draw: Any, modes: Any = MODES, max_layers: int = 5) -> Pair:
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    one = convs(modes) | conv_transposes() | residuals(modes) | st.builds(lstm, st.integers(1, 2)) | st.builds(elu)
+    return sequence(draw(st.lists(one, min_size=1, max_size=max_layers)))
+
+
+def network(pair: Pair, frame: int = 1, look_ahead: int = 0) -> Network:
+    """The pair's layer at the head of a stream, in frames of `frame` times the rows that all strides divide."""
+    return Network(pair.layer, CHANNELS, CHANNELS, pair.down * frame, look_ahead)
+
+
+def rows(batch: int, length: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, length, CHANNELS, generator=generator, dtype=torch.float64)
+
+
+def stream(net: Network, x: Tensor, pieces: list[tuple[int, int]], max_frames: int = 4) -> Tensor:
+    """`x` pushed in `pieces` and flushed."""
+    transducer = Transducer(net, x.shape[0], x.device, x.dtype, max_frames)
+    outputs = [transducer.push(x[:, start:stop]) for start, stop in pieces]
+    return torch.cat([*outputs, transducer.flush()], 1)
+
+
+class Row:
+    """One stream of a ragged batch: what it is fed, step by step, and what it gave.
+
+    Rows outside the signal are NaN: no output may depend on them.
+    """
+
+    def __init__(self, net: Network, signal: Tensor, end_known: bool):
+        rate = net.at.rate
+        self.net, self.length, self.end_known, self.frames = net, signal.shape[1], end_known, 0
+        self.total = net.layer.output_length(self.length)
+        self.steps = 0
+        while net.out.rows(self.steps) < self.total:
+            self.steps += 1
+        before = torch.full((1, net.at.lag, CHANNELS), math.nan, dtype=signal.dtype)
+        after = torch.full((1, max(0, self.steps * rate - net.at.lag - self.length), CHANNELS), math.nan).to(signal)
+        self.input = torch.cat([before, signal, after], 1)
+        self.outputs: list[Tensor] = []
+
+    @property
+    def done(self) -> bool:
+        return self.frames >= self.steps
+
+    def next_input(self, frames: int) -> Tensor:
+        rate = self.net.at.rate
+        piece = self.input[:, self.frames * rate : (self.frames + frames) * rate]
+        return F.pad(piece, (0, 0, 0, frames * rate - piece.shape[1]), value=math.nan)
+
+    def edge(self, frames: int) -> tuple[int, int]:
+        ends_here = self.net.at.rows(self.frames + frames) >= self.length
+        return self.frames, self.length if self.end_known or ends_here else UNKNOWN
+
+    def result(self) -> Tensor:
+        lag = self.net.out.lag
+        return torch.cat([self.input[:, :0], *self.outputs], 1)[:, lag : lag + self.total]
+
+
+def step_together(net: Network, active: list[Row], state: Any, slots: list[int], frames: int) -> None:
+    """One step of `frames` frames for the streams in `slots` of a batched state, each at its own place."""
+    part = states.select(state, slots)
+    x = torch.cat([row.next_input(frames) for row in active])
+    edges = Edges(*(torch.tensor(values) for values in zip(*(row.edge(frames) for row in active), strict=True)))
+    y, part = net.layer.step(x, part, edges)
+    states.assign(state, slots, part)
+    for row, output in zip(active, y.split(1), strict=True):
+        row.outputs.append(output.clone())
+        row.frames += frames

@@ -1,0 +1,35 @@
+"""Residual connections around branches that lag."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import cuts
+from stacks import conv, network, residual, residuals, rows, sequence, stream
+
+from streamcodec.nn.layer import Schedule
+from streamcodec.nn.padding import Padding
+
+
+@given(
+    pair=residuals(),
+    length=st.integers(0, 40),
+    sizes=st.lists(st.integers(0, 11), max_size=10),
+    frame=st.integers(1, 3),
+    ahead=st.integers(0, 2),
+)
+def test_forward_and_stream_equal_the_sum(pair, length, sizes, frame, ahead):
+    x = rows(2, length, length)
+    expected = pair.reference(x)
+    torch.testing.assert_close(pair.layer(x), expected, rtol=0, atol=1e-12)
+    streamed = stream(network(pair, frame, ahead), x, cuts(length, sizes))
+    torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-12)
+
+
+def test_the_skip_waits_for_the_branch_and_no_longer():
+    branch = sequence([conv(7, 1, 3, Padding(9, 9)), conv(3, 1, 1, Padding(1, 1))])
+    layer = residual(branch, None).layer
+    assert layer.schedule(Schedule(1, 4)) == Schedule(1, 4 + 9 + 1)
+    assert [spec.shape for spec in [layer.state_spec().delay]] == [(10, 3)]
+    causal = residual(sequence([conv(7, 1, 3, Padding(18, 0))]), None).layer
+    assert causal.schedule(Schedule(1, 4)).lag == 4
+    assert causal.state_spec().delay == ()
