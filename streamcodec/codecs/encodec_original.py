@@ -115,10 +115,8 @@ class _Sizes:
         end = lstms[0] if lstms else 0
         ratios = (end - 1 - len(blocks)) // 2  # each takes its blocks and two places more
         if ratios == len(convs) - 2 > 0 and blocks and len(lstms) == 1:
-            stride = len(blocks) // ratios + 2
-            strided = [stride * (i + 1) for i in range(ratios)]
-            expected_blocks = [i for i in range(1, end) if i not in strided and i + 1 not in strided]
-            if convs == [0, *strided, end + 2] and blocks == expected_blocks:
+            step = len(blocks) // ratios + 2
+            if convs == [*range(0, ratios * step + 1, step), end + 2]:
                 return convs, blocks, end
         raise CheckpointError(
             f"{self.filename}: an EnCodec state dict whose encoder has convolutions at {convs}, residual blocks at "

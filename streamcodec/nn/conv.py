@@ -101,6 +101,8 @@ class Conv1d(_Windowed):
         self.span = (kernel - 1) * dilation + 1
         if self.span < stride:
             raise ConfigError(f"a convolution of extent {self.span} skips rows at stride {stride}; use extent >= stride")
+        if self.padding.mode != "constant" and not self.padding.left and (self.padding.right or stride > 1):
+            raise ConfigError(f"{self.padding.mode} padding on the right alone cannot be streamed; use left padding too")
         self._initialise((kernel, in_channels, out_channels), kernel * in_channels)
         self.schedule(self.at)
 
@@ -123,8 +125,8 @@ class Conv1d(_Windowed):
         # The window of the next output starts this many rows before the next input row.
         self.lookback = lag * stride + pad.left - at.lag
         # A mirrored right end may need more rows than the next window does.
-        mirror = pad.right + stride if pad.mode != "constant" and (pad.right or pad.extend) else 0
-        self.history = max(self.lookback, mirror if self.span > 1 else 0)
+        mirror = pad.right + stride if pad.mode != "constant" and (pad.right or (pad.extend and stride > 1)) else 0
+        self.history = max(self.lookback, mirror)
         self.out = Schedule(at.rate // stride, lag)
         return self.out
 
@@ -259,10 +261,10 @@ class ConvTranspose1d(_Windowed):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] == 0:
             return x.new_zeros(x.shape[0], 0, self.out_channels)
-        y = F.conv_transpose1d(x.transpose(1, 2), self.torch_weight(), self.bias, self.stride)
-        y = self._normalise(y)[:, :, self.trim_left :]  # upstream normalises before it trims
-        y = F.pad(y, (0, -self.trim_right))  # a negative trim is torch's output_padding
-        return y.transpose(1, 2)
+        extra = max(0, -self.trim_right)  # a negative trim is torch's output_padding
+        y = F.conv_transpose1d(x.transpose(1, 2), self.torch_weight(), self.bias, self.stride, output_padding=extra)
+        y = self._normalise(y)  # upstream normalises before it trims
+        return y[:, :, self.trim_left : y.shape[2] - max(0, self.trim_right)].transpose(1, 2)
 
     def _windows(self, z: Tensor) -> Tensor:
         return ops.conv_transpose1d(z, self.matrix(), self.taps, self.stride)

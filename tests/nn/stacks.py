@@ -137,17 +137,17 @@ def convs(draw: Any, modes: Any = MODES) -> Pair:
     span = (kernel - 1) * dilation + 1
     if span < stride:
         kernel, dilation, span = stride, 1, stride
-    left, right = draw(st.integers(0, span)), draw(st.integers(0, span))
-    padding = Padding(left, right, draw(modes), draw(st.booleans()))
-    return conv(kernel, stride, dilation, padding, draw(st.booleans()))
+    mode = draw(modes)
+    left, right = draw(st.integers(mode != "constant", span)), draw(st.integers(0, span))
+    return conv(kernel, stride, dilation, Padding(left, right, mode, draw(st.booleans())), draw(st.booleans()))
 
 
 @st.composite
 def same_length_convs(draw: Any, modes: Any = MODES) -> Pair:
     kernel, dilation = draw(st.integers(1, 5)), draw(st.integers(1, 3))
-    total = (kernel - 1) * dilation
-    left = draw(st.integers(0, total))
-    return conv(kernel, 1, dilation, Padding(left, total - left, draw(modes), draw(st.booleans())), draw(st.booleans()))
+    total, mode = (kernel - 1) * dilation, draw(modes)
+    left = draw(st.integers(min(total, mode != "constant"), total))
+    return conv(kernel, 1, dilation, Padding(left, total - left, mode, draw(st.booleans())), draw(st.booleans()))
 
 
 @st.composite

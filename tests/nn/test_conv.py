@@ -86,5 +86,7 @@ def test_impossible_sizes_are_refused():
         Conv1d(1, 1, 2, stride=3)
     with pytest.raises(ConfigError, match=r"kernel 2.*stride 3"):
         ConvTranspose1d(1, 1, 2, stride=3)
+    with pytest.raises(ConfigError, match="reflect padding on the right alone"):
+        Conv1d(1, 1, 3, padding=Padding(0, 2, "reflect"))
     with pytest.raises(NotStreamableError, match="whole segment"):
         Conv1d(1, 1, 3, norm=torch.nn.GroupNorm(1, 1)).state_spec()

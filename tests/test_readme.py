@@ -1,0 +1,78 @@
+"""The README's promises: its commands are CI's, its Python runs, its table of delays is what the specs say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import streamcodec
+from streamcodec.codecs.encodec import EncodecCodec
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) >= 6
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "<!-- tests -->" in script
+    block = re.search(r"<!-- tests -->\n```sh\n(.*?)\n```", README, re.S)
+    assert block is not None
+    assert "pytest" in block[1]
+
+
+def test_the_python_example_runs_and_equals_the_offline_run(capsys: pytest.CaptureFixture[str]) -> None:
+    source = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "microphone" in block)
+    pcm = torch.randn(1, 1, 5000, generator=torch.Generator().manual_seed(0)) * 0.1
+    heard: list[torch.Tensor] = []
+
+    class Speaker:
+        write = staticmethod(heard.append)
+
+    exec(compile(source, "README.md", "exec"), {"microphone": pcm.split(777, -1), "speaker": Speaker})
+    codec = streamcodec.load()
+    torch.testing.assert_close(torch.cat(heard, -1), codec.decode(codec.encode(pcm)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "config"),
+    [
+        ("EnCodec 24 kHz", {"num_filters": 2}),
+        (
+            "EnCodec 32 kHz",
+            {
+                "num_filters": 2,
+                "sampling_rate": 32000,
+                "upsampling_ratios": [8, 5, 4, 4],
+                "use_causal_conv": False,
+                "use_conv_shortcut": False,
+                "codebook_size": 2048,
+                "target_bandwidths": [2.2],
+            },
+        ),
+    ],
+)
+def test_the_table_of_delays_is_the_specs(row: str, config: dict[str, object]) -> None:
+    spec = EncodecCodec(config | {"hidden_size": 4}).spec
+    cells = next(line for line in README.splitlines() if line.startswith(f"| {row} ")).split("|")[2:5]
+    stated = [float(found[0]) if (found := re.findall(r"[\d.]+", cell)) else 0.0 for cell in cells]
+    network = EncodecCodec(config | {"hidden_size": 4}).encoder_network
+    assert network is not None
+    wait = network.at.rows(network.prefill_frames) / spec.sample_rate * 1000
+    ms = [spec.encoder_delay / spec.sample_rate * 1000, spec.decoder_delay / spec.sample_rate * 1000, wait]
+    assert stated == [pytest.approx(value, abs=0.06) for value in ms]
+
+
+def test_the_demo_runs(tmp_path: Path) -> None:
+    demo = ROOT / "demos" / "frame_by_frame.py"
+    done = subprocess.run([sys.executable, demo], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=True)
+    assert "codes equal to the offline run" in done.stdout
+    assert (tmp_path / "frames.wav").exists()
