@@ -23,7 +23,9 @@ def main(source: str = str(DEFAULT), target: str = "frames.wav") -> None:
     codec = streamcodec.load()
     audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
     if rate != codec.spec.sample_rate:
-        sys.exit(f"{source} is at {rate} Hz; this demo takes {codec.spec.sample_rate} Hz (streamcodec roundtrip resamples)")
+        sys.exit(
+            f"{source} is at {rate} Hz; this demo takes {codec.spec.sample_rate} Hz (streamcodec roundtrip resamples)"
+        )
     pcm = torch.from_numpy(audio.mean(1))[None, None]
 
     encoder, decoder = codec.open_encoder(), codec.open_decoder()

@@ -93,7 +93,9 @@ def _both(source: str | None, scratch: Path) -> tuple[Codec, Any]:
     else:
         directory = Path(source)
     if not (directory / "config.json").is_file():
-        raise InputError(f"--codec {source}: bench needs a directory in Hugging Face format, which transformers reads too")
+        raise InputError(
+            f"--codec {source}: bench needs a directory in Hugging Face format, which transformers reads too"
+        )
     return load(directory), EncodecModel.from_pretrained(directory).eval()
 
 
@@ -162,7 +164,9 @@ def _measure(sides: dict[str, Side], repeats: int) -> dict[str, Times]:
             times = side()
             if turn:
                 runs[name].append(times)
-    return {name: Times(*(statistics.median(column) for column in zip(*times, strict=True))) for name, times in runs.items()}
+    return {
+        name: Times(*(statistics.median(column) for column in zip(*times, strict=True))) for name, times in runs.items()
+    }
 
 
 def _report(args: argparse.Namespace, codec: Codec, bandwidth: float, times: dict[str, Times]) -> None:
@@ -192,7 +196,9 @@ def _report(args: argparse.Namespace, codec: Codec, bandwidth: float, times: dic
         print(json.dumps(facts | {"sides": rows}))
         return
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print("\n| medians | encode, ms a frame | decode, ms a frame | encode / offline | decode / offline | both / offline |")
+    print(
+        "\n| medians | encode, ms a frame | decode, ms a frame | encode / offline | decode / offline | both / offline |"
+    )
     print("|---|---|---|---|---|---|")
     for name, row in rows.items():
         cells = [f"{row[key]:.3f}" for key in ("encode_ms_per_frame", "decode_ms_per_frame")]

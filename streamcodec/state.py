@@ -31,7 +31,9 @@ __all__ = [
     "to",
 ]
 
-State: TypeAlias = Any  # a tensor or a (named) tuple of states: Python's type system has no recursive alias mypy accepts
+State: TypeAlias = (
+    Any  # a tensor or a (named) tuple of states: Python's type system has no recursive alias mypy accepts
+)
 Spec: TypeAlias = Any  # the same, with TensorSpec at the leaves
 
 

@@ -127,8 +127,8 @@ def _read(blob: bytes, kind: str, codec: Codec) -> dict[str, Any]:
 class EncoderStream(_Stream):
     """Audio in, codes out: what `push` and `flush` return, one after the other, equals `Codec.encode` of the whole.
 
-    Open one with `Codec.open_encoder`. A frame comes out as soon as `spec.encoder_delay` samples beyond its own last one
-    were pushed; with start="exact" nothing comes before `spec.encoder_prefill` frames are in.
+    Open one with `Codec.open_encoder`. A frame comes out as soon as `spec.encoder_delay` samples beyond its own last
+    one were pushed; with start="exact" nothing comes before `spec.encoder_prefill` frames are in.
     """
 
     kind = "encoder"
@@ -196,8 +196,9 @@ class EncoderStream(_Stream):
 class DecoderStream(_Stream):
     """Codes in, audio out: what `push` and `flush` return, one after the other, equals `Codec.decode` of the whole.
 
-    Open one with `Codec.open_decoder`. Audio trails the frames pushed by `spec.decoder_delay` samples; with start="exact"
-    nothing comes before `spec.decoder_prefill` frames are in. The number of codebooks may differ from push to push.
+    Open one with `Codec.open_decoder`. Audio trails the frames pushed by `spec.decoder_delay` samples; with
+    start="exact" nothing comes before `spec.decoder_prefill` frames are in. The number of codebooks may differ from
+    push to push.
     """
 
     kind = "decoder"

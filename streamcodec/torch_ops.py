@@ -48,7 +48,7 @@ class Matrix:
 
 
 class Packs:
-    """Matrices made from a layer's parameters when first asked for, and kept until `refresh` finds the parameters changed.
+    """Matrices made from a layer's parameters when first asked for, and kept until `refresh` finds those changed.
 
     A step does not look whether they changed: it would cost more than many a product. Opening a stream does.
     """
@@ -105,8 +105,8 @@ def conv_transpose1d(z: Tensor, matrix: Matrix, taps: int, stride: int) -> Tenso
 def lstm(x: Tensor, gates_of: Callable[[str], Matrix], hidden: Tensor, cell: Tensor, hold: Tensor | None) -> Tensor:
     """One LSTM layer over the rows of `x` [B, T, C]; returns [B, T, H] and moves `hidden` and `cell` [B, H] in place.
 
-    gates_of: "input" [C, 4H] with the bias, "recurrent" [H, 4H], and "both" [C + H, 4H], the two stacked; the gates are in
-    the order input, forget, output, candidate. hold: [B, T], rows that leave the state as it is, or None.
+    gates_of: "input" [C, 4H] with the bias, "recurrent" [H, 4H], and "both" [C + H, 4H], the two stacked; the gates
+    are in the order input, forget, output, candidate. hold: [B, T], rows that leave the state as it is, or None.
     """
     batch, rows, width = x.shape
     if rows == 1:  # one product that reads each weight once

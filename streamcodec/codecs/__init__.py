@@ -17,7 +17,10 @@ Converted = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 class Family(NamedTuple):
-    """build: (config, tensors, name) to a codec; convert: original tensors to Hugging Face's layout, None if not its own."""
+    """What a family brings.
+
+    build: (config, tensors, name) to a codec; convert: original tensors to Hugging Face's layout, None if not its own.
+    """
 
     build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec]
     convert: Callable[[Mapping[str, Tensor], str], Converted | None]

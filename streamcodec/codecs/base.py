@@ -29,9 +29,9 @@ __all__ = ["Codec"]
 class Codec(nn.Module, ABC):
     """A codec with its weights. Make one with `streamcodec.load`.
 
-    encoder: audio rows [B, N, channels] to latents [B, T, D]; decoder: latents to audio rows; quantizer: latents to codes
-    and back. `encode` and `decode` run the whole signal; `open_encoder` and `open_decoder` give streams that return the
-    same results piece by piece.
+    encoder: audio rows [B, N, channels] to latents [B, T, D]; decoder: latents to audio rows; quantizer: latents to
+    codes and back. `encode` and `decode` run the whole signal; `open_encoder` and `open_decoder` give streams that
+    return the same results piece by piece.
     """
 
     spec: CodecSpec
@@ -173,8 +173,8 @@ class Codec(nn.Module, ABC):
         """A stream from audio to codes; see `EncoderStream`.
 
         bandwidth: kbps; batch: signals that advance together (1); start: "exact" (equal to `encode`; waits for
-        `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many frames of silence and then
-        the signal); state: what `EncoderStream.save` returned, to go on from there.
+        `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many frames of silence and
+        then the signal); state: what `EncoderStream.save` returned, to go on from there.
         Raises BandwidthError, StateError, NotStreamableError, ValueError.
         """
         self._check_streamable()
@@ -198,8 +198,8 @@ class Codec(nn.Module, ABC):
     def _check_streamable(self) -> None:
         if self.segments is not None and self.segments.length is None:
             raise NotStreamableError(
-                f"{self.spec.name} normalises over the whole signal (its configuration has no chunk_length_s), so nothing "
-                "can come out before the end; use encode() and decode(), or set chunk_length_s and overlap"
+                f"{self.spec.name} normalises over the whole signal (its configuration has no chunk_length_s), so "
+                "nothing can come out before the end; use encode() and decode(), or set chunk_length_s and overlap"
             )
 
     # -- what streams and engines build on -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""EnCodec (Défossez et al. 2022, "High Fidelity Neural Audio Compression"): every model that `EncodecConfig` can name."""
+"""EnCodec (Défossez et al. 2022, "High Fidelity Neural Audio Compression"): all that `EncodecConfig` can name."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -27,8 +27,8 @@ DEFAULT_BANDWIDTH_KEY = "streamcodec_default_bandwidth"
 class EncodecConfig(SEANetConfig):
     """The fields of `transformers.EncodecConfig`, with its defaults.
 
-    target_bandwidths: kbps; chunk_length_s: seconds of a segment, None for one pass over the signal; overlap: share of a
-    segment that its successor repeats; normalize: divide each segment by its level.
+    target_bandwidths: kbps; chunk_length_s: seconds of a segment, None for one pass over the signal; overlap: share of
+    a segment that its successor repeats; normalize: divide each segment by its level.
     """
 
     target_bandwidths: tuple[float, ...] = (1.5, 3.0, 6.0, 12.0, 24.0)
@@ -125,7 +125,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     if name in _OPTIONAL:
         if value is not None and not _is_number(value):
             raise ConfigError(f"{name} is {value!r}; it must be a number or null")
-    elif isinstance(default, bool) or isinstance(default, str):
+    elif isinstance(default, (bool, str)):
         if not isinstance(value, type(default)):
             raise ConfigError(f"{name} is {value!r}; it must be a {type(default).__name__}")
     elif isinstance(default, int) and (not isinstance(value, int) or isinstance(value, bool)):
@@ -138,8 +138,8 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 class EncodecCodec(Codec):
     """An EnCodec model. With `tensors` None it has random weights, ready to be trained.
 
-    config: an `EncodecConfig` or the dict of a config.json; tensors: weights under Hugging Face names, weight norm merged.
-    Raises ConfigError, CheckpointError.
+    config: an `EncodecConfig` or the dict of a config.json; tensors: weights under Hugging Face names, weight norm
+    merged. Raises ConfigError, CheckpointError.
     """
 
     def __init__(
@@ -228,13 +228,14 @@ def _take_conv(reader: TensorReader, path: str, module: Conv1d | ConvTranspose1d
 
 def _give_conv(path: str, module: Conv1d | ConvTranspose1d) -> dict[str, Tensor]:
     weight = module.torch_weight().contiguous()
-    # The published weight-normed layout: v is the weight itself and g its norm, taken by the routine that merges them again
-    # (w = v * (g / norm)), so that the weight comes back to the bit.
+    # The published weight-normed layout: v is the weight itself and g its norm, taken by the routine that merges them
+    # again (w = v * (g / norm)), so that the weight comes back to the bit.
     named: dict[str, Tensor | None] = {f"{path}.conv.bias": module.bias}
     if module.norm is None:
         norm = torch._weight_norm_interface(weight, weight.new_ones(len(weight), 1, 1), 0)[1].view(-1, 1, 1)
         named |= {f"{path}.conv.parametrizations.weight.original0": norm}
-        named |= {f"{path}.conv.parametrizations.weight.original1": weight}
+        # A channel of zeros has no direction: any will do, at length 0.
+        named |= {f"{path}.conv.parametrizations.weight.original1": torch.where(norm == 0, 1.0, weight)}
     else:
         named[f"{path}.conv.weight"] = weight
         named |= {f"{path}.norm.{name}": parameter for name, parameter in module.norm.named_parameters()}

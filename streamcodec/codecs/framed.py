@@ -55,7 +55,7 @@ class FramedCore:
 
 
 def primed(network: Network, silence: Tensor) -> Transducer:
-    """A stream of batch 1 that has heard `silence`, [1, n, C], the rows of the prefill frames: a start without a wait."""
+    """A stream of batch 1 that has heard `silence`, [1, n, C], the rows of the prefill frames."""
     stream = Transducer(network, 1, silence.device, silence.dtype, max_frames=max(1, network.prefill_frames))
     stream.push(silence)
     return stream

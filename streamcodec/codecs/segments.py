@@ -22,7 +22,10 @@ SCALE_FLOOR = 1e-8
 
 @dataclass(frozen=True)
 class Segments:
-    """How a signal is cut. length, stride: samples, None for the whole signal at once; normalize: scale each segment."""
+    """How a signal is cut.
+
+    length, stride: samples, None for the whole signal at once; normalize: scale each segment.
+    """
 
     hop_length: int
     length: int | None

@@ -100,9 +100,13 @@ class Conv1d(_Windowed):
         self.padding = padding or Padding()
         self.span = (kernel - 1) * dilation + 1
         if self.span < stride:
-            raise ConfigError(f"a convolution of extent {self.span} skips rows at stride {stride}; use extent >= stride")
+            raise ConfigError(
+                f"a convolution of extent {self.span} skips rows at stride {stride}; use extent >= stride"
+            )
         if self.padding.mode != "constant" and not self.padding.left and (self.padding.right or stride > 1):
-            raise ConfigError(f"{self.padding.mode} padding on the right alone cannot be streamed; use left padding too")
+            raise ConfigError(
+                f"{self.padding.mode} padding on the right alone cannot be streamed; use left padding too"
+            )
         self._initialise((kernel, in_channels, out_channels), kernel * in_channels)
         self.schedule(self.at)
 
@@ -188,7 +192,9 @@ class Conv1d(_Windowed):
         y = self._windows(window[:, : (outputs - 1) * self.stride + self.span])
         if not self.history:
             return y, ()
-        return y, ConvState(F.pad(window, (0, 0, max(0, self.history - window.shape[1]), 0))[:, -self.history :].clone())
+        return y, ConvState(
+            F.pad(window, (0, 0, max(0, self.history - window.shape[1]), 0))[:, -self.history :].clone()
+        )
 
     def finish(self, x: Tensor, state: State, length: int) -> Tensor:
         pad, right = self.padding, self.padding.right_total(length, self.stride)
@@ -203,7 +209,7 @@ class Conv1d(_Windowed):
 class ConvTranspose1d(_Windowed):
     """Transposed convolution, [B, T, C_in] to [B, T * stride + kernel - stride - trims, C_out].
 
-    trim_left, trim_right: rows cut from the ends of the full output (`padding`, and `padding - output_padding`, in torch).
+    trim_left, trim_right: rows cut from the ends of the full output (torch's `padding` and `padding - output_padding`).
     weight: [taps, C_in, stride, C_out], oldest tap first; taps = ceil(kernel / stride).
     """
 

@@ -3,9 +3,9 @@
 `Padding` is written for a whole signal; the two functions give the rows to put before and after it, from no more of the
 signal than a stream still has in hand, so that the offline and the streamed convolution share one definition.
 
-EnCodec's rule (Défossez et al. 2022, `pad1d` of the reference code): a mirrored pad needs more rows than it mirrors, so a
-signal that is too short is first extended with zeros on the right, mirrored, and the same count of rows is then cut
-from the right end again.
+EnCodec's rule (Défossez et al. 2022, `pad1d` of the reference code): a mirrored pad needs more rows than it mirrors,
+so a signal that is too short is first extended with zeros on the right, mirrored, and the same count of rows is then
+cut from the right end again.
 """
 
 from typing import NamedTuple
@@ -23,8 +23,8 @@ MODES = ("constant", "reflect", "replicate")
 class Padding(NamedTuple):
     """Rows added before and after the signal.
 
-    mode: "constant" (zeros), "reflect" (the end row not repeated) or "replicate"; extend: add up to stride - 1 rows more
-    on the right, so that no input row is left out of the last stride.
+    mode: "constant" (zeros), "reflect" (the end row not repeated) or "replicate"; extend: add up to stride - 1 rows
+    more on the right, so that no input row is left out of the last stride.
     """
 
     left: int = 0

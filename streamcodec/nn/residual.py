@@ -41,7 +41,7 @@ class Residual(Layer):
 
     @property
     def _pointwise_ends(self) -> tuple[list[Layer], Conv1d, Conv1d] | None:
-        """The branch but for its last layer, that layer and the shortcut, where the last two are convolutions of kernel 1."""
+        """The branch but for its last layer, that layer, and the shortcut; None unless the two have kernel 1."""
         if not isinstance(self.branch, Sequential) or not isinstance(self.shortcut, Conv1d):
             return None
         *head, tail = self.branch.chain

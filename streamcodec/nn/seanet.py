@@ -44,7 +44,9 @@ class SEANetConfig:
         if self.norm_type not in ("weight_norm", "time_group_norm"):
             raise ConfigError(f"norm_type is {self.norm_type!r}; supported are 'weight_norm' and 'time_group_norm'")
         if self.num_filters < self.compress:
-            raise ConfigError(f"num_filters is {self.num_filters}; compress={self.compress} leaves a residual branch no channel")
+            raise ConfigError(
+                f"num_filters is {self.num_filters}; compress={self.compress} leaves a residual branch no channel"
+            )
         if not self.use_causal_conv and self.trim_right_ratio != 1.0:
             raise ConfigError(f"trim_right_ratio is {self.trim_right_ratio}; without use_causal_conv it must be 1.0")
         if not 0.0 <= self.trim_right_ratio <= 1.0:

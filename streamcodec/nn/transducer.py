@@ -1,8 +1,8 @@
 """A network fed any number of rows at a time.
 
-A network's `step` takes whole frames. A `Transducer` takes what comes, keeps the rows that do not fill a frame, runs the
-prefill, the steps and the end, and gives back only rows of the true output, in order, none twice: concatenated they are
-the network's `forward` of everything that was pushed.
+A network's `step` takes whole frames. A `Transducer` takes what comes, keeps the rows that do not fill a frame, runs
+the prefill, the steps and the end, and gives back only rows of the true output, in order, none twice: concatenated
+they are the network's `forward` of everything that was pushed.
 """
 
 from typing import NamedTuple
@@ -24,8 +24,9 @@ UNKNOWN = 1 << 48
 class Network:
     """A layer placed at the head of a stream, with what follows from that.
 
-    rate: input rows per frame; look_ahead: input rows beyond its own frame on which an output frame depends. The input is
-    made to trail by the part of a frame that the look-ahead leaves over, so that an output is never later than it must be.
+    rate: input rows per frame; look_ahead: input rows beyond its own frame on which an output frame depends. The input
+    is made to trail by the part of a frame that the look-ahead leaves over, so that an output is never later than it
+    must be.
     """
 
     def __init__(self, layer: Layer, channels: int, out_channels: int, rate: int, look_ahead: int = 0):

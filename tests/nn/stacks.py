@@ -1,6 +1,7 @@
 """Random layers, each beside the same computation written plainly in torch.
 
-A `Pair` holds a streaming layer and a reference: a function over a whole signal [B, T, C] made of torch.nn.functional alone.
+A `Pair` holds a streaming layer and a reference: a function over a whole signal [B, T, C] made of torch.nn.functional
+alone.
 """
 
 import math
@@ -44,7 +45,9 @@ def padded(x: Tensor, pad: Padding, stride: int) -> Tensor:
     return mirrored[:, :, : mirrored.shape[2] - short]
 
 
-def conv(kernel: int, stride: int, dilation: int, padding: Padding, bias: bool = True, channels: int = CHANNELS) -> Pair:
+def conv(
+    kernel: int, stride: int, dilation: int, padding: Padding, bias: bool = True, channels: int = CHANNELS
+) -> Pair:
     layer = Conv1d(channels, channels, kernel, stride=stride, dilation=dilation, padding=padding, bias=bias).double()
     weight = torch.randn(channels, channels, kernel).double() / math.sqrt(channels * kernel)
     offset = torch.randn(channels).double() if bias else None

@@ -61,7 +61,8 @@ def test_any_partition_equals_plain_torch(pair, length, sizes, frame, ahead, max
     data=st.data(),
 )
 def test_rows_at_different_places_share_a_step(pair, lengths, frame, ahead, known, data):
-    """What an engine does: any of the streams, each at its own position, some ending, in one batch. Spare rows are NaN."""
+    """What an engine does: any of the streams, each at its own position, some ending, in one batch. Spare rows are
+    NaN."""
     net = network(pair, frame, ahead)
     streams = [Row(net, rows(1, length, length), known) for length in lengths]
     state = states.init(net.layer.state_spec(), len(streams))
@@ -221,7 +222,8 @@ def test_dac_like_stacks_stream_as_they_run_offline(length):
 @settings(max_examples=40)
 @given(pair=stacks(), frame=st.integers(1, 3))
 def test_output_comes_as_soon_as_the_delay_says(pair, frame):
-    """Once prefill is over, m frames in give exactly `out.rows(m)` rows out, and a network's delay is no rounding too long."""
+    """Once prefill is over, m frames in give exactly `out.rows(m)` rows out, and a network's delay is no rounding too
+    long."""
     net = network(pair, frame)
     x = rows(1, net.at.rate * 40)
     transducer = Transducer(net, 1, x.device, x.dtype, 4)
