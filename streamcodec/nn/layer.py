@@ -146,8 +146,10 @@ class Sequential(Layer):
 
     def schedule(self, at: Schedule) -> Schedule:
         self.at = at
+        self._reached = 0
         for layer in self.chain:
             at = layer.schedule(at)
+            self._reached = max(self._reached, at.frames(0))
         return at
 
     def state_spec(self) -> Spec:
@@ -169,7 +171,9 @@ class Sequential(Layer):
         return row
 
     def prefill_frames(self) -> int:
-        return max((layer.prefill_frames() for layer in self.chain), default=0)
+        frames = max((layer.prefill_frames() for layer in self.chain), default=0)
+        # A prefill runs through every layer, so that none may still be waiting for the start of the signal.
+        return max(frames, self._reached) if frames else 0
 
     def warmup_frames(self) -> int:
         return max((layer.warmup_frames() for layer in self.chain), default=0)

@@ -59,9 +59,9 @@ class LSTM(Layer):
         self._packs.refresh(self.lstm.parameters())
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
-        rows = [torch.zeros_like(x[:, 0]) for _ in range(2 * self.lstm.num_layers)]
+        rows = [x.new_zeros(x.shape[0], self.channels) for _ in range(2 * self.lstm.num_layers)]
         state = LSTMState(tuple(rows[: self.lstm.num_layers]), tuple(rows[self.lstm.num_layers :]))
-        return self.step(x, state)
+        return self.step(x, state) if x.shape[1] else (x, state)
 
     def finish(self, x: Tensor, state: State, length: int) -> Tensor:
         return self.step(x, state)[0] if x.shape[1] else x
