@@ -34,10 +34,12 @@ def _rows(spec: CodecSpec) -> list[tuple[str, str]]:
         ("decoder delay", _delay(spec.decoder_delay, spec)),
         ("algorithmic delay", f"{_delay(spec.delay, spec)} (encoder, decoder and one frame)"),
     ]
-    for side, frames in (("encoder", spec.encoder_prefill), ("decoder", spec.decoder_prefill)):
+    for side, frames, wait in (
+        ("encoder", spec.encoder_prefill, spec.encoder_wait),
+        ("decoder", spec.decoder_prefill, spec.decoder_wait),
+    ):
         if frames:
-            wait = _delay(frames * spec.hop_length, spec)
-            rows.append((f"exact start, {side}", f"waits for {frames} frames ({wait}) once"))
+            rows.append((f"exact start, {side}", f"waits for {frames} frames ({_delay(wait, spec)}) once"))
     if spec.segment_length is not None and spec.segment_stride is not None:
         rows.append(("segment", f"{_delay(spec.segment_length, spec)}, every {_delay(spec.segment_stride, spec)}"))
     memory = (

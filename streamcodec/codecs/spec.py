@@ -49,6 +49,19 @@ class CodecSpec:
         return self.encoder_delay + self.decoder_delay + self.hop_length
 
     @property
+    def encoder_wait(self) -> int:
+        """Samples that an exact start needs before the first codes come (0: a frame is enough).
+
+        Less than the prefill's frames by what the look-ahead leaves of a frame: the stream is cut there.
+        """
+        return max(0, self.encoder_prefill * self.hop_length - (-self.encoder_delay % self.hop_length))
+
+    @property
+    def decoder_wait(self) -> int:
+        """Samples' worth of frames that an exact start needs before the first audio comes."""
+        return self.decoder_prefill * self.hop_length
+
+    @property
     def segment_frames(self) -> int | None:
         """Frames of a whole segment, or None."""
         return None if self.segment_length is None else -(-self.segment_length // self.hop_length)

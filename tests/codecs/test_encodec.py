@@ -27,6 +27,7 @@ GROUP_NORM = {"norm_type": "time_group_norm"}
 CONFIGS = {
     **KINDS,
     "target_bandwidths": {"target_bandwidths": [0.4, 2.0]},
+    "sampling_rate": {"sampling_rate": 601},  # a frame rate that is no whole number
     "normalize": {"normalize": True},
     "chunk_length_s": {"chunk_length_s": 0.13, "overlap": 0.0},
     "overlap": {"chunk_length_s": 0.2, "overlap": 0.45},
@@ -120,7 +121,7 @@ def assert_scales_agree(codes: Codes, encoded) -> None:
 
 
 def test_every_field_is_tried_at_another_value_than_its_default():
-    fields = set(EncodecConfig.__dataclass_fields__) - {"default_bandwidth", "sampling_rate"}
+    fields = set(EncodecConfig.__dataclass_fields__) - {"default_bandwidth"}
     tried = {field for config in CONFIGS.values() for field in config}
     assert fields == tried & fields
 
@@ -159,7 +160,6 @@ def test_offline_equals_the_encodec_package(stereo):
     config, tensors = codecs.convert_original(weights.plain(model.state_dict(), "model.th"), "model.th")
     codec = codecs.build(config, tensors, name="original")
     double = copy.deepcopy(codec).double()
-    model.set_target_bandwidth(codec.spec.bandwidths[-1]) if not stereo else None
     for samples in [1, 300, 20 * 7, 2001] + ([48_000, 47_520 + 2000, 100_000] if stereo else []):
         wav = signal(1, codec.spec.channels, samples, seed=samples)
         with torch.no_grad():
