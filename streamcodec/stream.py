@@ -117,8 +117,10 @@ def _read(blob: bytes, kind: str, codec: Codec) -> dict[str, Any]:
     wanted = {"kind", "codec", "fingerprint", "batch", "start", "closed", "numbers", "core"}
     if wanted - meta.keys():
         raise StateError(f"state lacks {', '.join(sorted(wanted - meta.keys()))}; it is damaged")
+    if type(meta["batch"]) is not int or meta["batch"] < 1 or meta["start"] not in ("exact", "primed"):
+        raise StateError(f"state has batch={meta['batch']!r} and start={meta['start']!r}; it is damaged")
     if meta["kind"] != kind:
-        raise StateError(f"state is that of a {meta['kind']}; this is a {kind}")
+        raise StateError(f"state is that of the {meta['kind']}; this is the {kind}")
     if meta["fingerprint"] != codec.fingerprint:
         raise StateError(f"state belongs to other weights (codec {meta['codec']!r}) than {codec.spec.name!r} has here")
     return meta
@@ -141,7 +143,9 @@ class EncoderStream(_Stream):
         if meta is not None:
             _refuse_changes(meta, batch, start)
             batch, start = meta["batch"], meta["start"]
-            bandwidth = meta.get("bandwidth") if bandwidth is None else bandwidth
+            if meta.get("bandwidth") not in codec.spec.bandwidths:
+                raise StateError(f"state has bandwidth={meta.get('bandwidth')!r}; it is damaged")
+            bandwidth = meta["bandwidth"] if bandwidth is None else bandwidth
         self._open(codec, batch, start)
         self.bandwidth = codec.spec.default_bandwidth if bandwidth is None else bandwidth
         self._core = codec.encoder_core(self.batch, self.start)

@@ -84,6 +84,8 @@ def _windows(z: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
     if kernel == 1 and stride == 1:
         return z.reshape(batch * rows, channels)
     count = (rows - (kernel - 1) * dilation - 1) // stride + 1
+    if rows == kernel and z.is_contiguous():  # one window: the rows as they lie
+        return z.view(batch, kernel * channels)
     b, r, c = z.stride()
     windows = z.as_strided((batch, count, kernel, channels), (b, r * stride, r * dilation, c), z.storage_offset())
     return windows.reshape(batch * count, kernel * channels)
@@ -123,10 +125,8 @@ def lstm(x: Tensor, gates_of: Callable[[str], Matrix], hidden: Tensor, cell: Ten
 
 
 def _lstm_cell(gates: Tensor, hidden: Tensor, cell: Tensor, hold: Tensor | None) -> None:
-    width = hidden.shape[1]
-    sigmoids = gates[:, : 3 * width].sigmoid_()
-    candidate = gates[:, 3 * width :].tanh_()
-    i, f, o = sigmoids[:, :width], sigmoids[:, width : 2 * width], sigmoids[:, 2 * width :]
+    candidate = gates[:, -hidden.shape[1] :].tanh()
+    i, f, o, _ = gates.sigmoid_().chunk(4, 1)  # one call for all four: a call costs more than the sigmoids of one
     if hold is None:
         cell.mul_(f).addcmul_(i, candidate)
         torch.mul(torch.tanh(cell), o, out=hidden)

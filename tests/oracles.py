@@ -11,6 +11,7 @@ from torch import Tensor
 from streamcodec import codecs
 from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
+from streamcodec.codecs.segments import Segments
 
 # 100 frames of 6 samples a second; each codebook of 16 entries is 0.4 kbps.
 SMALL: dict[str, Any] = {
@@ -154,6 +155,18 @@ def assert_codes_agree(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle
     counts = compare_codes(latents, codebooks, codes, oracle)
     assert counts["wrong"] == 0, counts
     assert counts["differ"] <= max(codes.shape[1], counts["compared"] // 100), counts
+
+
+def free_frames(segments: Segments, samples: int) -> int:
+    """Frames of a signal that may be split anywhere; the rest an encoder gives in one piece, with its length.
+
+    Where segments overlap by more than a frame, a signal may end in several short ones, which only the length tells apart.
+    """
+    counts = segments.cut(samples)
+    if segments.length - segments.stride <= segments.hop_length:
+        return sum(counts)
+    whole = 0 if samples < segments.length else 1 + (samples - segments.length) // segments.stride
+    return sum(counts[:whole])
 
 
 def cuts(total: int, sizes: list[int]) -> list[tuple[int, int]]:

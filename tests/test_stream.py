@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import KINDS, SMALL, cuts, settle, signal, small_codec
+from oracles import KINDS, SMALL, cuts, free_frames, settle, signal, small_codec
 from torch import Tensor
 
 from streamcodec import Codes, DecoderStream, EncoderStream
@@ -70,9 +70,11 @@ def push_all(encoder: EncoderStream, wav: Tensor, pieces: list[tuple[int, int]])
 
 def split(codec: EncodecCodec, codes: Codes, pieces: list[tuple[int, int]]) -> list[Codes]:
     """Codes in pieces, as a packet reader would hand them over: only the last piece knows where the audio ends."""
-    parts = []
+    frames, parts = codes.data.shape[2], []
+    free = frames if codec.segments is None else free_frames(codec.segments, codes.length)
     for start, stop in pieces:
-        last = stop == codes.data.shape[2] and codes.length is not None
+        last = stop == frames or stop > free
+        stop = frames if last else stop
         scale = None if codes.scale is None else codes.scale[:, start:stop]
         length = codes.length - codec.spec.samples(start) if last else None
         parts.append(Codes(codes.data[:, :, start:stop], scale, length))

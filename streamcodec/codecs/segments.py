@@ -127,7 +127,8 @@ class SegmentDecoder:
 
     Where segments overlap, a signal can end in two that are not whole: 47,600 samples at 48 kHz give one of 149 frames
     and one of 1. Frames alone do not tell them from a whole segment of 150; the length does, for it then exceeds what
-    as many frames of whole segments stand for.
+    as many frames of whole segments stand for. Where segments overlap by more than a frame there may be several frames
+    of short segments, which then must come in one piece with their length, as an encoder's flush gives them.
 
     pending: latents not decoded yet, their scale, and the samples that they stand for; sums: [B, n, C], weighted rows
     not emitted yet; weights: [n], the sum of their weights.

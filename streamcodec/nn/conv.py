@@ -164,7 +164,8 @@ class Conv1d(_Windowed):
             padded = F.pad(x.transpose(1, 2), (pad.left, right))
         else:
             rows = [rows_before(x, pad, length, right), x, rows_after(x, pad, length, right)]
-            padded = torch.cat(rows, 1).transpose(1, 2)
+            # Joined with channels first, the layout that torch's convolutions leave behind: nothing is transposed.
+            padded = torch.cat([part.transpose(1, 2) for part in rows], 2)
         y = F.conv1d(padded, self.torch_weight(), self.bias, self.stride, 0, self.dilation)
         return self._normalise(y).transpose(1, 2)
 
@@ -180,8 +181,10 @@ class Conv1d(_Windowed):
             x = edges.mask(x, self.at)
         rows = x.shape[1]
         window, state = self._remember(x, state)
-        start = self.history - self.lookback
-        return self._windows(window[:, start : start + self.span + rows - self.stride]), state
+        start, used = self.history - self.lookback, self.span + rows - self.stride
+        if window.shape[1] != used:
+            window = window[:, start : start + used]
+        return self._windows(window), state
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         pad, length = self.padding, x.shape[1]

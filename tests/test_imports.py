@@ -1,0 +1,190 @@
+"""The import table of docs/design.md, held to; and what `import streamcodec` must do without."""
+
+import ast
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import streamcodec
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {"streamcodec": ROOT / "streamcodec", "streamcodec_kernels": ROOT / "kernels" / "streamcodec_kernels"}
+
+
+def table() -> dict[str, set[str]]:
+    """The rows `| layer | may import |` of docs/design.md: layers to the names that they may import."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows: dict[str, set[str]] = {}
+    inside = False
+    for line in text.splitlines():
+        cells = [cell.strip(" `") for cell in line.strip().strip("|").split("|")]
+        if cells == ["layer", "may import"]:
+            inside = True
+        elif inside and not line.strip().startswith("|"):
+            break
+        elif inside and not set(cells[0]) <= set("-: "):
+            for layer in re.findall(r"\w+", cells[0]):
+                rows[layer] = set(re.findall(r"\w+", cells[1]))
+    return rows
+
+
+def layer_of(path: Path) -> str:
+    """The top-level module of the package that a file belongs to."""
+    if SOURCES["streamcodec_kernels"] in path.parents:
+        return "streamcodec_kernels"
+    return path.relative_to(SOURCES["streamcodec"]).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every import of a file, inside functions too but not under `if TYPE_CHECKING`, as (line, name in the table)."""
+    package = "streamcodec_kernels" if SOURCES["streamcodec_kernels"] in path.parents else "streamcodec"
+    inside = path.relative_to(SOURCES[package]).parent.parts
+    for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, table_name(alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            base = [package, *inside][: len(inside) + 2 - node.level] if node.level else []
+            names = base + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                yield node.lineno, table_name([*names, alias.name])
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from walk(ast.Module(child.orelse, []))
+            continue
+        yield child
+        yield from walk(child)
+
+
+def table_name(names: list[str]) -> str:
+    """The layer for a module of the package, "streamcodec" for what is taken from the package itself, else the root."""
+    if names[0] != "streamcodec" or len(names) == 1:
+        return names[0]
+    top = SOURCES["streamcodec"] / names[1]
+    return names[1] if top.is_dir() or top.with_suffix(".py").is_file() else "streamcodec"
+
+
+FILES = sorted(path for root in SOURCES.values() for path in root.rglob("*.py"))
+
+
+def allowed(layer: str, name: str, rows: dict[str, set[str]]) -> bool:
+    if name in sys.stdlib_module_names or name == layer:
+        return True
+    return name in rows[layer]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_are_those_of_the_table(path):
+    if path.parent == SOURCES["streamcodec"] and path.name in ("__init__.py", "__main__.py"):
+        return  # the package's face: public names, and the command line's entry
+    rows, layer = table(), layer_of(path)
+    assert layer in rows, f"{layer} has no row in the import table of docs/design.md"
+    wrong = [f"line {line}: {name}" for line, name in imports(path) if not allowed(layer, name, rows)]
+    assert not wrong, f"{layer} may import {', '.join(sorted(rows[layer]))}; but {'; '.join(wrong)}"
+
+
+def test_the_table_has_no_row_for_what_does_not_exist():
+    layers = {layer_of(path) for path in FILES}
+    assert set(table()) <= layers | {"engine", "server", "client", "packet", "protocol"}
+
+
+def test_the_walk_sees_lazy_imports_and_not_those_for_types_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(SOURCES, "streamcodec", tmp_path)
+    (tmp_path / "nn").mkdir()
+    (tmp_path / "state.py").touch()
+    file = tmp_path / "nn" / "file.py"
+    code = """
+        import os.path, torch
+        from typing import TYPE_CHECKING
+        from . import sibling
+        from .. import state as other, __version__
+        from ..errors import Error
+        if TYPE_CHECKING:
+            import hidden
+        else:
+            import shown
+        def function():
+            from numpy.lib import stride_tricks
+            class Inner:
+                import soxr
+    """
+    file.write_text(textwrap.dedent(code))
+    (tmp_path / "errors.py").touch()
+    names = [name for _, name in imports(file)]
+    expected = ["os", "torch", "typing", "nn", "state", "streamcodec", "errors", "shown", "numpy", "soxr"]
+    assert names == expected
+
+
+def test_every_public_name_exists():
+    assert streamcodec.__all__ == sorted(streamcodec.__all__, key=lambda name: (name.islower(), name))
+    for name in streamcodec.__all__:
+        assert hasattr(streamcodec, name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_in_all_are_defined(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    names = {name for value in public for name in ast.literal_eval(value)}
+    defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    if "__getattr__" in defined:
+        return  # resolved when asked for: see test_every_public_name_exists
+    for node in tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            defined |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            defined |= {ast.unparse(target) for target in targets}
+    assert names <= defined
+
+
+BLOCKED = [
+    "triton",
+    "sounddevice",
+    "transformers",
+    "soundfile",
+    "soxr",
+    "huggingface_hub",
+    "tqdm",
+    "pystoi",
+    "matplotlib",
+]
+SCRIPT = """
+    import sys
+
+    class Blocker:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in {blocked}:
+                raise ImportError(f"{{name}} is blocked by the test")
+            return None
+
+    sys.meta_path.insert(0, Blocker())
+    import torch
+    import streamcodec
+
+    torch.manual_seed(0)
+    from streamcodec.codecs.encodec import EncodecCodec
+    codec = EncodecCodec(dict(num_filters=2, hidden_size=4, upsampling_ratios=[2, 2], sampling_rate=400, codebook_size=4,
+                              target_bandwidths=[0.4]))
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    pcm = torch.cat([decoder.push(encoder.push(torch.zeros(1, 1, 50))), decoder.push(encoder.flush()), decoder.flush()], 2)
+    assert pcm.shape == (1, 1, 50)
+    assert streamcodec.load().spec.name
+    assert not set(sys.modules) & set({blocked})
+"""
+
+
+def test_the_package_works_without_its_optional_libraries():
+    script = textwrap.dedent(SCRIPT).format(blocked=BLOCKED)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
