@@ -45,7 +45,7 @@ def main(source: str = str(DEFAULT), target: str = "spectrograms.png") -> None:
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("seconds")
     figure.colorbar(image, ax=axes, label="dB below the loudest", shrink=0.6)
-    figure.savefig(target, dpi=110)
+    figure.savefig(target, dpi=80)
     print(f"wrote {target}")
 
 

@@ -18,7 +18,8 @@ class Codes:
     data: [B, K, T] int64 (batch, codebook, frame), each in 0..codebook_size - 1.
     scale: [B, T] float, the gain of each frame, for codecs that normalise their input (EnCodec 48 kHz); else None.
     length: samples that these frames stand for; None means all that the frames can hold. Over a stream the lengths add
-        up to the length of the audio: only the last one is shorter than its frames.
+        up to the length of the audio (of what comes back of it, where a codec drops an unfilled last frame: DAC): only
+        the last one is shorter than its frames.
     """
 
     data: Tensor

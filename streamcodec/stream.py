@@ -188,7 +188,9 @@ class EncoderStream(_Stream):
     def _codes(self, piece: Piece, last: bool) -> Codes:
         numbers, spec = self._numbers, self.codec.spec
         numbers["frames"] += piece.rows.shape[1]
-        covered = numbers["samples"] if last else spec.samples(numbers["frames"])
+        covered = spec.samples(numbers["frames"])
+        if last:
+            covered = self.codec.covered(numbers["samples"], numbers["frames"])
         length, numbers["emitted"] = covered - numbers["emitted"], covered
         with torch.inference_mode():
             codes = self.codec.quantizer.encode(piece.rows, self._codebooks)

@@ -23,7 +23,12 @@ from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
 
 SECONDS = 3
-SIZES: dict[str, Any] = {"num_filters": 32, "hidden_size": 128, "codebook_size": 1024, "upsampling_ratios": [8, 5, 4, 2]}
+SIZES: dict[str, Any] = {
+    "num_filters": 32,
+    "hidden_size": 128,
+    "codebook_size": 1024,
+    "upsampling_ratios": [8, 5, 4, 2],
+}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "EnCodec 24 kHz": {"sampling_rate": 24_000, "target_bandwidths": [1.5, 3.0, 6.0, 12.0, 24.0]},
     "EnCodec 32 kHz": {
@@ -62,7 +67,7 @@ HEAD = [
 
 
 class Upstream(NamedTuple):
-    """What another implementation made of the signal at one bandwidth: codes [B, K, T], and the audio of those codes."""
+    """What another implementation made of the signal at one bandwidth: codes [B, K, T], and the audio of these."""
 
     codes: Tensor
     pcm: Tensor
@@ -88,6 +93,11 @@ def package_model(stereo: bool) -> tuple[Any, EncodecCodec]:
     books = fitted_codebooks(converted(model), 8, 1024)
     for layer, book in zip(model.quantizer.vq.layers, books, strict=True):
         layer._codebook.embed.copy_(book)
+    codec = converted(model)
+    peak = codec.decode(codec.encode(signal(1, codec.spec.channels, 48_000), codec.spec.bandwidths[-1])).abs().max()
+    last = model.decoder.model[-1].conv
+    for parameter in last.norm.parameters() if stereo else (last.conv.weight_g, last.conv.bias):
+        parameter.mul_(0.8 / peak)
     return model, converted(model)
 
 
@@ -123,6 +133,7 @@ def row(name: str, against: str, codec: EncodecCodec, double: EncodecCodec, upst
     latents, books = latents_of(double, wav), double.quantizer.codebooks
     for bandwidth in codec.spec.bandwidths:
         theirs = upstream(wav, bandwidth)
+        assert theirs.pcm.abs().max() > 0.1, "a difference means nothing without a level to compare it with"
         offline = codec.encode(wav, bandwidth)
         add(counts, compare_codes(latents, books, offline.data, theirs.codes))
         codes = Codes(theirs.codes, offline.scale, wav.shape[2])

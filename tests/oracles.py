@@ -160,7 +160,7 @@ def assert_codes_agree(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle
 def free_frames(segments: Segments, samples: int) -> int:
     """Frames of a signal that may be split anywhere; the rest an encoder gives in one piece, with its length.
 
-    Where segments overlap by more than a frame, a signal may end in several short ones, which only the length tells apart.
+    Where segments overlap by more than a frame, several short ones may end a signal: the length tells them apart.
     """
     counts = segments.cut(samples)
     if segments.length - segments.stride <= segments.hop_length:

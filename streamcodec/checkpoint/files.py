@@ -22,6 +22,7 @@ __all__ = [
     "read_config",
     "read_weights",
     "shard_names",
+    "split_metadata",
     "verify_hash",
 ]
 
@@ -53,6 +54,14 @@ def read_weights(path: Path) -> Mapping[Any, Any]:
         return _read_torch(path)
     allowed = ", ".join((SAFETENSORS, *PICKLE_SUFFIXES))
     raise CheckpointError(f"{path}: weights are read from files whose names end in {allowed}")
+
+
+def split_metadata(entries: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Mapping[str, Any] | None]:
+    """(state dict, metadata) of a file that holds both, as DAC's originals do; any other file's entries and None."""
+    state, metadata = entries.get("state_dict"), entries.get("metadata")
+    if isinstance(state, Mapping) and isinstance(metadata, Mapping):
+        return state, metadata
+    return entries, None
 
 
 def shard_names(index: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`load` and `read`: from a source to a codec, or to its configuration and tensors."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Checkpoint:
         origin: where it came from, for messages.
         name: a short name for the codec.
         filename: the weight file's own name.
+        metadata: what an original file holds beside its weights, unchecked; None for nothing.
     """
 
     config: dict[str, Any] | None
@@ -33,6 +35,7 @@ class Checkpoint:
     origin: str
     name: str
     filename: str
+    metadata: Mapping[str, Any] | None = None
 
 
 def load(
@@ -80,12 +83,13 @@ def read(source: str | os.PathLike[str] | None = None, *, revision: str | None =
     """The configuration and tensors that `load` would build a codec from; arguments and errors as there."""
     found = sources.locate(source, revision)
     config = None if found.config is None else files.read_config(found.config)
-    tensors = weights.plain(files.read_weights(found.weights), str(found.weights))
-    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name)
+    entries, metadata = files.split_metadata(files.read_weights(found.weights))
+    tensors = weights.plain(entries, str(found.weights))
+    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name, metadata)
 
 
 def _build(checkpoint: Checkpoint) -> Codec:
     config, tensors = checkpoint.config, checkpoint.tensors
     if config is None:
-        config, tensors = codecs.convert_original(tensors, checkpoint.filename)
+        config, tensors = codecs.convert_original(tensors, checkpoint.filename, checkpoint.metadata)
     return codecs.build(config, tensors, name=checkpoint.name)

@@ -44,4 +44,5 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as scratch:
         part = Path(scratch) / path.name
         write(part)
+        part.chmod(0o644)  # safetensors leaves its files readable by their owner alone
         part.replace(path)

@@ -17,6 +17,9 @@ DEFAULT_CODEC = "streamcodec_24khz"
 
 # Short names of published checkpoints, and the hub repositories that hold them.
 ALIASES = {
+    "dac_16khz": "descript/dac_16khz",
+    "dac_24khz": "descript/dac_24khz",
+    "dac_44khz": "descript/dac_44khz",
     "encodec_24khz": "facebook/encodec_24khz",
     "encodec_32khz": "facebook/encodec_32khz",
     "encodec_48khz": "facebook/encodec_48khz",

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from . import encodec_original
+from . import dac_original, encodec_original
 from .base import Codec
+from .dac import DacCodec
 from .encodec import EncodecCodec
 from .spec import CodecSpec
 
@@ -19,16 +20,19 @@ Converted = tuple[dict[str, Any], dict[str, Tensor]]
 class Family(NamedTuple):
     """What a family brings.
 
-    build: (config, tensors, name) to a codec; convert: original tensors to Hugging Face's layout, None if not its own.
+    build: (config, tensors, name) to a codec; convert: (tensors, filename, metadata) of an original file to Hugging
+    Face's layout, None if not its own.
     """
 
     build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec]
-    convert: Callable[[Mapping[str, Tensor], str], Converted | None]
+    convert: Callable[[Mapping[str, Tensor], str, Mapping[str, Any] | None], Converted | None]
 
 
 # By the `model_type` of config.json.
 FAMILIES: Mapping[str, Family] = {
-    "encodec": Family(EncodecCodec, encodec_original.convert),
+    "dac": Family(DacCodec, dac_original.convert),
+    # An original EnCodec file has no metadata: its shapes tell what it is.
+    "encodec": Family(EncodecCodec, lambda tensors, filename, _: encodec_original.convert(tensors, filename)),
 }
 
 
@@ -40,10 +44,15 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str
     return FAMILIES[kind].build(config, tensors, name)
 
 
-def convert_original(tensors: Mapping[str, Tensor], filename: str) -> Converted:
-    """An original state dict in Hugging Face's layout. Raises CheckpointError where no family recognises it."""
+def convert_original(
+    tensors: Mapping[str, Tensor], filename: str, metadata: Mapping[str, Any] | None = None
+) -> Converted:
+    """An original state dict, with what its file holds beside it, in Hugging Face's layout.
+
+    Raises CheckpointError where no family recognises it.
+    """
     for family in FAMILIES.values():
-        converted = family.convert(tensors, filename)
+        converted = family.convert(tensors, filename, metadata)
         if converted is not None:
             return converted
     raise CheckpointError(

@@ -16,7 +16,7 @@ from ..codes import Codes
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, NotStreamableError, ShapeError
 from ..nn.layer import Layer
 from ..nn.piece import Core
-from ..nn.quantize import ResidualVectorQuantizer
+from ..nn.quantize import Quantizer
 from ..nn.transducer import Network, Transducer
 from ..stream import DecoderStream, EncoderStream
 from .framed import FramedCore, primed, silent_rows
@@ -38,7 +38,7 @@ class Codec(nn.Module, ABC):
     config: dict[str, Any]
     encoder: Layer
     decoder: Layer
-    quantizer: ResidualVectorQuantizer
+    quantizer: Quantizer
     segments: Segments | None = None
     encoder_network: Network | None = None
     decoder_network: Network | None = None
@@ -58,6 +58,7 @@ class Codec(nn.Module, ABC):
         latent_channels: int,
         bandwidths: tuple[float, ...],
         default_bandwidth: float,
+        bandwidth_codebooks: tuple[int, ...] = (),
     ) -> None:
         """Place the networks for streaming and write the spec: the last thing that a family's constructor does."""
         segments = self.segments
@@ -83,6 +84,7 @@ class Codec(nn.Module, ABC):
             codebook_size=self.quantizer.codebooks.shape[1],
             bandwidths=bandwidths,
             default_bandwidth=default_bandwidth,
+            bandwidth_codebooks=bandwidth_codebooks,
             encoder_delay=delays[0],
             decoder_delay=delays[1],
             prefill_frames=max(prefills),
@@ -109,7 +111,7 @@ class Codec(nn.Module, ABC):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
         super()._apply(fn, recurse)
-        sizes = self._stream_bytes(self.spec.channels, self.quantizer.codebooks.shape[2])
+        sizes = self._stream_bytes(self.spec.channels, self.quantizer.dimension)
         self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
         return self
 
@@ -140,10 +142,13 @@ class Codec(nn.Module, ABC):
             else:
                 latents, scale, _ = self.segments.encode(rows, self.encoder)
             codes = self.quantizer.encode(latents, count)
-        return Codes(codes.transpose(1, 2).contiguous(), scale, rows.shape[1])
+        length = self.covered(rows.shape[1], codes.shape[1])
+        return Codes(codes.transpose(1, 2).contiguous(), scale, length)
 
     def decode(self, codes: Codes | Tensor) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
+
+        Never more than the decoder gives: DAC's at 16 and 24 kHz ends 8 samples before its last frame does.
 
         codes: what `encode` gave, or bare codes [B, K, T].
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
@@ -228,6 +233,13 @@ class Codec(nn.Module, ABC):
             return codes
         return Codes(codes.data, codes.scale.to(self.device, self.dtype), codes.length)
 
+    def covered(self, samples: int, frames: int) -> int:
+        """Samples of a whole signal of `samples` that its `frames` frames bring back.
+
+        All of them but where frames are floored (DAC): what does not fill a last frame is lost, upstream too.
+        """
+        return samples if self.segments is not None else min(samples, self.decoder.output_length(frames))
+
     def check_length(self, length: int, frames: int) -> None:
         """Raises CodesError where `frames` frames from the start of a stream cannot stand for `length` samples."""
         room = self.spec.samples(frames)
@@ -288,7 +300,7 @@ class Codec(nn.Module, ABC):
         if bandwidth is not None:
             self.spec.codebooks(bandwidth)
         if self.segments is not None:
-            empty = torch.zeros(batch, 0, self.quantizer.codebooks.shape[2], device=self.device, dtype=self.dtype)
+            empty = torch.zeros(batch, 0, self.quantizer.dimension, device=self.device, dtype=self.dtype)
             return SegmentDecoder(self.segments, self.decoder, empty)
         assert self.decoder_network is not None
         network = self.decoder_network

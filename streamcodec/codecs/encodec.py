@@ -142,6 +142,8 @@ class EncodecCodec(Codec):
     merged. Raises ConfigError, CheckpointError.
     """
 
+    quantizer: ResidualVectorQuantizer
+
     def __init__(
         self,
         config: EncodecConfig | Mapping[str, Any],

@@ -20,6 +20,7 @@ class CodecSpec:
     prefill_frames: frames that an exact start collects before anything comes out (0: none); encoder_prefill and
         decoder_prefill give each direction.
     bytes_per_stream: memory of one encoder plus one decoder stream; encoder_bytes and decoder_bytes give each.
+    bandwidth_codebooks: codebooks used at each of the bandwidths; empty where as many are as a bandwidth pays for.
     segment_length, segment_stride: samples, where a codec works on whole segments (EnCodec 48 kHz); else None.
     """
 
@@ -42,6 +43,7 @@ class CodecSpec:
     decoder_bytes: int = 0
     segment_length: int | None = None
     segment_stride: int | None = None
+    bandwidth_codebooks: tuple[int, ...] = ()
 
     @property
     def delay(self) -> int:
@@ -78,6 +80,8 @@ class CodecSpec:
         if bandwidth not in self.bandwidths:
             offered = ", ".join(f"{value:g}" for value in self.bandwidths)
             raise BandwidthError(f"bandwidth {bandwidth!r} kbps is not offered by {self.name}; choose one of {offered}")
+        if self.bandwidth_codebooks:
+            return self.bandwidth_codebooks[self.bandwidths.index(bandwidth)]
         # Upstream rounds the frame rate up before it counts bits (EncodecConfig.frame_rate).
         bits = math.log2(self.codebook_size) * math.ceil(self.frame_rate)
         return min(self.num_codebooks, max(1, math.floor(bandwidth * 1000 / bits)))

@@ -231,6 +231,10 @@ class ConvTranspose1d(_Windowed):
         super().__init__(in_channels, out_channels, bias, norm)
         if kernel < stride:
             raise ConfigError(f"a transposed convolution of kernel {kernel} leaves gaps at stride {stride}")
+        if trim_right > kernel - stride:  # a stream would have to take back what it gave before the end was known
+            raise ConfigError(
+                f"trim_right is {trim_right}; kernel {kernel} at stride {stride} allows {kernel - stride}"
+            )
         self.kernel, self.stride = kernel, stride
         self.trim_left, self.trim_right = trim_left, trim_right
         self.taps = -(-kernel // stride)

@@ -100,7 +100,7 @@ class Layer(nn.Module):
         return 0
 
     def refresh(self) -> None:
-        """Notice weights that changed. Called when a stream opens; a stream runs on the weights it was opened with."""
+        """Notice weights that changed. Called when a stream opens: looking at every step would cost too much."""
         for child in self.children():
             if isinstance(child, Layer):
                 child.refresh()

@@ -1,18 +1,39 @@
 """Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from .. import ops
 
-__all__ = ["ResidualVectorQuantizer"]
+__all__ = ["Quantizer", "ResidualVectorQuantizer"]
+
+
+class Quantizer(Protocol):
+    """What a codec needs of its quantizer.
+
+    codebooks: [K, N, d], stage, entry, dimension of an entry; dimension: D, the latents' channels.
+    """
+
+    codebooks: Tensor
+    dimension: int
+
+    def set_codebooks(self, codebooks: Tensor) -> None:
+        """Take new entries, [K, N, d]."""
+
+    def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
 
 
 class ResidualVectorQuantizer(nn.Module):
     """Each stage takes the nearest entry of its codebook (euclidean) and passes on what is left.
 
     codebooks: [K, N, D], stage, entry, dimension; half_norms: [K, N], half the squared length of each entry; scan:
-    [K, D, N], the codebooks in the layout that the search reads.
+    [K, D, N], the codebooks in the layout that the search reads; dimension: D.
     """
 
     codebooks: Tensor
@@ -21,6 +42,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def __init__(self, num_codebooks: int, codebook_size: int, dimension: int):
         super().__init__()
+        self.dimension = dimension
         entries = torch.randn(num_codebooks, codebook_size, dimension)
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)

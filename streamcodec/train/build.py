@@ -105,6 +105,7 @@ def write_half(codec: Codec, directory: Path) -> Path:
         raise CheckpointError(f"float16 cannot hold the weights {bad}; save them with streamcodec.checkpoint.save")
     directory.mkdir(parents=True, exist_ok=True)
     save_file(half, directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
     text = json.dumps({**config, "dtype": "float32"}, indent=2, sort_keys=True) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     return directory

@@ -173,7 +173,7 @@ def test_offline_equals_the_encodec_package(stereo):
 
 
 def test_a_last_segment_of_a_frame_is_not_taken_for_part_of_the_one_before():
-    """149 + 1 frames at 48 kHz are as many as a whole segment: the length tells them apart, as the package's lists do."""
+    """149 + 1 frames at 48 kHz are as many as a whole segment: the length tells them apart, upstream a list does."""
     import_encodec()
     model = small_model(True, ratios=[8, 5, 4, 2])
     config, tensors = codecs.convert_original(weights.plain(model.state_dict(), "model.th"), "model.th")
@@ -221,8 +221,8 @@ def test_configurations_that_cannot_be_run_are_refused(change, message):
 def test_weights_that_do_not_fit_are_named():
     config, tensors = small_codec().to_huggingface()
     tensors = weights.plain(tensors, "small")
+    rest = {name: tensor for name, tensor in tensors.items() if name != "encoder.layers.0.conv.bias"}
     with pytest.raises(CheckpointError, match=r"missing encoder\.layers\.0\.conv\.bias; unexpected extra"):
-        rest = {name: tensor for name, tensor in tensors.items() if name != "encoder.layers.0.conv.bias"}
         codecs.build(config, rest | {"extra": torch.zeros(1)}, name="bad")
     with pytest.raises(CheckpointError, match=r"encoder\.layers\.0\.conv\.weight has shape .*needs \[4, 1, 7\]"):
         codecs.build(config, tensors | {"encoder.layers.0.conv.weight": torch.zeros(4, 1, 5)}, name="bad")

@@ -88,7 +88,7 @@ def test_a_decoder_fed_in_pieces_equals_one_fed_at_once(segments, samples, sizes
 
 @given(segmentations(), st.integers(0, 300))
 def test_the_length_tells_how_a_signal_was_cut(segments, samples):
-    """A length above what so many frames of whole segments stand for happens only where short segments end the signal."""
+    """A length is above what so many frames of whole segments stand for only where short segments end the signal."""
     counts = segments.cut(samples)
     assert len(counts) == math.ceil(samples / segments.stride)
     full, rest = divmod(sum(counts), segments.frames)

@@ -158,7 +158,7 @@ def conv_transposes(draw: Any) -> Pair:
     stride = draw(st.integers(1, 4))
     kernel = stride + draw(st.integers(0, 2 * stride + 1))
     left = draw(st.integers(0, kernel - 1))
-    right = draw(st.integers(1 - stride, kernel - 1 - left))
+    right = draw(st.integers(1 - stride, min(kernel - stride, kernel - 1 - left)))
     return conv_transpose(kernel, stride, left, right, draw(st.booleans()))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import cuts
 from stacks import CHANNELS, conv, conv_transpose, conv_transposes, convs, network, rows, stream
@@ -17,6 +17,7 @@ pieces = st.lists(st.integers(0, 23), max_size=12)
 lengths = st.integers(0, 60)
 
 
+@settings(max_examples=150)
 @given(pair=convs() | conv_transposes(), length=lengths, sizes=pieces, frame=st.integers(1, 3), ahead=st.integers(0, 9))
 def test_forward_and_stream_equal_torch(pair, length, sizes, frame, ahead):
     x = rows(2, length, length)
@@ -86,6 +87,8 @@ def test_impossible_sizes_are_refused():
         Conv1d(1, 1, 2, stride=3)
     with pytest.raises(ConfigError, match=r"kernel 2.*stride 3"):
         ConvTranspose1d(1, 1, 2, stride=3)
+    with pytest.raises(ConfigError, match=r"trim_right is 3; kernel 4 at stride 2 allows 2"):
+        ConvTranspose1d(1, 1, 4, stride=2, trim_right=3)
     with pytest.raises(ConfigError, match="reflect padding on the right alone"):
         Conv1d(1, 1, 3, padding=Padding(0, 2, "reflect"))
     with pytest.raises(NotStreamableError, match="whole segment"):

@@ -53,5 +53,5 @@ def test_encodec_padding_gives_one_row_per_stride(kernel, stride, dilation, caus
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ConfigError, match="circular.*constant, reflect, replicate"):
+    with pytest.raises(ConfigError, match=r"circular.*constant, reflect, replicate"):
         encodec_padding(3, 1, 1, causal=True, mode="circular")

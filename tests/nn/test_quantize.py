@@ -52,5 +52,6 @@ def test_new_codebooks_are_taken_whole(stages, size, dimension, seed):
     old.set_codebooks(new.codebooks)
     assert torch.equal(old.encode(latents, stages), expected)
     assert torch.equal(old.decode(expected), new.decode(expected))
-    single = old.float()
-    assert torch.equal(single.encode(new.float().codebooks[0][None], 1)[0, :, 0], torch.arange(size))
+    entries = old.float().codebooks[0]
+    found = old.encode(entries[None], 1)[0, :, 0]
+    torch.testing.assert_close(entries[found], entries, rtol=0, atol=1e-2)  # entries may nearly coincide

@@ -1,0 +1,34 @@
+"""Snake, the periodic activation of DAC (Ziyin et al. 2020, "Neural Networks Fail to Learn Periodic Functions")."""
+
+import torch
+from torch import Tensor, nn
+
+from ..state import State
+from .layer import Edges, Layer
+
+__all__ = ["Snake"]
+
+# The guard against an alpha of 0 in the reference code of DAC (Kumar et al. 2023).
+EPSILON = 1e-9
+
+
+class Snake(Layer):
+    """``x + sin(alpha x)^2 / (alpha + 1e-9)``, [B, T, C] to [B, T, C]; memoryless, zero to zero.
+
+    alpha: [C], the frequency of each channel.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self._inverse() * torch.sin(self.alpha * x).square()
+
+    def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
+        with torch.no_grad():
+            # In place on the product alone: a residual's skip still needs x.
+            return (self.alpha * x).sin_().square_().mul_(self._inverse()).add_(x), state
+
+    def _inverse(self) -> Tensor:
+        return (self.alpha + EPSILON).reciprocal()
