@@ -68,7 +68,7 @@ class DacConfig:
                 values[field.name] = _checked(field.name, values[field.name], field.default)
         settings = cls(**values)
         upsampling = config.get("upsampling_ratios")
-        if upsampling is not None and upsampling != list(reversed(settings.downsampling_ratios)):
+        if upsampling not in (None, settings.downsampling_ratios[::-1], list(settings.downsampling_ratios[::-1])):
             raise ConfigError(
                 f"upsampling_ratios is {upsampling!r}; it must be downsampling_ratios, "
                 f"{list(settings.downsampling_ratios)}, reversed"

@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 
 __all__ = ["convert"]
 
-# The constructor's arguments and what transformers calls them.
+# The constructor's arguments and what transformers calls them; quantizer_dropout matters to training only.
 _FIELDS = {
     "encoder_dim": "encoder_hidden_size",
     "encoder_rates": "downsampling_ratios",
@@ -24,11 +24,8 @@ _FIELDS = {
     "n_codebooks": "n_codebooks",
     "codebook_size": "codebook_size",
     "codebook_dim": "codebook_dim",
-    "quantizer_dropout": "quantizer_dropout",
     "sample_rate": "sampling_rate",
 }
-# The latents are as wide as the encoder unless a file says otherwise; dropout matters to training only.
-_OPTIONAL = ("latent_dim", "quantizer_dropout")
 
 _KIND = r"(?P<kind>alpha|weight|bias)"
 _END = re.compile(r"(?:encoder\.block|decoder\.model)\.(?P<place>\d{1,2})\." + _KIND)
@@ -62,7 +59,8 @@ def convert(
             f"{filename}: a DAC state dict without its metadata; the original file is a dict of 'state_dict' and "
             "'metadata', whose 'kwargs' tell the sample rate and the sizes"
         )
-    missing = [name for name in _FIELDS if name not in kwargs and name not in _OPTIONAL]
+    # The latents are as wide as the encoder unless a file says otherwise.
+    missing = [name for name in _FIELDS if name not in kwargs and name != "latent_dim"]
     if missing:
         raise CheckpointError(f"{filename}: the kwargs of this DAC file lack {', '.join(missing)}")
     config: dict[str, Any] = {"model_type": "dac"}

@@ -164,14 +164,14 @@ class Decoder(nn.Module):
 
 KWARGS: dict[str, Any] = {
     "encoder_dim": 4,
-    "encoder_rates": [2, 3],
+    "encoder_rates": (2, 3),
     "latent_dim": 10,
     "decoder_dim": 16,
-    "decoder_rates": [3, 2],
+    "decoder_rates": (3, 2),
     "n_codebooks": 3,
     "codebook_size": 16,
     "codebook_dim": 4,
-    "quantizer_dropout": 0.5,
+    "quantizer_dropout": True,
     "sample_rate": 1000,
 }
 
