@@ -96,7 +96,10 @@ def _both(source: str | None, scratch: Path) -> tuple[Codec, Any]:
         raise InputError(
             f"--codec {source}: bench needs a directory in Hugging Face format, which transformers reads too"
         )
-    return load(directory), EncodecModel.from_pretrained(directory).eval()
+    codec = load(directory)
+    if not isinstance(codec, EncodecCodec):
+        raise InputError(f"--codec {source}: bench compares EnCodec checkpoints; this is a {type(codec).__name__}")
+    return codec, EncodecModel.from_pretrained(directory).eval()
 
 
 def _audio(codec: Codec, seconds: float) -> Tensor:

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import streamcodec
+from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
 
 ROOT = Path(__file__).parent.parent
+SMALL_DAC = {"encoder_hidden_size": 1, "decoder_hidden_size": 16}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -58,10 +60,14 @@ def test_the_python_example_runs_and_equals_the_offline_run(capsys: pytest.Captu
                 "target_bandwidths": [2.2],
             },
         ),
+        ("DAC 16 kHz", SMALL_DAC | {"downsampling_ratios": [2, 4, 5, 8], "sampling_rate": 16000}),
+        ("DAC 24 kHz", SMALL_DAC | {"downsampling_ratios": [2, 4, 5, 8], "sampling_rate": 24000}),
+        ("DAC 44.1 kHz", SMALL_DAC | {"downsampling_ratios": [2, 4, 8, 8], "sampling_rate": 44100}),
     ],
 )
 def test_the_table_of_delays_is_the_specs(row: str, config: dict[str, object]) -> None:
-    spec = EncodecCodec(config | {"hidden_size": 4}).spec
+    family = DacCodec if row.startswith("DAC") else EncodecCodec
+    spec = family(config | {"hidden_size": 4}).spec
     cells = next(line for line in README.splitlines() if line.startswith(f"| {row} ")).split("|")[2:5]
     stated = [float(found[0]) if (found := re.findall(r"[\d.]+", cell)) else 0.0 for cell in cells]
     wait = spec.encoder_wait / spec.sample_rate * 1000
