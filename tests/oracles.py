@@ -47,11 +47,15 @@ def signal(batch: int, channels: int, samples: int, seed: int = 0) -> Tensor:
     return (noise * envelope * 0.3).clamp(-1, 1)
 
 
-@cache
 def small_codec(kind: str = "24khz", dtype: torch.dtype = torch.float64, **config: Any) -> EncodecCodec:
     """A random codec of one of the `KINDS`; `config` overrides fields (tuples for lists, so that it can be cached)."""
+    return _small_codec(kind, dtype, frozenset(config.items()))
+
+
+@cache  # on the arguments as they end up: a second making of the same codec may differ from the first in a last bit
+def _small_codec(kind: str, dtype: torch.dtype, config: frozenset[tuple[str, Any]]) -> EncodecCodec:
     torch.manual_seed(7)
-    codec = EncodecCodec(SMALL | KINDS[kind] | config, name=f"small {kind}")
+    codec = EncodecCodec(SMALL | KINDS[kind] | dict(config), name=f"small {kind}")
     settle(codec)
     return codec.to(dtype).eval()
 
