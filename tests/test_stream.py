@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bad_input import BAD_AUDIO, assert_one_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import KINDS, SMALL, cuts, free_frames, settle, signal, small_codec
@@ -22,7 +23,6 @@ from streamcodec.errors import (
     ShapeError,
     StateError,
     StreamClosedError,
-    StreamcodecError,
     StreamError,
 )
 
@@ -415,30 +415,6 @@ def test_new_weights_reach_primed_starts_and_the_fingerprint():
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------
-
-GOOD = torch.zeros(2, 1, 10)
-BAD_AUDIO = {
-    "channels": (torch.zeros(2, 3, 10), ShapeError, r"\[2, 3, 10\].*\[batch, 1, samples\]"),
-    "batch": (torch.zeros(1, 1, 10), ShapeError, r"batch 1.*batch=2"),
-    "no batch": (torch.zeros(0, 1, 10), ShapeError, r"\[0, 1, 10\]"),
-    "one dimension": (torch.zeros(10), ShapeError, r"\[10\].*\[batch, 1, samples\]"),
-    "four dimensions": (torch.zeros(2, 1, 10, 1), ShapeError, r"\[2, 1, 10, 1\]"),
-    "NaN": (torch.full((2, 1, 10), math.nan), NonFiniteError, "NaN|finite"),
-    "infinity": (torch.full((2, 1, 10), -math.inf), NonFiniteError, "inf"),
-    "one NaN": (torch.tensor([0.0] * 9 + [math.nan]).expand(2, 1, 10).numpy(), NonFiniteError, "NaN|finite"),
-    "int32": (torch.zeros(2, 1, 10, dtype=torch.int32), DtypeError, "int32.*float32, float64 or int16"),
-    "half": (np.zeros((2, 1, 10), np.float16), DtypeError, "float16.*float32, float64 or int16"),
-    "complex": (torch.zeros(2, 1, 10, dtype=torch.complex64), DtypeError, "complex64"),
-    "list": ([[0.0]], DtypeError, "list.*NumPy array or a torch tensor"),
-    "None": (None, DtypeError, "NoneType"),
-}
-
-
-def assert_one_error(call: Any, kind: type[StreamcodecError], message: str) -> None:
-    with pytest.raises(StreamcodecError, match=message) as caught:
-        call()
-    assert type(caught.value) is kind
-    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("name", BAD_AUDIO)
