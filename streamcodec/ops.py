@@ -20,17 +20,20 @@ from torch import Tensor
 
 from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
-from .torch_ops import Matrix, Packs
+from .torch_ops import Matrix, Packs, Stamp, stamp
 
 __all__ = [
     "Matrix",
     "Packs",
+    "Stamp",
     "conv1d",
     "conv_transpose1d",
+    "factorised_encode",
     "lstm",
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
+    "stamp",
 ]
 
 
@@ -190,6 +193,53 @@ def rvq_decode(codes: Tensor, codebooks: Tensor, *, backend: str = "auto") -> Te
     return z.view(*codes.shape[:-1], dimension)
 
 
+def factorised_encode(
+    z: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    scan: Tensor,
+    codebooks: Tensor,
+    cross: Tensor,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Factorised residual quantization without leaving the projected space: z [..., D] to codes [..., K] int64.
+
+    Every stage's projection of z comes from one product. Stage i takes the entry whose direction is nearest to its own
+    projection, and what that choice means for the later stages is subtracted from theirs (Kumar et al. 2023, section
+    3.2, whose stages go up to D and down again instead). The lowest index on ties; no gradient flows to z.
+
+    weight: [D, K * d], the projections side by side; bias: [K * d]; scan: [K, d, N], the entries' directions (length
+    1); codebooks: [K, N, d]; cross: [K, d, K * d], stage j's way up and every stage's way down again, 0 up to stage j
+    itself. The first K' stages alone take the leading parts of all five.
+
+    Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
+    asked for by name cannot run.
+    """
+    stages, size, dimension = _codebook_shape(codebooks)
+    width = stages * dimension
+    if z.ndim == 0 or weight.ndim != 2 or z.shape[-1] != weight.shape[0]:
+        raise ShapeError(
+            f"z is {list(z.shape)} and weight is {list(weight.shape)}; they must be [..., D] and [D, {width}]"
+        )
+    if not codebooks.is_floating_point():
+        raise DtypeError(f"codebooks are {codebooks.dtype}; they must be of a floating dtype")
+    _check_like_codebooks("z", z, codebooks)
+    for name, tensor, shape in (
+        ("weight", weight, (z.shape[-1], width)),
+        ("bias", bias, (width,)),
+        ("scan", scan, (stages, dimension, size)),
+        ("cross", cross, (stages, dimension, width)),
+    ):
+        if tensor.shape != shape:
+            raise ShapeError(f"{name} is {list(tensor.shape)}; with these codebooks it must be {list(shape)}")
+        _check_like_codebooks(name, tensor, codebooks)
+    with torch.no_grad():
+        rows = z.reshape(-1, z.shape[-1])
+        codes = _dispatch("factorised_encode", backend, rows, weight, bias, scan, codebooks, cross)
+    return codes.view(*z.shape[:-1], stages)
+
+
 def _codebook_shape(codebooks: Tensor) -> tuple[int, int, int]:
     if codebooks.ndim != 3 or 0 in codebooks.shape:
         raise ShapeError(f"codebooks are {list(codebooks.shape)}; they must be [codebooks, codebook_size, dimension]")
@@ -241,10 +291,52 @@ def _rvq_decode_suits_triton(codes: Tensor, codebooks: Tensor) -> bool:
     return codes.is_cuda and codebooks.dtype == torch.float32 and not needs_gradient and _has_triton()
 
 
+# Rows whose scores are made at once: of an hour of audio they would fill gigabytes, and 256 stay in the cache.
+_FACTORISED_ROWS = 256
+
+
+def _factorised_encode_torch(
+    z: Tensor, weight: Tensor, bias: Tensor, scan: Tensor, codebooks: Tensor, cross: Tensor
+) -> Tensor:
+    """z [M, D] to codes [M, K]. The length of a projection does not change which direction is nearest to it."""
+    if z.shape[0] > _FACTORISED_ROWS:
+        blocks = z.split(_FACTORISED_ROWS)
+        return torch.cat([_factorised_encode_torch(rows, weight, bias, scan, codebooks, cross) for rows in blocks])
+    projected = torch.addmm(bias, z, weight)
+    codes: list[Tensor] = []
+    # Views: each stage's columns hold what the earlier stages have left of them by the time they are read.
+    stages = zip(projected.split(codebooks.shape[2], 1), scan.unbind(), strict=True)
+    entries, later = codebooks.unbind(), cross.unbind()
+    for stage, (own, directions) in enumerate(stages):
+        if stage > 0:
+            projected.addmm_(entries[stage - 1].index_select(0, codes[-1]), later[stage - 1], alpha=-1)
+        codes.append(torch.mm(own, directions).argmax(1))  # documented to return the first of several maxima
+    return torch.stack(codes, 1)
+
+
+def _factorised_encode_triton(
+    z: Tensor, weight: Tensor, bias: Tensor, scan: Tensor, codebooks: Tensor, cross: Tensor
+) -> Tensor:
+    return _run_triton("factorised", "factorised_encode", torch.addmm(bias, z, weight), scan, codebooks, cross)
+
+
+# streamcodec_kernels.factorised.DIMENSION, said here too: asked for more, the kernel would refuse, and `auto` would not
+# try it again for any codec.
+_FACTORISED_DIMENSION = 32
+
+
+def _factorised_encode_suits_triton(z: Tensor, *tables: Tensor) -> bool:
+    fits = tables[3].shape[2] <= _FACTORISED_DIMENSION
+    return z.is_cuda and z.dtype == torch.float32 and fits and _has_triton()
+
+
 _TABLE: Mapping[str, Operation] = {
     "conv1d": Operation(torch_ops.conv1d, {}),
     "conv_transpose1d": Operation(torch_ops.conv_transpose1d, {}),
     "lstm": Operation(torch_ops.lstm, {}),
+    "factorised_encode": Operation(
+        _factorised_encode_torch, {"triton": Kernel(_factorised_encode_triton, _factorised_encode_suits_triton)}
+    ),
     "rvq_encode": Operation(_rvq_encode_torch, {"triton": Kernel(_rvq_encode_triton, _rvq_encode_suits_triton)}),
     "rvq_decode": Operation(_rvq_decode_torch, {"triton": Kernel(_rvq_decode_triton, _rvq_decode_suits_triton)}),
 }

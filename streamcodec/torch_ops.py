@@ -4,17 +4,52 @@ They serve steps of a few rows, where torch's own convolution and LSTM spend mos
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["Matrix", "Packs", "conv1d", "conv_transpose1d", "lstm"]
+__all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "lstm", "stamp"]
 
 # oneDNN's packed product costs about 12 us to call where addmm costs 2 us, but it shares a weight among rows better and
 # reads it from memory faster. It wins from about this many multiplications, and for a single row from about this many
 # weights (measured for 1 to 320 rows with weights in and out of the cache; docs/log.md).
 PACKED_FROM_PRODUCTS = 600_000
 PACKED_FROM_WEIGHTS = 300_000
+
+# oneDNN's convolution reads the rows as they lie, where the product has to copy every window of a dilated one: 5 to 25%
+# faster over this many rows and channels (docs/log.md). Below 100 rows it may be 30 times slower: there it wants the
+# weight in another layout than the one packed for PACKED_FOR_ROWS, and converts it in every call.
+CONVOLVED_FROM_ROWS = 256
+CONVOLVED_FROM_CHANNELS = 64
+PACKED_FOR_ROWS = 1024
+
+# Where a convolution has few outputs, multiplying every row by all taps first and adding shifted products up writes
+# less than copying windows does: half the time from about this many values of input (docs/log.md).
+SPREAD_FROM_VALUES = 32_768
+
+Stamp = tuple[int, tuple[tuple[int, int], ...]]
+
+_optimizer_steps = 0
+
+
+def _count_step(*_: Any) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
+
+
+# An optimizer with fused=True writes to its parameters without their versions changing.
+register_optimizer_step_post_hook(_count_step)
+
+
+def stamp(tensors: Iterable[Tensor]) -> Stamp:
+    """What changes when the tensors do: `copy_`, `load_state_dict`, other memory (`tensor.data =`), an optimizer's step.
+
+    Torch counts neither writes to tensors made in inference mode nor writes through `.data`.
+    """
+    written = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    return _optimizer_steps, written
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -24,6 +59,8 @@ def _can_pack(weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
 
 
@@ -33,6 +70,8 @@ class Matrix:
     def __init__(self, weight: Tensor, bias: Tensor | None):
         self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
         self._packed: Tensor | None = None
+        self._convolution: Tensor | None = None
+        self._spread: Tensor | None = None
         self._packed_from = 1 if weight.numel() >= PACKED_FROM_WEIGHTS else -(-PACKED_FROM_PRODUCTS // weight.numel())
         if _can_pack(weight):
             with torch.inference_mode(False), torch.no_grad():
@@ -46,6 +85,59 @@ class Matrix:
             return torch.mm(rows, self.weight)
         return torch.addmm(self.bias, rows, self.weight)
 
+    def convolves(self, rows: int, channels: int) -> bool:
+        """Whether `convolve` is the faster way to `rows` rows from windows of `channels` channels."""
+        return (
+            self._packed is not None
+            and rows >= CONVOLVED_FROM_ROWS
+            and min(channels, self.weight.shape[1]) >= CONVOLVED_FROM_CHANNELS
+        )
+
+    def convolve(self, z: Tensor, kernel: int, dilation: int) -> Tensor:
+        """`conv1d` at stride 1 by oneDNN's convolution: [B, R, C] to [B, R - (kernel - 1) * dilation, N].
+
+        A matrix belongs to one layer: kernel and dilation are the same in every call.
+        """
+        if self._convolution is None:
+            with torch.inference_mode(False), torch.no_grad():
+                taps = self.weight.view(kernel, z.shape[2], -1).permute(2, 1, 0).unsqueeze(2)
+                self._convolution = torch.ops.mkldnn._reorder_convolution_weight(
+                    taps.contiguous(memory_format=torch.channels_last),
+                    [0, 0],
+                    [1, 1],
+                    [1, dilation],
+                    1,
+                    [1, z.shape[2], 1, PACKED_FOR_ROWS],
+                )
+        # Rows of channels are an image of height 1 with channels last: nothing is moved.
+        image = z.transpose(1, 2).unsqueeze(2)
+        y = torch.ops.mkldnn._convolution_pointwise(
+            image, self._convolution, self.bias, [0, 0], [1, 1], [1, dilation], 1, "none", [], ""
+        )
+        return y.squeeze(2).transpose(1, 2)
+
+    def spreads(self, z: Tensor, kernel: int) -> bool:
+        """Whether `spread` is the faster way to the convolution of `z`."""
+        narrow = kernel * self.weight.shape[1] <= z.shape[2]
+        return self._packed is not None and narrow and z.numel() >= SPREAD_FROM_VALUES and z.is_contiguous()
+
+    def spread(self, z: Tensor, kernel: int, dilation: int) -> Tensor:
+        """`conv1d` at stride 1 for few outputs N: each row times all taps, and what belongs together added up."""
+        batch, rows, channels = z.shape
+        outputs = self.weight.shape[1]
+        if self._spread is None:
+            with torch.inference_mode(False), torch.no_grad():
+                taps = self.weight.view(kernel, channels, outputs).transpose(1, 2).reshape(kernel * outputs, channels)
+                self._spread = torch.ops.mkldnn._reorder_linear_weight(taps.contiguous(), None)
+        product = torch.ops.mkldnn._linear_pointwise(z.view(-1, channels), self._spread, None, "none", [], "")
+        # Row t, tap k of the result is row t + k * dilation of the product, in its tap k.
+        width, count = kernel * outputs, rows - (kernel - 1) * dilation
+        terms = product.as_strided(
+            (batch, count, kernel, outputs), (rows * width, width, dilation * width + outputs, 1)
+        )
+        y = terms.sum(2)
+        return y if self.bias is None else y.add_(self.bias)
+
 
 class Packs:
     """Matrices made from a layer's parameters when first asked for, and kept until `refresh` finds those changed.
@@ -55,7 +147,7 @@ class Packs:
 
     def __init__(self) -> None:
         self._made: dict[str, Matrix] = {}
-        self._stamp: tuple[tuple[int, int], ...] = ()
+        self._stamp: Stamp | None = None
 
     def get(self, name: str, make: Callable[[], Matrix]) -> Matrix:
         """The matrix `name`, made by `make` unless it is at hand."""
@@ -66,9 +158,9 @@ class Packs:
 
     def refresh(self, sources: Iterable[Tensor]) -> None:
         """Forget what was made if `sources`, the parameters it is made from, changed since the last call."""
-        stamp = tuple((source.data_ptr(), 0 if source.is_inference() else source._version) for source in sources)
-        if stamp != self._stamp:
-            self._stamp = stamp
+        now = stamp(sources)
+        if now != self._stamp:
+            self._stamp = now
             self._made.clear()
 
     def __deepcopy__(self, memo: object) -> "Packs":
@@ -94,6 +186,10 @@ def _windows(z: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
 def conv1d(z: Tensor, matrix: Matrix, kernel: int, stride: int, dilation: int) -> Tensor:
     """Every window of `kernel` rows of `z` [B, R, C] times `matrix` [kernel * C, N]: [B, count, N]."""
     count = (z.shape[1] - (kernel - 1) * dilation - 1) // stride + 1
+    if stride == 1 < kernel and matrix.convolves(count, z.shape[2]):
+        return matrix.convolve(z, kernel, dilation)
+    if stride == 1 < kernel and matrix.spreads(z, kernel):
+        return matrix.spread(z, kernel, dilation)
     return matrix(_windows(z, kernel, stride, dilation)).view(z.shape[0], count, matrix.weight.shape[1])
 
 

@@ -148,6 +148,66 @@ def test_devices_that_do_not_fit_are_refused():
         ops.rvq_decode(torch.zeros(4, 2, dtype=torch.int64), codebooks.to("meta"))
 
 
+def factorised_arguments(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Three stages of 10 entries in 4 dimensions, for latents of 6 channels."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"z": (2, 7, 6), "weight": (6, 12), "bias": (12,), "codebooks": (3, 10, 4), "cross": (3, 4, 12)}
+    arguments = {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
+    for stage in range(3):
+        arguments["cross"][stage, :, : 4 * stage + 4] = 0
+    return arguments | {"scan": torch.nn.functional.normalize(arguments["codebooks"], dim=2).mT.contiguous()}
+
+
+def test_factorised_encode_is_the_definition():
+    """One row and one cosine at a time."""
+    a = factorised_arguments()
+    codes = ops.factorised_encode(**a)
+    assert codes.shape == (2, 7, 3)
+    assert codes.dtype == torch.int64
+    for row, found in zip(a["z"].flatten(0, 1), codes.flatten(0, 1), strict=True):
+        left = row @ a["weight"] + a["bias"]
+        for stage, code in enumerate(found.tolist()):
+            own = left[4 * stage : 4 * stage + 4]
+            cosines = [float(torch.cosine_similarity(own, entry, dim=0)) for entry in a["codebooks"][stage]]
+            assert code == cosines.index(max(cosines))
+            left = left - a["codebooks"][stage, code] @ a["cross"][stage]
+
+
+def test_factorised_encode_takes_its_rows_in_blocks(monkeypatch):
+    a = factorised_arguments()
+    whole = ops.factorised_encode(**a)
+    for rows in (1, 5, 13, 14):
+        monkeypatch.setattr(ops, "_FACTORISED_ROWS", rows)
+        assert torch.equal(ops.factorised_encode(**a), whole)
+    assert ops.factorised_encode(**(a | {"z": a["z"][:, :0]})).shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("z", (4, 7), r"z is \[4, 7\] and weight is \[6, 12\]; they must be \[..., D\] and \[D, 12\]"),
+        ("z", (), r"z is \[\]"),
+        ("weight", (6, 11), r"weight is \[6, 11\]; with these codebooks it must be \[6, 12\]"),
+        ("bias", (1,), r"bias is \[1\]; with these codebooks it must be \[12\]"),
+        ("scan", (3, 10, 4), r"scan is \[3, 10, 4\]; with these codebooks it must be \[3, 4, 10\]"),
+        ("cross", (3, 4, 8), r"cross is \[3, 4, 8\]; with these codebooks it must be \[3, 4, 12\]"),
+        ("codebooks", (10, 4), r"codebooks are \[10, 4\]"),
+    ],
+)
+def test_factorised_encode_refuses_shapes_that_do_not_fit(name, shape, message):
+    with pytest.raises(ShapeError, match=message):
+        ops.factorised_encode(**(factorised_arguments() | {name: torch.zeros(shape, dtype=torch.float64)}))
+
+
+@pytest.mark.parametrize("name", ["z", "weight", "bias", "scan", "cross"])
+def test_factorised_encode_refuses_mixed_dtypes_and_devices(name):
+    a = factorised_arguments()
+    with pytest.raises(DtypeError, match=rf"{name} is torch\.float32 and the codebooks are torch\.float64"):
+        ops.factorised_encode(**(a | {name: a[name].float()}))
+    with pytest.raises(InputError, match=f"{name} is on meta, the codebooks on cpu"):
+        ops.factorised_encode(**(a | {name: a[name].to("meta")}))
+
+
 @pytest.fixture
 def table(monkeypatch):
     """An operation "double" whose kernels the test writes down: name to (run, auto)."""
@@ -223,7 +283,10 @@ def test_everything_works_in_torch_without_triton():
         codebooks = torch.randn(2, 5, 8)
         codes = ops.rvq_encode(torch.randn(3, 8), codebooks)
         ops.rvq_decode(codes, codebooks)
+        tables = torch.randn(8, 10), torch.zeros(10), torch.randn(2, 5, 5), torch.randn(2, 5, 5), torch.zeros(2, 5, 10)
+        ops.factorised_encode(torch.randn(3, 8), *tables)
         for call in (lambda: ops.rvq_encode(torch.randn(3, 8), codebooks, backend="triton"),
+                     lambda: ops.factorised_encode(torch.randn(3, 8), *tables, backend="triton"),
                      lambda: ops.rvq_decode(codes, codebooks, backend="triton")):
             try:
                 call()
@@ -243,13 +306,15 @@ def test_triton_by_name_on_the_cpu_raises_and_says_what_helps():
         import streamcodec.ops as ops
         from streamcodec.errors import BackendError
 
-        try:
-            ops.rvq_encode(torch.randn(3, 8), torch.randn(2, 5, 8), backend="triton")
-        except BackendError as error:
-            for word in ("rvq_encode", "cpu", "need a GPU", "backend='auto'"):
-                assert word in str(error), error
-        else:
-            raise AssertionError("a compiled kernel took CPU tensors")
+        tables = torch.randn(8, 10), torch.zeros(10), torch.randn(2, 5, 5), torch.randn(2, 5, 5), torch.zeros(2, 5, 10)
+        for operation, arguments in (("rvq_encode", (torch.randn(2, 5, 8),)), ("factorised_encode", tables)):
+            try:
+                getattr(ops, operation)(torch.randn(3, 8), *arguments, backend="triton")
+            except BackendError as error:
+                for word in (operation, "cpu", "need a GPU", "backend='auto'"):
+                    assert word in str(error), error
+            else:
+                raise AssertionError("a compiled kernel took CPU tensors")
         """
     )
 
@@ -270,6 +335,14 @@ def test_triton_by_name_serves_in_the_interpreter_and_auto_never_picks_it_there(
         assert torch.equal(ops.rvq_encode(z, codebooks, backend="triton"), codes)
         assert torch.equal(ops.rvq_decode(codes, codebooks, backend="triton"), decoded)
         assert "streamcodec_kernels.rvq" in sys.modules
+        entries = torch.randn(3, 20, 8, generator=generator)
+        scan = torch.nn.functional.normalize(entries, dim=2).mT.contiguous()
+        cross = 0.1 * torch.randn(3, 8, 24, generator=generator)
+        tables = torch.randn(24, 24, generator=generator), torch.zeros(24), scan, entries, cross
+        codes = ops.factorised_encode(z, *tables)
+        assert "streamcodec_kernels.factorised" not in sys.modules
+        assert torch.equal(ops.factorised_encode(z, *tables, backend="triton"), codes)
+        assert "streamcodec_kernels.factorised" in sys.modules
         """,
         TRITON_INTERPRET="1",
     )

@@ -76,10 +76,21 @@ class Residual(Layer):
         if edges is None and self._joined is not None:
             return self._joined_step(x, state)
         y, branch = self.branch.step(x, state.branch, edges)
-        x, shortcut = self._delayed(x, state), state.shortcut
-        if not self.identity:
-            x, shortcut = self.shortcut.step(x, shortcut, edges)
+        if self.identity:
+            self._add_delayed(y, x, state)
+            return y, ResidualState(branch, state.shortcut, state.delay)
+        x, shortcut = self.shortcut.step(self._delayed(x, state), state.shortcut, edges)
         return y.add_(x), ResidualState(branch, shortcut, state.delay)
+
+    def _add_delayed(self, y: Tensor, x: Tensor, state: ResidualState) -> None:
+        """`y` plus the delayed skip, in place; where a step is longer than the delay, without joining the two."""
+        rows, delay = x.shape[1], self.delay
+        if not 0 < delay <= rows:
+            y.add_(self._delayed(x, state))
+            return
+        y[:, :delay].add_(state.delay)
+        y[:, delay:].add_(x[:, : rows - delay])
+        state.delay.copy_(x[:, rows - delay :])
 
     def _delayed(self, x: Tensor, state: ResidualState) -> Tensor:
         if not self.delay:

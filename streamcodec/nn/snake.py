@@ -21,14 +21,21 @@ class Snake(Layer):
     def __init__(self, channels: int):
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(channels))
+        self._kept: Tensor | None = None
+
+    def refresh(self) -> None:
+        self._kept = None
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self._inverse() * torch.sin(self.alpha * x).square()
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         with torch.no_grad():
+            if self._kept is None:
+                self._kept = self._inverse()
             # In place on the product alone: a residual's skip still needs x.
-            return (self.alpha * x).sin_().square_().mul_(self._inverse()).add_(x), state
+            wave = (self.alpha * x).sin_().square_()
+            return torch.addcmul(x, wave, self._kept, out=wave), state
 
     def _inverse(self) -> Tensor:
         return (self.alpha + EPSILON).reciprocal()

@@ -146,8 +146,10 @@ class Transducer:
         rate, total = self.network.at.rate, self.network.layer.output_length(length)
         outputs, x = [], self.pending
         while self.network.out.rows(self.progress.frames) < total:
-            outputs.append(self._step(torch.nn.functional.pad(x, (0, 0, 0, rate - x.shape[1])), length))
-            self.progress = self.progress._replace(frames=self.progress.frames + 1)
+            # All that is left at once: a step of many frames costs far less than as many steps.
+            frames = min(self.network.out.frames(total) - self.progress.frames, self.max_frames)
+            outputs.append(self._step(torch.nn.functional.pad(x, (0, 0, 0, frames * rate - x.shape[1])), length))
+            self.progress = self.progress._replace(frames=self.progress.frames + frames)
             x = x[:, :0]
         if outputs:
             surplus = self.network.out.rows(self.progress.frames) - total

@@ -10,7 +10,7 @@ from triton.compiler import ASTSource
 
 AMPERE_SMALL, HOPPER = 86, 90  # compute capabilities
 SHARED_MEMORY = {AMPERE_SMALL: 99 * 1024, HOPPER: 227 * 1024}  # bytes that one program may have
-TYPES = {"codes_ptr": "*i64", "M": "i32", "K": "i32"}
+TYPES = {"codes_ptr": "*i64", "M": "i32", "K": "i32", "cross_stage": "i32", "cross_row": "i32"}
 
 
 def compile_for(capability: int, kernel: triton.JITFunction, constants: dict) -> tuple[str, int]:

@@ -93,3 +93,17 @@ def test_impossible_sizes_are_refused():
         Conv1d(1, 1, 3, padding=Padding(0, 2, "reflect"))
     with pytest.raises(NotStreamableError, match="whole segment"):
         Conv1d(1, 1, 3, norm=torch.nn.GroupNorm(1, 1)).state_spec()
+
+
+@pytest.mark.parametrize("dilation", [1, 9])
+def test_long_steps_of_many_channels_equal_torch(dilation):
+    """Steps long enough for oneDNN's convolution, where there is one, after one that is not."""
+    layer = Conv1d(64, 64, 7, dilation=dilation, padding=Padding(3 * dilation, 3 * dilation))
+    x = rows(1, 900)[:, :, :1].float() * torch.randn(64)
+    with torch.no_grad():
+        z = torch.nn.functional.pad(x, (0, 0, 3 * dilation, 3 * dilation))
+        for batch in (1, 2):
+            for length in (100, 900):
+                part = z[:, : length + 6 * dilation].expand(batch, -1, -1).contiguous()
+                expected = F.conv1d(part.transpose(1, 2), layer.torch_weight(), layer.bias, 1, 0, dilation)
+                torch.testing.assert_close(layer._windows(part), expected.transpose(1, 2), rtol=0, atol=1e-4)

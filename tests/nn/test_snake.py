@@ -43,12 +43,13 @@ def test_zero_stays_zero_and_an_alpha_of_zero_is_finite():
     assert torch.equal(layer.step(x, ())[0], x)
 
 
-def test_a_step_sees_weights_that_changed():
+def test_a_step_sees_weights_that_changed_before_its_stream_was_opened():
     layer = snake(2, 1)
     x = torch.randn(1, 4, 2, dtype=torch.float64)
     layer.step(x, ())
     with torch.no_grad():
         layer.alpha.mul_(2)
+    layer.refresh()  # as opening a stream does
     torch.testing.assert_close(layer.step(x, ())[0], layer(x), rtol=0, atol=1e-12)
 
 
