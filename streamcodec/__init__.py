@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import load, save
-    from .codecs import Codec, CodecSpec
+    from .codecs import Codec, CodecSpec, SemanticWindow
     from .codes import Codes
+    from .engine import Engine
     from .errors import StreamcodecError
     from .stream import DecoderStream, EncoderStream
 
-__all__ = ["Codec", "CodecSpec", "Codes", "DecoderStream", "EncoderStream", "StreamcodecError", "load", "save"]
+__all__ = [
+    "Codec",
+    "CodecSpec",
+    "Codes",
+    "DecoderStream",
+    "EncoderStream",
+    "Engine",
+    "SemanticWindow",
+    "StreamcodecError",
+    "load",
+    "save",
+]
 __version__ = "0.1.0"
 
 # Imported when first used: the command line answers --help without waiting for torch.
@@ -26,6 +38,8 @@ _HOMES = {
     "Codes": "codes",
     "DecoderStream": "stream",
     "EncoderStream": "stream",
+    "Engine": "engine",
+    "SemanticWindow": "codecs",
     "StreamcodecError": "errors",
     "load": "checkpoint",
     "save": "checkpoint",

@@ -6,6 +6,7 @@ when they fail, the count of samples, the bandwidth, and bytes to save. It knows
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from .nn.piece import Core, Piece
 
 if TYPE_CHECKING:
     from .codecs.base import Codec
+    from .codecs.spec import SemanticWindow
 
 __all__ = ["DecoderStream", "EncoderStream"]
 
@@ -131,24 +133,37 @@ class EncoderStream(_Stream):
 
     Open one with `Codec.open_encoder`. A frame comes out as soon as `spec.encoder_delay` samples beyond its own last
     one were pushed; with start="exact" nothing comes before `spec.encoder_prefill` frames are in.
+
+    window: for a codec with a speech model what that hears at a time, else None. What comes out then equals
+    `encode_windowed` with that window, and where it is not the default one so does the delay
+    (`SemanticCodec.windowed_delay`).
     """
 
     kind = "encoder"
 
     def __init__(
-        self, codec: Codec, *, bandwidth: float | None, batch: int | None, start: str | None, state: bytes | None
+        self,
+        codec: Codec,
+        *,
+        bandwidth: float | None,
+        batch: int | None,
+        start: str | None,
+        state: bytes | None,
+        window: SemanticWindow | None = None,
     ):
         super().__init__()
         meta = None if state is None else _read(state, self.kind, codec)
         if meta is not None:
             _refuse_changes(meta, batch, start)
+            window = _saved_window(meta, window, codec)
             batch, start = meta["batch"], meta["start"]
             if meta.get("bandwidth") not in codec.spec.bandwidths:
                 raise StateError(f"state has bandwidth={meta.get('bandwidth')!r}; it is damaged")
             bandwidth = meta["bandwidth"] if bandwidth is None else bandwidth
         self._open(codec, batch, start)
         self.bandwidth = codec.spec.default_bandwidth if bandwidth is None else bandwidth
-        self._core = codec.encoder_core(self.batch, self.start)
+        self.window = codec.spec.semantic_window if window is None else window
+        self._core = codec.encoder_core(self.batch, self.start, window)
         if state is not None and meta is not None:
             self._restore(bytes(state), meta)
 
@@ -166,7 +181,8 @@ class EncoderStream(_Stream):
         self._bandwidth = value
 
     def _extra(self) -> dict[str, Any]:
-        return {"bandwidth": self._bandwidth}
+        window = None if self.window is None else dataclasses.asdict(self.window)
+        return {"bandwidth": self._bandwidth, "window": window}
 
     def push(self, pcm: Any) -> Codes:
         """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
@@ -258,6 +274,22 @@ class DecoderStream(_Stream):
         self._numbers["emitted"] += rows.shape[1]
         # Copied outside inference mode, so that the caller may do anything with it.
         return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+
+
+def _saved_window(meta: dict[str, Any], asked: SemanticWindow | None, codec: Codec) -> SemanticWindow | None:
+    """The window that a saved encoder had. Raises StateError for another one, and for one that cannot be."""
+    found, default = meta.get("window"), codec.spec.semantic_window
+    if found is None and default is None:
+        return asked
+    if default is None or not isinstance(found, dict):
+        raise StateError(f"state has window={found!r}; it is damaged")
+    try:
+        window = dataclasses.replace(default, **found)
+    except (TypeError, InputError) as error:
+        raise StateError(f"state has window={found!r}; it is damaged") from error
+    if asked is not None and asked != window:
+        raise StateError(f"state was saved with window={window} and cannot go on with {asked}; leave it out")
+    return window
 
 
 def _refuse_changes(meta: dict[str, Any], batch: int | None, start: str | None) -> None:

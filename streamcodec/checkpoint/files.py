@@ -1,6 +1,7 @@
 """Reads configurations and weights out of single files, without running anything that a file holds."""
 
 import hashlib
+import io
 import json
 import pickletools
 import re
@@ -21,6 +22,7 @@ __all__ = [
     "SAFETENSORS",
     "read_config",
     "read_weights",
+    "settings_beside",
     "shard_names",
     "split_metadata",
     "verify_hash",
@@ -30,6 +32,8 @@ SAFETENSORS = ".safetensors"
 PICKLE_SUFFIXES = (".th", ".pt", ".pth", ".bin")
 INDEX_SUFFIX = ".index.json"
 
+_YAML_LIMIT = 1 << 16  # bytes; the published files have under 4,000
+_YAML_DEPTH = 16  # the published files have 4; the parser's time grows with the square of the depth
 _ZIP_MAGIC = b"PK\x03\x04"  # by which torch tells its files from those of before 1.6, too
 
 
@@ -62,6 +66,47 @@ def split_metadata(entries: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Mappi
     if isinstance(state, Mapping) and isinstance(metadata, Mapping):
         return state, metadata
     return entries, None
+
+
+def settings_beside(path: Path, names: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The mapping in a YAML file in the folder of `path`: the first of `names` that is there, else the only one.
+
+    None where there is no such file. Only plain values are read. Raises CheckpointError: not a mapping, too large,
+    too deep, damaged, or with aliases, by which a few bytes can stand for any number of values.
+    """
+    found = next((path.parent / name for name in names if (path.parent / name).is_file()), None)
+    others = [] if found else sorted(file for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
+    if found is None and len(others) != 1:
+        return None
+    return _read_yaml(found or others[0])
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise CheckpointError(f"{path}: reading it needs PyYAML: pip install 'streamcodec[xcodec]'") from error
+    try:
+        with path.open("rb") as file:
+            text = file.read(_YAML_LIMIT + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(text) > _YAML_LIMIT:
+        raise CheckpointError(f"{path}: larger than {_YAML_LIMIT} bytes; a model's configuration is not")
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one: what is refused is read no further
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise CheckpointError(f"{path}: refused: it has YAML aliases (*name); write the values out")
+            if depth > _YAML_DEPTH:
+                raise CheckpointError(f"{path}: refused: mappings or lists more than {_YAML_DEPTH} deep in each other")
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not YAML ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: a YAML mapping is expected, this is a {type(value).__name__}")
+    return value
 
 
 def shard_names(index: Path) -> dict[str, str]:
@@ -118,7 +163,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Mapping[Any, Any]:
     try:
-        entries = torch.load(path, map_location="cpu", weights_only=True)
+        # X-Codec's originals have some in-memory files among their weights. Making one runs no code of the file's.
+        with torch.serialization.safe_globals([io.BytesIO]):
+            entries = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
@@ -135,7 +182,7 @@ def _read_torch(path: Path) -> Mapping[Any, Any]:
         raise CheckpointError(
             f"{path}: a flat state dict is expected, names to tensors; this is of type {type(entries).__name__}"
         )
-    return entries
+    return {name: value for name, value in entries.items() if not isinstance(value, io.BytesIO)}
 
 
 def _code_in(path: Path, message: str) -> str | None:
@@ -148,7 +195,7 @@ def _code_in(path: Path, message: str) -> str | None:
     called = _names_called(path)
     if named:  # a name that the end of the file cut off is no call
         return named[1] if named[1] in called else None
-    return next((name for name in called if name.split(".")[0] not in ("collections", "torch")), None)
+    return next((name for name in called if name.split(".")[0] not in ("_io", "collections", "torch")), None)
 
 
 def _names_called(path: Path) -> list[str]:

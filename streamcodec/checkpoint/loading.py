@@ -1,8 +1,9 @@
 """`load` and `read`: from a source to a codec, or to its configuration and tensors."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Checkpoint:
         name: a short name for the codec.
         filename: the weight file's own name.
         metadata: what an original file holds beside its weights, unchecked; None for nothing.
+        beside: looks for settings in a YAML file beside an original file; see `files.settings_beside`.
     """
 
     config: dict[str, Any] | None
@@ -36,6 +38,7 @@ class Checkpoint:
     name: str
     filename: str
     metadata: Mapping[str, Any] | None = None
+    beside: Callable[[tuple[str, ...]], Mapping[str, Any] | None] = lambda names: None
 
 
 def load(
@@ -85,11 +88,12 @@ def read(source: str | os.PathLike[str] | None = None, *, revision: str | None =
     config = None if found.config is None else files.read_config(found.config)
     entries, metadata = files.split_metadata(files.read_weights(found.weights))
     tensors = weights.plain(entries, str(found.weights))
-    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name, metadata)
+    beside = partial(files.settings_beside, found.weights)
+    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name, metadata, beside)
 
 
 def _build(checkpoint: Checkpoint) -> Codec:
     config, tensors = checkpoint.config, checkpoint.tensors
     if config is None:
-        config, tensors = codecs.convert_original(tensors, checkpoint.filename, checkpoint.metadata)
+        config, tensors = codecs.convert_original(tensors, checkpoint.filename, checkpoint.metadata, checkpoint.beside)
     return codecs.build(config, tensors, name=checkpoint.name)

@@ -23,6 +23,11 @@ ALIASES = {
     "encodec_24khz": "facebook/encodec_24khz",
     "encodec_32khz": "facebook/encodec_32khz",
     "encodec_48khz": "facebook/encodec_48khz",
+    "xcodec_hubert_general": "hf-audio/xcodec-hubert-general",
+    "xcodec_hubert_general_balanced": "hf-audio/xcodec-hubert-general-balanced",
+    "xcodec_hubert_librispeech": "hf-audio/xcodec-hubert-librispeech",
+    "xcodec_wavlm_mls": "hf-audio/xcodec-wavlm-mls",
+    "xcodec_wavlm_more_data": "hf-audio/xcodec-wavlm-more-data",
 }
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

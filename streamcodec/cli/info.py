@@ -42,6 +42,11 @@ def _rows(spec: CodecSpec) -> list[tuple[str, str]]:
             rows.append((f"exact start, {side}", f"waits for {frames} frames ({_delay(wait, spec)}) once"))
     if spec.segment_length is not None and spec.segment_stride is not None:
         rows.append(("segment", f"{_delay(spec.segment_length, spec)}, every {_delay(spec.segment_stride, spec)}"))
+    if spec.semantic_window is not None:
+        window = spec.semantic_window
+        heard = f"{window.left} + {window.hop} + {window.right} frames"
+        rows.append(("speech model", f"windowed: hears {heard} (past, hop, future), so streamed codes differ from"))
+        rows.append(("", f"those of a whole file; work: {window.frames / window.hop:.1f} times one run over it"))
     memory = (
         f"{_size(spec.bytes_per_stream)} (encoder {_size(spec.encoder_bytes)}, decoder {_size(spec.decoder_bytes)})"
     )

@@ -10,20 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from .. import state as states
 from ..audio import as_float
 from ..codes import Codes
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, NotStreamableError, ShapeError
 from ..nn.layer import Layer
-from ..nn.piece import Core
+from ..nn.piece import Core, Piece
 from ..nn.quantize import Quantizer
 from ..nn.transducer import Network, Transducer
 from ..stream import DecoderStream, EncoderStream
 from .framed import FramedCore, primed, silent_rows
 from .segments import SegmentDecoder, SegmentEncoder, Segments
-from .spec import CodecSpec
+from .spec import CodecSpec, SemanticWindow
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "check_start"]
 
 
 class Codec(nn.Module, ABC):
@@ -40,13 +41,14 @@ class Codec(nn.Module, ABC):
     decoder: Layer
     quantizer: Quantizer
     segments: Segments | None = None
+    default_window: SemanticWindow | None = None
     encoder_network: Network | None = None
     decoder_network: Network | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self._cache: dict[str, Any] = {}
-        self._cached_for: tuple[tuple[int, int], ...] = ()
+        self._cached_for: ops.Stamp | None = None
 
     def place(
         self,
@@ -65,15 +67,14 @@ class Codec(nn.Module, ABC):
         self.encoder_network = self.decoder_network = None
         delays, prefills = (0, 0), (0, 0)
         if segments is None:
-            look_ahead = max(0, self.encoder.last_input(0) + 1 - hop_length)
-            encoder = Network(self.encoder, channels, latent_channels, hop_length, look_ahead)
+            encoder, look_ahead = self._encoder_network(channels, latent_channels, hop_length)
             decoder = Network(self.decoder, latent_channels, channels, 1)
             self.encoder_network, self.decoder_network = encoder, decoder
             delays, prefills = (look_ahead, decoder.out.lag), (encoder.prefill_frames, decoder.prefill_frames)
         elif segments.length is not None and segments.stride is not None:
             # A segment's first frame waits for its last sample; the decoder holds back what the next segment overlaps.
             delays = (segments.length - hop_length, segments.length - segments.stride)
-        sizes = self._stream_bytes(channels, latent_channels)
+        sizes = self._stream_bytes(channels, latent_channels, hop_length)
         self.spec = CodecSpec(
             name=name,
             sample_rate=sample_rate,
@@ -95,9 +96,15 @@ class Codec(nn.Module, ABC):
             decoder_bytes=sizes[1],
             segment_length=None if segments is None else segments.length,
             segment_stride=None if segments is None else segments.stride,
+            semantic_window=self.default_window,
         )
 
-    def _stream_bytes(self, channels: int, latent_channels: int) -> tuple[int, int]:
+    def _encoder_network(self, channels: int, latent_channels: int, hop_length: int) -> tuple[Network, int]:
+        """The encoder placed for streaming, and its look-ahead in samples."""
+        look_ahead = max(0, self.encoder.last_input(0) + 1 - hop_length)
+        return Network(self.encoder, channels, latent_channels, hop_length, look_ahead), look_ahead
+
+    def _stream_bytes(self, channels: int, latent_channels: int, hop_length: int) -> tuple[int, int]:
         """Memory of one encoder stream and of one decoder stream, in the codec's element type."""
         segments = self.segments
         if segments is None:
@@ -111,7 +118,7 @@ class Codec(nn.Module, ABC):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
         super()._apply(fn, recurse)
-        sizes = self._stream_bytes(self.spec.channels, self.quantizer.dimension)
+        sizes = self._stream_bytes(self.spec.channels, self.quantizer.dimension, self.spec.hop_length)
         self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
         return self
 
@@ -137,13 +144,14 @@ class Codec(nn.Module, ABC):
         count = self.spec.codebooks(self.spec.default_bandwidth if bandwidth is None else bandwidth)
         rows = self.as_rows(wav)
         with torch.no_grad():
-            if self.segments is None:
-                latents, scale = self.encoder(rows), None
-            else:
-                latents, scale, _ = self.segments.encode(rows, self.encoder)
+            latents, scale, _ = self.analyse(rows)
             codes = self.quantizer.encode(latents, count)
         length = self.covered(rows.shape[1], codes.shape[1])
         return Codes(codes.transpose(1, 2).contiguous(), scale, length)
+
+    def analyse(self, rows: Tensor) -> Piece:
+        """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
+        return Piece(self.encoder(rows)) if self.segments is None else self.segments.encode(rows, self.encoder)
 
     def decode(self, codes: Codes | Tensor) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
@@ -173,17 +181,19 @@ class Codec(nn.Module, ABC):
         batch: int | None = None,
         *,
         start: str | None = None,
+        window: SemanticWindow | None = None,
         state: bytes | None = None,
     ) -> EncoderStream:
         """A stream from audio to codes; see `EncoderStream`.
 
         bandwidth: kbps; batch: signals that advance together (1); start: "exact" (equal to `encode`; waits for
         `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many frames of silence and
-        then the signal); state: what `EncoderStream.save` returned, to go on from there.
-        Raises BandwidthError, StateError, NotStreamableError, ValueError.
+        then the signal); window: what the speech model of a codec with `spec.semantic_window` hears at a time (that
+        default); state: what `EncoderStream.save` returned, to go on from there.
+        Raises BandwidthError, StateError, NotStreamableError, InputError.
         """
         self._check_streamable()
-        return EncoderStream(self, bandwidth=bandwidth, batch=batch, start=start, state=state)
+        return EncoderStream(self, bandwidth=bandwidth, batch=batch, start=start, window=window, state=state)
 
     def open_decoder(
         self,
@@ -279,9 +289,14 @@ class Codec(nn.Module, ABC):
         """Checked codes as latents [B, T, D]."""
         return self.quantizer.decode(codes.data.to(self.device).transpose(1, 2))
 
-    def encoder_core(self, batch: int, start: str) -> Core:
-        """The moving part of an `EncoderStream`. Raises InputError for a start other than "exact" or "primed"."""
-        _check_start(start)
+    def encoder_core(self, batch: int, start: str, window: SemanticWindow | None = None) -> Core:
+        """The moving part of an `EncoderStream`.
+
+        Raises InputError for a start other than "exact" or "primed", and for a window where there is no speech model.
+        """
+        check_start(start)
+        if window is not None:
+            raise InputError(f"{self.spec.name} has no speech model, so there is no window to choose; leave it out")
         self._check_streamable()
         if self.segments is not None:
             empty = torch.zeros(batch, 0, self.spec.channels, device=self.device, dtype=self.dtype)
@@ -295,7 +310,7 @@ class Codec(nn.Module, ABC):
 
     def decoder_core(self, batch: int, start: str, bandwidth: float | None) -> Core:
         """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start."""
-        _check_start(start)
+        check_start(start)
         self._check_streamable()
         if bandwidth is not None:
             self.spec.codebooks(bandwidth)
@@ -317,8 +332,7 @@ class Codec(nn.Module, ABC):
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """`make()`, kept until the weights change or move."""
-        weights = (*self.parameters(), *self.buffers())
-        stamp = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in weights)
+        stamp = ops.stamp((*self.parameters(), *self.buffers()))
         if stamp != self._cached_for:
             self._cache.clear()
             self._cached_for = stamp
@@ -343,6 +357,7 @@ class Codec(nn.Module, ABC):
         """The configuration and the weights under the names that `transformers` uses."""
 
 
-def _check_start(start: str) -> None:
+def check_start(start: str) -> None:
+    """Raises InputError for what no stream can start from."""
     if start not in ("exact", "primed"):
         raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")

@@ -1,7 +1,7 @@
 """DAC (Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN")."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -18,7 +18,16 @@ from ..nn.snake import Snake
 from .base import Codec
 from .tensors import TensorReader
 
-__all__ = ["DacCodec", "DacConfig"]
+__all__ = [
+    "DacCodec",
+    "DacConfig",
+    "dac_decoder",
+    "dac_encoder",
+    "give_layers",
+    "take_layers",
+    "weighted_layers",
+    "xcodec_decoder",
+]
 
 DILATIONS = (1, 3, 9)  # of the residual units of a block
 
@@ -147,17 +156,72 @@ def dac_encoder(config: DacConfig) -> Sequential:
 
 def dac_decoder(config: DacConfig) -> Sequential:
     """Latents [B, T, latent_channels] to audio [B, T * hop_length, 1], less what odd strides trim (8 of 320)."""
+    layers = _decoder_layers(config, tuple(reversed(config.downsampling_ratios)), whole=False)
+    return Sequential([*layers, Elementwise(torch.tanh)])
+
+
+def xcodec_decoder(config: DacConfig, ratios: tuple[int, ...]) -> Sequential:
+    """X-Codec's copy of the decoder: audio [B, T * hop_length, 1] to the sample, and not limited to -1..1.
+
+    ratios: its strides in order (X-Codec does not reverse the encoder's).
+    """
+    return Sequential(_decoder_layers(config, ratios, whole=True))
+
+
+def _decoder_layers(config: DacConfig, ratios: tuple[int, ...], *, whole: bool) -> list[Layer]:
+    """whole: give back the row that an odd stride trims (torch's output_padding)."""
     channels = config.decoder_hidden_size
     layers: list[Layer] = [_same(config.latent_channels, channels, 7)]
-    for ratio in reversed(config.downsampling_ratios):
+    for ratio in ratios:
         trim = math.ceil(ratio / 2)
-        up = ConvTranspose1d(channels, channels // 2, 2 * ratio, stride=ratio, trim_left=trim, trim_right=trim)
+        right = trim - ratio % 2 if whole else trim
+        up = ConvTranspose1d(channels, channels // 2, 2 * ratio, stride=ratio, trim_left=trim, trim_right=right)
         layers.append(Sequential([Snake(channels), up, *_units(channels // 2)]))
         channels //= 2
-    return Sequential([*layers, Snake(channels), _same(channels, 1, 7), Elementwise(torch.tanh)])
+    return [*layers, Snake(channels), _same(channels, 1, 7)]
 
 
-_Weighted = Snake | Conv1d | ConvTranspose1d
+Weighted = Snake | Conv1d | ConvTranspose1d
+
+
+def weighted_layers(prefix: str, half: Sequential) -> Iterator[tuple[str, Weighted]]:
+    """Every layer with weights of `dac_encoder` or a decoder, under the name that Hugging Face gives it."""
+    place, names = 0, ["conv1", "snake1", "conv2"]
+    for layer in half.chain:
+        if isinstance(layer, Sequential):
+            yield from _block_layers(f"{prefix}.block.{place}", layer)
+            place += 1
+        elif names:
+            assert isinstance(layer, (Snake, Conv1d))
+            yield f"{prefix}.{names.pop(0)}", layer
+
+
+@torch.no_grad()
+def take_layers(reader: TensorReader, layers: Iterable[tuple[str, Weighted]]) -> None:
+    """Hand a checkpoint's tensors to the layers of `weighted_layers`."""
+    for path, layer in layers:
+        if isinstance(layer, Snake):
+            alpha = reader.take(f"{path}.alpha", (1, len(layer.alpha), 1))
+            if alpha is not None:
+                layer.alpha.copy_(alpha.flatten())
+            continue
+        weight = reader.take(f"{path}.weight", tuple(layer.torch_weight().shape))
+        bias = None if layer.bias is None else reader.take(f"{path}.bias", (layer.out_channels,))
+        if weight is not None:
+            layer.set_weight(weight, bias)
+
+
+def give_layers(layers: Iterable[tuple[str, Weighted]]) -> dict[str, Tensor]:
+    """The inverse of `take_layers`."""
+    tensors: dict[str, Tensor] = {}
+    for path, layer in layers:
+        if isinstance(layer, Snake):
+            tensors[f"{path}.alpha"] = layer.alpha.view(1, -1, 1)
+            continue
+        tensors[f"{path}.weight"] = layer.torch_weight().contiguous()
+        if layer.bias is not None:
+            tensors[f"{path}.bias"] = layer.bias
+    return tensors
 
 
 class DacCodec(Codec):
@@ -167,6 +231,8 @@ class DacCodec(Codec):
     Raises ConfigError, CheckpointError.
     """
 
+    encoder: Sequential
+    decoder: Sequential
     quantizer: FactorisedQuantizer
 
     def __init__(
@@ -194,29 +260,13 @@ class DacCodec(Codec):
             bandwidth_codebooks=tuple(range(1, settings.n_codebooks + 1)),
         )
 
-    def _layers(self) -> Iterator[tuple[str, _Weighted]]:
-        """Every layer with weights, under the name that Hugging Face gives it."""
-        for half in ("encoder", "decoder"):
-            place, names = 0, ["conv1", "snake1", "conv2"]
-            for layer in getattr(self, half).chain:
-                if isinstance(layer, Sequential):
-                    yield from _block_layers(f"{half}.block.{place}", layer)
-                    place += 1
-                elif names:
-                    yield f"{half}.{names.pop(0)}", layer
+    def _layers(self) -> Iterator[tuple[str, Weighted]]:
+        for name, half in (("encoder", self.encoder), ("decoder", self.decoder)):
+            yield from weighted_layers(name, half)
 
     @torch.no_grad()
     def _take(self, reader: TensorReader) -> None:
-        for path, layer in self._layers():
-            if isinstance(layer, Snake):
-                alpha = reader.take(f"{path}.alpha", (1, len(layer.alpha), 1))
-                if alpha is not None:
-                    layer.alpha.copy_(alpha.flatten())
-                continue
-            weight = reader.take(f"{path}.weight", tuple(layer.torch_weight().shape))
-            bias = reader.take(f"{path}.bias", (layer.out_channels,))
-            if weight is not None:
-                layer.set_weight(weight, bias)
+        take_layers(reader, self._layers())
         for name, value, turned in self._quantizer_entries():
             shape = (*value.T.shape, 1) if turned else tuple(value.shape)
             tensor = reader.take(name, shape)
@@ -237,20 +287,13 @@ class DacCodec(Codec):
             yield f"{prefix}.codebook.weight", rvq.codebooks[i], False
 
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        tensors: dict[str, Tensor] = {}
-        for path, layer in self._layers():
-            if isinstance(layer, Snake):
-                tensors[f"{path}.alpha"] = layer.alpha.view(1, -1, 1)
-            else:
-                tensors[f"{path}.weight"] = layer.torch_weight().contiguous()
-                assert layer.bias is not None
-                tensors[f"{path}.bias"] = layer.bias
+        tensors = give_layers(self._layers())
         for name, value, turned in self._quantizer_entries():
             tensors[name] = value.T[:, :, None].contiguous() if turned else value
         return dict(self.config), {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-def _block_layers(path: str, block: Sequential) -> Iterator[tuple[str, _Weighted]]:
+def _block_layers(path: str, block: Sequential) -> Iterator[tuple[str, Weighted]]:
     unit = 0
     for layer in block.chain:
         if isinstance(layer, Residual) and isinstance(layer.branch, Sequential):

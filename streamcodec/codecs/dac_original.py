@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-__all__ = ["convert"]
+__all__ = ["convert", "rename"]
 
 # The constructor's arguments and what transformers calls them; quantizer_dropout matters to training only.
 _FIELDS = {
@@ -67,10 +67,11 @@ def convert(
     config |= {field: kwargs[name] for name, field in _FIELDS.items() if name in kwargs}
     rates = kwargs["encoder_rates"]
     blocks = len(rates) if isinstance(rates, (list, tuple)) else 0
-    return config, {_rename(name, blocks, filename): tensor for name, tensor in tensors.items()}
+    return config, {rename(name, blocks, filename): tensor for name, tensor in tensors.items()}
 
 
-def _rename(name: str, blocks: int, filename: str) -> str:
+def rename(name: str, blocks: int, filename: str) -> str:
+    """The Hugging Face name of an original entry, of a model with `blocks` strides. Raises CheckpointError."""
     if _QUANTIZER.fullmatch(name):
         return name
     half = name.partition(".")[0]

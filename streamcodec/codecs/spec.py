@@ -3,9 +3,51 @@
 import math
 from dataclasses import dataclass
 
-from ..errors import BandwidthError
+from ..errors import BandwidthError, InputError
 
-__all__ = ["CodecSpec"]
+__all__ = ["CodecSpec", "SemanticWindow"]
+
+# Two minutes at 50 frames a second: attention over more is no stream any more, and its cost grows with the square.
+LONGEST_WINDOW = 6000
+
+
+@dataclass(frozen=True)
+class SemanticWindow:
+    """What a streaming encoder lets its speech model hear, in frames of the codec.
+
+    For every `hop` frames the speech model runs on those, the `left` frames before and the `right` frames after them
+    (fewer at the ends of the signal), and only the features of the `hop` frames are kept. A longer window comes closer
+    to the run over the whole utterance; `right` and `hop` cost delay, and the speech model's work is
+    (left + hop + right) / hop times that of one run over the signal.
+
+    The default: 2 s of past, which is more than the 1.28 s that HuBERT's and WavLM's positional convolution
+    (kernel 128) sees of either side; `hop` and `right` together 21 frames, the most that X-Codec's acoustic encoder,
+    which looks 27.3 frames ahead, leaves free of delay: the semantic encoder behind it looks 7 frames ahead, and
+    7 + 10 + 11 - 1 = 27.
+
+    Raises InputError for a negative count, a hop below 1 and a window of more than 6,000 frames.
+    """
+
+    left: int = 100
+    right: int = 11
+    hop: int = 10
+
+    def __post_init__(self) -> None:
+        for name, least in (("left", 0), ("right", 0), ("hop", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise InputError(f"a semantic window's {name} is {value!r}; it must be a whole number from {least} on")
+        if self.frames > LONGEST_WINDOW:
+            raise InputError(f"a semantic window of {self.frames} frames; at most {LONGEST_WINDOW} are allowed")
+
+    @property
+    def frames(self) -> int:
+        """Frames that the speech model hears at once."""
+        return self.left + self.hop + self.right
+
+    def heard(self, start: int, frames: int) -> tuple[int, int]:
+        """First and end of the frames heard for those from `start` on, of a signal of `frames` frames."""
+        return max(0, start - self.left), min(frames, start + self.hop + self.right)
 
 
 @dataclass(frozen=True)
@@ -22,6 +64,8 @@ class CodecSpec:
     bytes_per_stream: memory of one encoder plus one decoder stream; encoder_bytes and decoder_bytes give each.
     bandwidth_codebooks: codebooks used at each of the bandwidths; empty where as many are as a bandwidth pays for.
     segment_length, segment_stride: samples, where a codec works on whole segments (EnCodec 48 kHz); else None.
+    semantic_window: the default window of a codec with a speech model (X-Codec), for which encoder_delay and
+        encoder_bytes are stated: its streaming encoder equals `encode_windowed`, not `encode`. Else None.
     """
 
     name: str
@@ -44,6 +88,7 @@ class CodecSpec:
     segment_length: int | None = None
     segment_stride: int | None = None
     bandwidth_codebooks: tuple[int, ...] = ()
+    semantic_window: SemanticWindow | None = None
 
     @property
     def delay(self) -> int:
