@@ -17,7 +17,9 @@ import torch
 from streamcodec.cli import main
 from streamcodec.cli.roundtrip import RECORDING
 from streamcodec.cli.running import Run
-from streamcodec.codesfile import CodesReader
+from streamcodec.codes import Codes
+from streamcodec.codesfile import CodesReader, DacFile
+from streamcodec.codesfile.ecdc import MODELS, EcdcWriter
 from streamcodec.metrics import mel_distance, si_sdr
 
 RATE = 24000
@@ -267,6 +269,30 @@ def test_decode_says_where_a_lost_codec_was(cli, result, tiny, voice, tmp_path):
     shutil.rmtree(moved)
     assert_fails(cli, "decode", "codes", "out.wav", match=r"made with 'moved'; say where that is with --codec")
     assert result("decode", "codes", "out.wav", "--codec", tiny)["samples"] == 29517
+
+
+# -- upstream's formats (their contents: tests/codesfile) ------------------------------------------------------------
+
+
+def test_upstreams_formats_take_their_own_codecs(cli, tiny, voice):
+    assert_fails(cli, "encode", voice, "a.ecdc", "--codec", tiny, match="holds codes of encodec_24khz or encodec_48khz")
+    assert_fails(cli, "encode", voice, "a.dac", "--codec", tiny, match=r"\.dac file holds codes of DAC; tiny is")
+    for name in ("a.ecdc", "a.DAC"):
+        assert_fails(cli, "encode", voice, name, "--codec", tiny, "--start", "primed", match="--start primed")
+    with EcdcWriter("codes", MODELS["encodec_24khz"]) as writer:
+        writer.append(Codes(torch.zeros(1, 2, 1, dtype=torch.int64), None, 320))
+    assert_fails(cli, "decode", "codes", "out.wav", "--codec", tiny, match="tiny is another codec")
+    Path("codes").write_bytes(Path("codes").read_bytes().replace(b"false", b"true "))
+    assert_fails(cli, "decode", "codes", "out.wav", "--codec", tiny, match="language model")
+
+
+def test_a_dac_file_does_not_name_its_codec(cli, tiny):
+    file = DacFile(np.zeros((1, 2, 9), np.uint16), 9, 2000, -20.0, 1, RATE, True)
+    Path("codes").write_bytes(file.dump())
+    assert_fails(cli, "decode", "codes", "out.wav", match="name it with --codec, such as dac_44khz")
+    assert_fails(cli, "decode", "codes", "out.wav", "--codec", tiny, match="tiny is another kind of codec")
+    Path("codes").write_bytes(file.dump()[:-1])
+    assert_fails(cli, "decode", "codes", "out.wav", "--codec", tiny, match="cut short")
 
 
 # -- info ----------------------------------------------------------------------------------------------------------

@@ -1,17 +1,26 @@
 """``streamcodec decode``: a codes file to a recording."""
 
+import math
 from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from ..audio import AudioWriter
 from ..codecs import Codec
-from ..codesfile import CodesReader
-from ..errors import AudioError, CheckpointError
+from ..codecs.dac_chunked import unpadded_decode
+from ..codes import Codes
+from ..codesfile import CodesReader, DacReader, EcdcReader, kind_of
+from ..codesfile.dac_audio import restored
+from ..errors import AudioError, CheckpointError, InputError
 from .running import Run, announce_clipping, open_codec, progress, report, tell
 
 __all__ = ["run"]
 
 
-def _open(reader: CodesReader, args: Namespace) -> Codec:
+def _open(reader: CodesReader | EcdcReader, args: Namespace) -> Codec:
     """The codec that was asked for, or else the one that the file names."""
     if args.codec is not None:
         return open_codec(args.codec, args.device)
@@ -22,8 +31,15 @@ def _open(reader: CodesReader, args: Namespace) -> Codec:
         raise type(error)(f"{error}. {hint}") from error
 
 
-def _check(reader: CodesReader, codec: Codec) -> None:
+def _check(reader: CodesReader | EcdcReader, codec: Codec) -> None:
     """Raises AudioError where the codes mean nothing to the codec; says so where that cannot be known."""
+    if isinstance(reader, EcdcReader):
+        reader.check(codec)
+        if codec.spec.name != reader.header.codec:
+            tell(
+                f"{reader.path}: made with {reader.header.codec}; noise comes out unless {codec.spec.name} is the same"
+            )
+        return
     header, spec = reader.header, codec.spec
     if header.fingerprint == codec.fingerprint:
         return
@@ -47,7 +63,10 @@ def _check(reader: CodesReader, codec: Codec) -> None:
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    with CodesReader(args.input) as reader:
+    kind = kind_of(args.input)
+    if kind == "dac":
+        return _run_dac(DacReader(args.input), args)
+    with EcdcReader(args.input) if kind == "ecdc" else CodesReader(args.input) as reader:
         codec, header = _open(reader, args), reader.header
         _check(reader, codec)
         spec, run = codec.spec, Run(codec, args, header.bandwidth, args.start or header.start)
@@ -58,13 +77,61 @@ def run(args: Namespace) -> int:
             for pcm in run.decode(run.counted(reader.blocks(run.block_frames, spec.samples))):
                 writer.write(pcm)
                 advance(pcm.shape[1] / spec.sample_rate)
+    return _finish(writer, run.figures(writer.length, spec.decoder_delay + spec.hop_length), args)
+
+
+def _finish(writer: AudioWriter, figures: dict[str, Any], args: Namespace) -> int:
     announce_clipping(writer)
     tell(f"wrote {args.output}")
-    result = {
-        "input": args.input,
-        "output": args.output,
-        "clipped_samples": writer.clipped,
-        **run.figures(writer.length, spec.decoder_delay + spec.hop_length),
-    }
+    result = {"input": args.input, "output": args.output, "clipped_samples": writer.clipped, **figures}
     report(result, args.json)
     return 0
+
+
+# -- DAC's own files: a batch of mono signals, brought to a level and a rate ------------------------------------------
+
+
+def _run_dac(reader: DacReader, args: Namespace) -> int:
+    if args.codec is None:
+        raise InputError(f"{reader.path} does not say which model made it; name it with --codec, such as dac_44khz")
+    codec, file = open_codec(args.codec, args.device), reader.file
+    reader.check(codec)
+    spec = codec.spec
+    run = Run(codec, args, spec.bandwidths[reader.codebooks - 1], args.start or "exact")
+    if math.isnan(file.input_db):
+        tell(f"{reader.path}: has no usable input_db; the audio keeps the level of the codec's output")
+    if file.sample_rate != spec.sample_rate:
+        tell(f"{reader.path}: resampled {spec.sample_rate} -> {file.sample_rate} Hz")
+    seconds = file.original_length / file.sample_rate
+    with (
+        AudioWriter(args.output, file.sample_rate, file.channels) as writer,
+        progress(seconds) as advance,
+    ):
+        pieces = _advancing(_dac_pieces(reader, run), advance, spec.sample_rate)
+        for pcm in restored(file, pieces, spec.sample_rate, Path(args.output).resolve().parent):
+            writer.write(pcm)
+    # The figures count at the codec's rate, one signal; the file has its own.
+    heard = round(writer.length * spec.sample_rate / file.sample_rate)
+    figures = run.figures(max(1, heard), spec.decoder_delay + spec.hop_length)
+    figures |= {"sample_rate": file.sample_rate, "channels": file.channels, "samples": writer.length}
+    figures["bitrate_kbps"] *= file.channels
+    return _finish(writer, figures, args)
+
+
+def _advancing(pieces: Iterable[Tensor], advance: Callable[[float], object], rate: int) -> Iterator[Tensor]:
+    for piece in pieces:
+        advance(piece.shape[1] / rate)
+        yield piece
+
+
+def _dac_pieces(reader: DacReader, run: Run) -> Iterator[Tensor]:
+    """Audio [channels, n], chunk by chunk, each decoded by itself, as upstream does."""
+    file, codec = reader.file, run.codec
+    for start in range(0, reader.frames, file.chunk_length):
+        stop = min(start + file.chunk_length, reader.frames)
+        if file.padding:
+            parts = (Codes(data) for data in reader.blocks(run.block_frames, start, stop))
+            yield from run.decode(run.counted(parts), file.channels)
+        else:
+            (codes,) = run.counted(Codes(data) for data in reader.blocks(stop - start, start, stop))
+            yield run.timed(unpadded_decode, codec, codes.data).flatten(0, 1)

@@ -69,24 +69,24 @@ class Run:
         """Codes of audio blocks [C, n]: block by block, or offline all at the end."""
         if self.step_frames is None:
             wav = np.concatenate(list(blocks), axis=1)[None]
-            yield self._timed(self.codec.encode, wav, self.bandwidth)
+            yield self.timed(self.codec.encode, wav, self.bandwidth)
             return
         stream = self.codec.open_encoder(bandwidth=self.bandwidth, start=self.start)
         for block in blocks:
-            yield self._timed(stream.push, block[None])
-        yield self._timed(stream.flush)
+            yield self.timed(stream.push, block[None])
+        yield self.timed(stream.flush)
 
-    def decode(self, parts: Iterable[Codes]) -> Iterator[Tensor]:
-        """Audio [C, n] of codes: part by part, or offline all at the end."""
+    def decode(self, parts: Iterable[Codes], batch: int = 1) -> Iterator[Tensor]:
+        """Audio [C, n] of codes: part by part, or offline all at the end; C: batch times channels."""
         if self.step_frames is None:
-            yield self._timed(self.codec.decode, Codes.cat(parts))[0]
+            yield self.timed(self.codec.decode, Codes.cat(parts)).flatten(0, 1)
             return
         # The silence that a primed stream begins from has the codes of some bandwidth: that of these codes.
         primed = self.bandwidth if self.start == "primed" else None
-        stream = self.codec.open_decoder(start=self.start, bandwidth=primed)
+        stream = self.codec.open_decoder(batch, start=self.start, bandwidth=primed)
         for codes in parts:
-            yield self._timed(stream.push, codes)[0]
-        yield self._timed(stream.flush)[0]
+            yield self.timed(stream.push, codes).flatten(0, 1)
+        yield self.timed(stream.flush).flatten(0, 1)
 
     def counted(self, parts: Iterable[Codes]) -> Iterator[Codes]:
         """The codes, counted on their way through."""
@@ -95,7 +95,8 @@ class Run:
             self.codebooks = codes.data.shape[1]
             yield codes
 
-    def _timed(self, function: Callable[..., Any], *args: Any) -> Any:
+    def timed(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What the function returns, its time counted as the codec's."""
         since = time.perf_counter()
         result = function(*args)
         if self.codec.device.type == "cuda":  # else the work may only have been queued

@@ -20,9 +20,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .audio import NewFile
-from .codes import Codes
-from .errors import AudioError, CodesError, ShapeError
+from ..audio import NewFile
+from ..codes import Codes
+from ..errors import AudioError, CodesError, ShapeError
 
 if TYPE_CHECKING:
     import os

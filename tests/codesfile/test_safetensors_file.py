@@ -12,9 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcodec import codesfile
 from streamcodec.codes import Codes
-from streamcodec.codesfile import CodesHeader, CodesReader, CodesWriter
+from streamcodec.codesfile import CodesHeader, CodesReader, CodesWriter, safetensors_file
 from streamcodec.errors import AudioError, CodesError, ShapeError
 
 HEADER = CodesHeader(
@@ -105,7 +104,7 @@ def test_what_is_written_is_read_in_any_blocks(tmp_path_factory, codebooks, fram
 def test_transposing_in_small_blocks_gives_the_same_file(tmp_path, monkeypatch):
     codes = [random_codes(3, 1000, scaled=True)]
     expected = save(tmp_path / "a", codes).read_bytes()
-    monkeypatch.setattr(codesfile, "TRANSPOSE_FRAMES", 7)
+    monkeypatch.setattr(safetensors_file, "TRANSPOSE_FRAMES", 7)
     assert save(tmp_path / "b", codes).read_bytes() == expected
 
 

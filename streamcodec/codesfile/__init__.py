@@ -1,0 +1,23 @@
+"""Codes in files: our own format, and those of the EnCodec and DAC commands.
+
+- `CodesWriter`, `CodesReader`: safetensors, any codec.
+- `EcdcWriter`, `EcdcReader`: EnCodec's ``.ecdc``.
+- `DacWriter`, `DacReader`: DAC's ``.dac``.
+"""
+
+from .dac import DacFile, DacReader, DacWriter
+from .ecdc import EcdcReader, EcdcWriter
+from .kinds import kind_of
+from .safetensors_file import CodesHeader, CodesReader, CodesWriter
+
+__all__ = [
+    "CodesHeader",
+    "CodesReader",
+    "CodesWriter",
+    "DacFile",
+    "DacReader",
+    "DacWriter",
+    "EcdcReader",
+    "EcdcWriter",
+    "kind_of",
+]
