@@ -1,0 +1,133 @@
+"""The same codec here and in `transformers`, and the check that the two do the same."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import load, save
+from ..codecs import Codec
+from ..codecs.dac import DacCodec
+from ..codecs.encodec import EncodecCodec
+from ..codecs.xcodec import XcodecCodec
+from ..codes import Codes
+from ..errors import InputError, StreamcodecError
+from .presets import PRESETS, make
+
+__all__ = ["Upstream", "check_same", "open_codec", "open_pair", "tell"]
+
+# Near ties between entries fall either way with the order of summation, and one moves all later codes of its frame.
+AGREEMENT = 0.99
+AUDIO_ERROR = 1e-4  # of the loudest sample, at least of full scale
+
+
+class Upstream(NamedTuple):
+    """A model of transformers at one bandwidth.
+
+    encode: audio [B, C, N] to an output of its own kind; codes: that as codes [B, K, T]; decode: that to audio.
+    """
+
+    encode: Callable[[Tensor], Any]
+    codes: Callable[[Any], Tensor]
+    decode: Callable[[Any], Tensor]
+
+
+def open_codec(source: str) -> tuple[Codec, bool]:
+    """What `load` makes of `source`, or a preset where nothing lies there under its name; whether it is a preset."""
+    if source in PRESETS and not Path(source).exists():
+        return make(PRESETS[source]), True
+    return load(source), False
+
+
+def open_pair(source: str, bandwidth: float | None) -> tuple[Codec, Upstream, float]:
+    """The codec, the same in transformers, and the bandwidth: the one asked for, the preset's, or the default.
+
+    source: a directory that transformers reads too, or the name of a preset.
+    Raises InputError where there is nothing to compare with, BandwidthError.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError("bench speed compares with transformers; install it: pip install transformers") from error
+    preset = None if Path(source).exists() else PRESETS.get(source)
+    with tempfile.TemporaryDirectory() as scratch:
+        # Saved and read again, so that both have the weights from the same file.
+        directory = Path(source) if preset is None else save(make(preset), Path(scratch) / f"{source}_random")
+        if not (directory / "config.json").is_file():
+            raise InputError(
+                f"--codec {source}: bench speed takes a directory in Hugging Face format, which transformers reads "
+                f"too, or one of {', '.join(PRESETS)}"
+            )
+        codec = load(directory)
+        families = {EncodecCodec: "EncodecModel", DacCodec: "DacModel", XcodecCodec: "XcodecModel"}
+        if type(codec) not in families:
+            raise InputError(f"--codec {source}: transformers has no model for a {type(codec).__name__}")
+        model = getattr(transformers, families[type(codec)]).from_pretrained(directory).eval()
+    kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
+    return codec, _upstream(codec, model, kbps), kbps
+
+
+def _upstream(codec: Codec, model: Any, bandwidth: float) -> Upstream:
+    count = codec.spec.codebooks(bandwidth)
+    if isinstance(codec, DacCodec):
+        return Upstream(
+            lambda audio: model.encode(audio, n_quantizers=count),
+            lambda output: output.audio_codes,
+            lambda output: model.decode(audio_codes=output.audio_codes).audio_values.unflatten(0, (-1, 1)),
+        )
+    if isinstance(codec, XcodecCodec):
+        return Upstream(
+            lambda audio: model.encode(audio, bandwidth=bandwidth),
+            lambda output: output.audio_codes,
+            lambda output: model.decode(output.audio_codes).audio_values,
+        )
+    return Upstream(
+        lambda audio: model.encode(audio, bandwidth=bandwidth),
+        _encodec_codes,
+        lambda output: model.decode(
+            output.audio_codes, output.audio_scales, last_frame_pad_length=output.last_frame_pad_length
+        )[0],
+    )
+
+
+def _encodec_codes(output: Any) -> Tensor:
+    codes = torch.cat(list(output.audio_codes), -1)
+    return codes[..., : codes.shape[-1] - (output.last_frame_pad_length or 0)]
+
+
+@torch.inference_mode()
+def check_same(codec: Codec, upstream: Upstream, audio: Tensor, bandwidth: float) -> None:
+    """Raises StreamcodecError unless both give the same codes (but for near ties) and, of those codes, the same audio.
+
+    audio: [1, C, N]; two seconds of it are enough.
+    """
+    theirs = upstream.encode(audio)
+    codes, ours = upstream.codes(theirs), codec.encode(audio, bandwidth)
+    if ours.data.shape != codes.shape:
+        raise StreamcodecError(
+            f"bench: codes are {list(ours.data.shape)} here and {list(codes.shape)} in transformers; not timing two "
+            "different things"
+        )
+    agreement = float((ours.data == codes).double().mean())
+    if agreement < AGREEMENT:
+        raise StreamcodecError(
+            f"bench: only {agreement:.2%} of the codes equal transformers'; not timing two different things"
+        )
+    audio_here = codec.decode(Codes(codes, ours.scale, ours.length))
+    wav = upstream.decode(theirs)[..., : audio_here.shape[-1]]
+    error = float((audio_here - wav).abs().max()) if audio_here.shape == wav.shape else float("inf")
+    if not error <= AUDIO_ERROR * max(1.0, float(wav.abs().max())):
+        raise StreamcodecError(f"bench: decoded audio differs from transformers' by {error:.1e}; not timing it")
+    tell(
+        f"checked against transformers: {agreement:.2%} of codes equal, audio within {error:.1e}; "
+        f"{len(codes.unique())} of {codec.spec.codebook_size} entries in use"
+    )
+
+
+def tell(sentence: str) -> None:
+    """To stderr: stdout has only the result."""
+    print(f"streamcodec: {sentence}", file=sys.stderr)

@@ -1,0 +1,114 @@
+"""Codecs of the published sizes with random weights: what a codec costs does not depend on what it learned.
+
+It must not be degenerate either. Weights keep the level through the layers, since the sine of a huge argument costs
+more than that of a small one, and the codebooks are made of latents, so that codes vary as a trained codec's do.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..codecs import Codec
+from ..codecs.dac import DacCodec
+from ..codecs.encodec import EncodecCodec
+from ..codecs.xcodec import XcodecCodec
+from ..nn.conv import Conv1d, ConvTranspose1d
+from ..nn.factorised import FactorisedQuantizer
+from ..nn.layer import Sequential
+from ..nn.residual import Residual
+from ..nn.snake import Snake
+
+__all__ = ["PRESETS", "Preset", "make"]
+
+FIT_FRAMES = 256  # of noise, whose latents the codebooks are made of
+
+
+class Preset(NamedTuple):
+    """build: the family; config: what differs from its defaults; bandwidth: kbps to run at, None for the default."""
+
+    build: Callable[..., Codec]
+    config: dict[str, Any]
+    bandwidth: float | None = None
+
+
+# The configurations of the published checkpoints of these names.
+PRESETS = {
+    "encodec_24khz": Preset(EncodecCodec, {}, 6.0),
+    "encodec_32khz": Preset(
+        EncodecCodec,
+        {
+            "sampling_rate": 32_000,
+            "target_bandwidths": [2.2],
+            "num_filters": 64,
+            "upsampling_ratios": [8, 5, 4, 4],
+            "codebook_size": 2048,
+            "use_causal_conv": False,
+            "use_conv_shortcut": False,
+        },
+    ),
+    "dac_16khz": Preset(DacCodec, {"sampling_rate": 16_000, "downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 12}),
+    "dac_24khz": Preset(DacCodec, {"sampling_rate": 24_000, "downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 32}),
+    "dac_44khz": Preset(DacCodec, {"sampling_rate": 44_100, "downsampling_ratios": [2, 4, 8, 8], "n_codebooks": 9}),
+    "xcodec": Preset(XcodecCodec, {}),
+}
+
+
+def make(preset: Preset, seed: int = 0) -> Codec:
+    """The codec of a preset with random weights, the same for the same seed."""
+    torch.manual_seed(seed)
+    codec = preset.build(preset.config).eval()
+    with torch.no_grad():
+        for half in (codec.encoder, codec.decoder):
+            _settle(half)
+        _fit(codec)
+    return codec
+
+
+def _settle(half: nn.Module) -> None:
+    """Random weights that keep the level: as He's rule has them, which is for ReLU, it grows with every layer."""
+    for layer in half.modules():
+        if isinstance(layer, Snake):
+            layer.alpha.copy_(0.5 + 0.5 * torch.randn_like(layer.alpha).abs())
+        elif isinstance(layer, (Conv1d, ConvTranspose1d)):
+            layer.weight.mul_(0.5**0.5)
+        elif isinstance(layer, Residual) and isinstance(layer.branch, Sequential):
+            tail = layer.branch.chain[-1]
+            if isinstance(tail, Conv1d):
+                tail.weight.mul_(0.3)  # what a branch adds to its skip
+
+
+def _fit(codec: Codec) -> None:
+    """Codebooks made of what the stages before them leave of the latents of noise, moved a little."""
+    rows = 0.1 * torch.randn(1, FIT_FRAMES * codec.spec.hop_length, codec.spec.channels)
+    left = codec.analyse(rows).rows[0]
+    quantizer = codec.quantizer
+    entries = torch.empty_like(quantizer.codebooks)
+    for stage in range(len(entries)):
+        if isinstance(quantizer, FactorisedQuantizer):
+            left = left - _fit_factorised(quantizer, stage, left, entries[stage])
+        else:
+            entries[stage] = _drawn(left, entries.shape[1])
+            left = left - entries[stage][torch.cdist(left, entries[stage]).argmin(1)]
+    quantizer.set_codebooks(entries)
+
+
+def _drawn(vectors: Tensor, count: int) -> Tensor:
+    """`count` of `vectors` [M, D], with noise of a third of their spread on top."""
+    chosen = vectors[torch.randint(len(vectors), (count,))]
+    return chosen + 0.3 * vectors.std() * torch.randn_like(chosen)
+
+
+def _fit_factorised(quantizer: FactorisedQuantizer, stage: int, left: Tensor, entries: Tensor) -> Tensor:
+    """Set one stage, `entries` [N, d] too; returns what it makes of `left` [M, D]."""
+    weight = quantizer.in_weight[stage]
+    projected = torch.addmm(quantizer.in_bias[stage], left, weight)
+    entries.copy_(_drawn(projected, len(entries)))
+    # Half the way back up: the inverse of a random projection overshoots.
+    quantizer.out_weight[stage].copy_(0.5 * torch.linalg.pinv(weight))
+    nearest = (F.normalize(projected) @ F.normalize(entries).mT).argmax(1)
+    up = entries[nearest] @ quantizer.out_weight[stage]
+    quantizer.out_bias[stage].copy_((left - up).mean(0))
+    return up + quantizer.out_bias[stage]

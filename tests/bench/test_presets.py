@@ -1,0 +1,49 @@
+"""Random weights that a measurement can trust: codes in use, levels kept."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from streamcodec.bench import presets
+from streamcodec.bench.presets import PRESETS
+from streamcodec.codecs.dac import DacCodec
+
+SMALL = {
+    "encodec_24khz": {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64},
+    "dac_44khz": {"encoder_hidden_size": 4, "decoder_hidden_size": 64, "codebook_size": 64},
+}
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_preset_uses_its_codebooks_and_keeps_the_level(name):
+    preset = PRESETS[name]
+    codec = presets.make(preset._replace(config=preset.config | SMALL[name]))
+    spec = codec.spec
+    codes = codec.encode(0.1 * torch.randn(1, spec.channels, 200 * spec.hop_length), spec.bandwidths[-1])
+    for stage in codes.data[0]:
+        assert len(stage.unique()) > spec.codebook_size // 4
+    wav = codec.decode(codes)
+    assert wav.isfinite().all()
+    assert 1e-3 < float(wav.std()) < 10
+
+
+def test_a_preset_is_the_same_each_time():
+    preset = PRESETS["dac_44khz"]
+    preset = preset._replace(config=preset.config | SMALL["dac_44khz"])
+    first, second = presets.make(preset), presets.make(preset)
+    assert first.fingerprint == second.fingerprint
+    assert presets.make(preset, seed=1).fingerprint != first.fingerprint
+
+
+def test_presets_have_the_published_sizes():
+    """As the published configurations state them."""
+    rates = {"encodec_24khz": 75, "encodec_32khz": 50, "dac_16khz": 50, "dac_24khz": 75, "dac_44khz": 44_100 / 512}
+    books = {"encodec_24khz": 32, "encodec_32khz": 4, "dac_16khz": 12, "dac_24khz": 32, "dac_44khz": 9}
+    with torch.device("meta"):  # the sizes alone
+        for name, rate in rates.items():
+            codec = PRESETS[name].build(PRESETS[name].config)
+            assert codec.spec.frame_rate == rate
+            assert codec.spec.num_codebooks == books[name]
+    assert isinstance(codec, DacCodec)
+    assert replace(codec.spec, name="").hop_length == 512
