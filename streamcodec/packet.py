@@ -1,0 +1,307 @@
+"""Codes and PCM as bytes: the media packets of docs/protocol.md. The only file that knows bits.
+
+A packet is a header of 24 bytes, little endian, and a payload::
+
+    offset  size  field
+         0     1  version    1
+         1     1  kind       1 PCM, 2 codes
+         2     2  flags
+         4     4  sequence   of all numbered messages of one direction, modulo 2**32
+         8     8  index      of the packet's first sample (PCM) or frame (codes) in its stream
+        16     2  stream     speaker of a room; 0 elsewhere
+        18     2  count      samples a channel (PCM) or frames (codes)
+        20     1  depth      channels (PCM) or codebooks (codes)
+        21     1  width      bits of a sample (16 integer, 32 float) or of a code (1 to 16)
+        22     2  reserved   0
+
+Codes lie codebook after codebook, least significant bit first, so that the first codebooks are a prefix of the payload:
+`drop_codebooks` cuts a packet without unpacking it.
+
+Knows nothing of sessions: that an index follows the one before is checked in `protocol`.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+
+__all__ = [
+    "CODES",
+    "CRC",
+    "DISCONTINUITY",
+    "HEADER_BYTES",
+    "LAST",
+    "LENGTH",
+    "MAX_INDEX",
+    "PCM",
+    "REDUCED",
+    "SCALE",
+    "VERSION",
+    "Array",
+    "CodesPacket",
+    "Header",
+    "PacketError",
+    "PcmPacket",
+    "check_crc",
+    "drop_codebooks",
+    "pack",
+    "pack_codes",
+    "read_header",
+    "unpack",
+    "unpack_codes",
+]
+
+VERSION = 1
+PCM = 1  # kinds
+CODES = 2
+
+# Plain integers: combining members of an IntFlag costs more than packing a packet.
+LAST = 1  # the stream ends with this packet
+DISCONTINUITY = 2  # what lies between the end of the stream's packet before and this index is missing
+REDUCED = 4  # fewer codebooks than were agreed, since the receiver is slow
+SCALE = 8  # a gain for each frame
+LENGTH = 16  # samples of the whole stream; only with LAST
+CRC = 32  # CRC-32 of all that comes before it
+FLAGS = {PCM: LAST | DISCONTINUITY | CRC, CODES: LAST | DISCONTINUITY | REDUCED | SCALE | LENGTH | CRC}
+
+HEADER = struct.Struct("<BBHIQHHBBH")
+HEADER_BYTES = HEADER.size
+MAX_INDEX = 2**53 - 1  # the greatest whole number that a JavaScript number counts up to
+MAX_BITS = 16
+_U16, _U32 = 0xFFFF, 0xFFFFFFFF
+_PCM_TYPES: "dict[int, np.dtype[Any]]" = {16: np.dtype("<i2"), 32: np.dtype("<f4")}
+
+Array: TypeAlias = NDArray[Any]
+
+
+class PacketError(InputError):
+    """Bytes that are no packet, or a packet that cannot be written.
+
+    code: the protocol's error code: "bad_message", "unsupported_version" or "bad_crc".
+    """
+
+    def __init__(self, message: str, code: str = "bad_message") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fields of a packet's header; see the head of this file."""
+
+    kind: int
+    flags: int
+    sequence: int
+    index: int
+    stream: int
+    count: int
+    depth: int
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class PcmPacket:
+    """Audio: samples [N, C] int16 or float32, interleaved as on the wire; index: of the first, at the stream's rate."""
+
+    sequence: int
+    index: int
+    samples: Array
+    stream: int = 0
+    last: bool = False
+    discontinuity: bool = False
+    crc: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CodesPacket:
+    """Codes: codes [K, T] uint16 of `bits` bits each; index: of the first frame.
+
+    scale: [T] float32, for codecs that normalise their input. length: samples of the whole stream, at the codec's rate,
+    where the packet is the last and the length is known.
+    """
+
+    sequence: int
+    index: int
+    codes: Array
+    bits: int
+    stream: int = 0
+    scale: Array | None = None
+    length: int | None = None
+    last: bool = False
+    discontinuity: bool = False
+    reduced: bool = False
+    crc: bool = False
+
+
+def pack_codes(codes: Array, bits: int) -> bytes:
+    """codes (any shape, taken in C order), each below 2**bits, as a stream of bits, least significant first."""
+    values = np.ascontiguousarray(codes, dtype="<u2").reshape(-1, 1)
+    return np.packbits(np.unpackbits(values.view(np.uint8), 1, bits, "little"), None, "little").tobytes()
+
+
+def unpack_codes(data: "bytes | memoryview", count: int, bits: int) -> Array:
+    """The first `count` codes of a stream of bits, [count] uint16. The caller has checked that they are there."""
+    wide = np.zeros((count, MAX_BITS), np.uint8)
+    wide[:, :bits] = np.unpackbits(np.frombuffer(data, np.uint8), None, count * bits, "little").reshape(count, bits)
+    return np.packbits(wide, None, "little").view("<u2")
+
+
+def pack(packet: PcmPacket | CodesPacket) -> bytes:
+    """The packet's bytes. Raises PacketError for a field that does not fit."""
+    return _pack_pcm(packet) if isinstance(packet, PcmPacket) else _pack_codes_packet(packet)
+
+
+def _pack_pcm(packet: PcmPacket) -> bytes:
+    samples = packet.samples
+    width = samples.dtype.itemsize * 8
+    if samples.dtype.kind + str(width) not in ("i16", "f32") or samples.ndim != 2:
+        raise PacketError(
+            f"samples are {samples.dtype} of {samples.ndim} dimensions; they must be int16 or float32 [N, C]"
+        )
+    flags = _flags(packet)
+    body = np.ascontiguousarray(samples, dtype=_PCM_TYPES[width]).tobytes()
+    return _assemble(packet, PCM, flags, samples.shape[0], samples.shape[1], width, body)
+
+
+def _pack_codes_packet(packet: CodesPacket) -> bytes:
+    codes = packet.codes
+    if codes.ndim != 2 or codes.dtype.kind not in "iu":
+        raise PacketError(f"codes are {codes.dtype} of {codes.ndim} dimensions; they must be integers [K, T]")
+    if not 1 <= packet.bits <= MAX_BITS:
+        raise PacketError(f"{packet.bits} bits a code; it must be 1 to {MAX_BITS}")
+    if codes.size and (codes.min() < 0 or int(codes.max()) >> packet.bits):
+        raise PacketError(f"codes from {codes.min()} to {codes.max()} do not fit in {packet.bits} bits")
+    flags, extra = _flags(packet), b""
+    if packet.length is not None:
+        if not packet.last or not 0 <= packet.length <= MAX_INDEX:
+            raise PacketError(f"length {packet.length}: only the last packet has one, from 0 to 2**53 - 1")
+        flags, extra = flags | LENGTH, struct.pack("<Q", packet.length)
+    if packet.scale is not None:
+        if packet.scale.shape != (codes.shape[1],):
+            raise PacketError(f"scale has shape {packet.scale.shape}; it must be one a frame, ({codes.shape[1]},)")
+        flags, extra = flags | SCALE, extra + packet.scale.astype("<f4").tobytes()
+    body = extra + pack_codes(codes, packet.bits)
+    return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
+
+
+def _flags(packet: PcmPacket | CodesPacket) -> int:
+    flags = (LAST if packet.last else 0) | (DISCONTINUITY if packet.discontinuity else 0) | (CRC if packet.crc else 0)
+    return flags | REDUCED if isinstance(packet, CodesPacket) and packet.reduced else flags
+
+
+def _assemble(
+    packet: PcmPacket | CodesPacket, kind: int, flags: int, count: int, depth: int, width: int, body: bytes
+) -> bytes:
+    if not 1 <= depth <= 255 or count > _U16 or not (count or flags & LAST):
+        raise PacketError(
+            f"{count} of depth {depth}: a packet has 1 to {_U16} samples or frames (0 in a last one), 1 to 255 deep"
+        )
+    if not (0 <= packet.sequence <= _U32 and 0 <= packet.index <= MAX_INDEX - count and 0 <= packet.stream <= _U16):
+        raise PacketError(
+            f"sequence {packet.sequence}, index {packet.index}, stream {packet.stream}: "
+            "they must be below 2**32, 2**53 and 2**16, and not negative"
+        )
+    header = HEADER.pack(
+        VERSION, kind, flags, packet.sequence, packet.index, packet.stream, count, depth, width, 0
+    )  # fmt: skip
+    return _with_crc(header + body) if flags & CRC else header + body
+
+
+def _with_crc(data: bytes) -> bytes:
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+def read_header(data: "bytes | memoryview") -> Header:
+    """The header, checked in itself. Raises PacketError."""
+    if len(data) < HEADER_BYTES:
+        raise PacketError(f"{len(data)} bytes are no packet: its header alone has {HEADER_BYTES}")
+    version, kind, flags, sequence, index, stream, count, depth, width, reserved = HEADER.unpack_from(data)
+    if version != VERSION:
+        raise PacketError(f"packet version {version}; this end speaks {VERSION}", "unsupported_version")
+    if kind not in FLAGS:
+        raise PacketError(f"packet of kind {kind}; there are {PCM} (PCM) and {CODES} (codes)")
+    if flags & ~FLAGS[kind] or reserved:
+        raise PacketError(f"flags {flags:#06x} and reserved {reserved}: a packet of kind {kind} has no such ones")
+    if flags & LENGTH and not flags & LAST:
+        raise PacketError("a length in a packet that is not the last of its stream")
+    if not depth or not (count or flags & LAST):
+        raise PacketError(
+            f"{count} samples or frames of depth {depth}: only a last packet may be empty, and none of depth 0"
+        )
+    if index > MAX_INDEX - count:
+        raise PacketError(f"index {index} is past 2**53 - 1")
+    if width not in _PCM_TYPES if kind == PCM else not 1 <= width <= MAX_BITS:
+        allowed = "16 or 32" if kind == PCM else f"1 to {MAX_BITS}"
+        raise PacketError(f"{width} bits each in a packet of kind {kind}; it must be {allowed}")
+    return Header(kind, flags, sequence, index, stream, count, depth, width)
+
+
+def _offsets(header: Header) -> tuple[int, int, int]:
+    """Where the scales, the samples or codes, and the CRC (or the end) begin, in bytes."""
+    scales = HEADER_BYTES + (8 if header.flags & LENGTH else 0)
+    body = scales + (4 * header.count if header.flags & SCALE else 0)
+    return scales, body, body + (header.count * header.depth * header.width + 7) // 8
+
+
+def check_crc(data: bytes, header: Header) -> None:
+    """Raises PacketError "bad_crc" for a packet that has a CRC-32 and was damaged: nothing in it can be trusted."""
+    if header.flags & CRC and zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise PacketError("the CRC-32 is wrong: the packet was damaged", "bad_crc")
+
+
+def unpack(data: bytes, header: Header | None = None) -> PcmPacket | CodesPacket:
+    """The packet of these bytes, checked. header: what `read_header` gave, where that was called already.
+
+    Raises PacketError: lengths that do not agree, a wrong CRC-32, padding that is not 0.
+    """
+    header = header or read_header(data)
+    scales, body, end = _offsets(header)
+    crc = bool(header.flags & CRC)
+    if len(data) != end + 4 * crc:
+        raise PacketError(f"a packet of {len(data)} bytes; its header says {end + 4 * crc}")
+    check_crc(data, header)
+    last, gap = bool(header.flags & LAST), bool(header.flags & DISCONTINUITY)
+    number = header.count * header.depth
+    if header.kind == PCM:
+        samples = np.frombuffer(data, _PCM_TYPES[header.width], number, body).reshape(header.count, header.depth)
+        return PcmPacket(header.sequence, header.index, samples, header.stream, last, gap, crc)
+    spare = -number * header.width % 8
+    if spare and data[end - 1] >> (8 - spare):
+        raise PacketError("the bits after the last code are not 0")
+    codes = unpack_codes(memoryview(data)[body:end], number, header.width).reshape(header.depth, header.count)
+    scale = np.frombuffer(data, "<f4", header.count, scales) if header.flags & SCALE else None
+    length = int.from_bytes(data[HEADER_BYTES:scales], "little") if header.flags & LENGTH else None
+    if length is not None and length > MAX_INDEX:
+        raise PacketError(f"length {length} is past 2**53 - 1")
+    return CodesPacket(
+        header.sequence, header.index, codes, header.width, header.stream,
+        scale, length, last, gap, bool(header.flags & REDUCED), crc,
+    )  # fmt: skip
+
+
+def drop_codebooks(data: bytes, codebooks: int) -> bytes:
+    """A packet of codes with its first `codebooks` codebooks only, marked REDUCED; the packet itself if it has no more.
+
+    The codes are not unpacked: the bytes are cut, and the bits after the last code cleared. data: as `pack` gave it.
+    Raises PacketError for a packet of PCM, and for less than one codebook.
+    """
+    header = read_header(data)
+    if header.kind != CODES or codebooks < 1:
+        raise PacketError(
+            f"{codebooks} codebooks of a packet of kind {header.kind}; at least one is left, and of codes"
+        )
+    if codebooks >= header.depth:
+        return data
+    _, body, _ = _offsets(header)
+    bits = codebooks * header.count * header.width
+    cut = bytearray(data[: body + (bits + 7) // 8])
+    if bits % 8:
+        cut[-1] &= (1 << bits % 8) - 1
+    struct.pack_into("<H", cut, 2, header.flags | REDUCED)
+    cut[20] = codebooks
+    return _with_crc(bytes(cut)) if header.flags & CRC else bytes(cut)

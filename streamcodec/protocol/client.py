@@ -1,0 +1,234 @@
+"""The client's end of one session: the mirror of `server`, as sans-IO. It acknowledges, resends and counts by itself.
+
+::
+
+    session = ClientSession()
+    session.hello(Hello(version=VERSION, mode="encode", pcm=Pcm(format="f32le", sample_rate=24000)))
+    ... send session.messages_to_send(), after each call ...
+    for event in session.receive(message): ...        # after each message of the connection
+
+When the connection is lost call `disconnected`; if the state is DETACHED then, connect again and call `resume`.
+"""
+
+from typing import ClassVar
+
+from ..packet import CODES, PCM, Array
+from .agreement import Agreement
+from .end import End
+from .events import Ended, Event, Lost
+from .faults import NORMAL, Close, ProtocolError, Scope
+from .link import Arrivals, Unacknowledged
+from .media import Checks
+from .messages import (
+    FROM_SERVER,
+    VERSION,
+    Acknowledge,
+    AskStatistics,
+    Bandwidth,
+    ErrorMessage,
+    Farewell,
+    Flush,
+    Goodbye,
+    Hello,
+    Marker,
+    Message,
+    Ping,
+    Resume,
+    Resumed,
+    Welcome,
+    parse,
+)
+from .states import CLIENT, Cause, State
+from .text import parse as parse_text
+
+__all__ = ["ClientSession"]
+
+MAX_BYTES = 2**24  # of one message of the server's: welcome to a room with thousands of members has some 100 kB
+_GIVES = {"encode": "codes", "decode": "pcm", "roundtrip": "pcm"}
+_TAKES = {"encode": "pcm", "decode": "codes", "roundtrip": "pcm"}
+
+
+class ClientSession(End):
+    """See the head of this file. welcome: the server's answer, once it came."""
+
+    _table = CLIENT
+    _answers: ClassVar[tuple[type[Message], ...]] = (Welcome, Resumed)
+
+    def __init__(self) -> None:
+        super().__init__(State.START)
+        self.welcome: Welcome | None = None
+        self._hello: Hello | None = None
+        self._most = MAX_BYTES
+
+    # To the server
+
+    def hello(self, hello: Hello) -> None:
+        """Opens the session. Raises RuntimeError if it was opened before."""
+        self._require(State.START)
+        self._hello = hello
+        self._move(Cause.ASKED)
+        self._say(hello)
+
+    def resume(self) -> None:
+        """On a new connection: goes on. The answer is Resumed, or an error that ends the session."""
+        self._require(State.DETACHED)
+        token = self.welcome.token if self.welcome else None
+        assert token is not None, "a session without a token is never detached"
+        self.close = None
+        self._move(Cause.ASKED)
+        self._say(Resume(version=VERSION, token=token, last_sequence=self._arrivals.last))
+
+    def send_pcm(self, samples: Array, *, index: int | None = None) -> None:
+        """samples: float32 [C, N], in the rate and channels of hello; index: where some were left out before."""
+        self._require(State.OPEN, State.DETACHED)
+        self._send_samples(samples, 0, index, False)
+
+    def send_codes(self, codes: Array, *, scale: Array | None = None, index: int | None = None) -> None:
+        """codes: [K, T]; scale: [T] where the codec has one; index: where some were left out before."""
+        self._require(State.OPEN, State.DETACHED)
+        self._send_frames(codes, scale, 0, index, False, None, False)
+
+    def change_bandwidth(self, bandwidth: float) -> None:
+        """kbps, from here on."""
+        self._require(State.OPEN, State.DETACHED)
+        self._say_numbered(lambda n: Bandwidth(sequence=n, bandwidth=bandwidth))
+
+    def mark(self, marker: str) -> None:
+        """A marker, which comes back when all that was sent before it is through."""
+        self._require(State.OPEN, State.DETACHED)
+        self._say_numbered(lambda n: Marker(sequence=n, id=marker))
+
+    def flush(self, length: int | None = None) -> None:
+        """The stream ends. length: its samples at the codec's rate, where codes are sent. The next index is 0."""
+        self._require(State.OPEN, State.DETACHED)
+        self._next_out[0] = 0
+        self._say_numbered(lambda n: Flush(sequence=n, length=length))
+
+    def ask_statistics(self) -> None:
+        self._require(State.OPEN)
+        self._say(AskStatistics())
+
+    def ping(self, name: str) -> None:
+        self._require(State.OPEN)
+        self._say(Ping(id=name))
+
+    def goodbye(self) -> None:
+        """Done: the server drops the session, says goodbye and closes the connection."""
+        self._require(State.OPEN)
+        self._say(Goodbye())
+
+    # From the server
+
+    def receive(self, message: str | bytes) -> list[Event]:
+        """A message of the connection. What is wrong with it ends the connection, with Lost or Ended as an event."""
+        if self.close is not None or self.state not in (State.HANDSHAKE, State.OPEN):
+            return []
+        self.received_messages += 1
+        self.received_bytes += len(message)
+        try:
+            if isinstance(message, str):
+                return self._receive_text(message)
+            if self.state is not State.OPEN:
+                raise ProtocolError("bad_state", "a binary message before welcome")
+            return self._take_media(bytes(message))
+        except ProtocolError as error:
+            return self._fault(error)
+
+    def disconnected(self) -> list[Event]:
+        """The connection is gone. The state is DETACHED if the session can be resumed, else CLOSED."""
+        self._out.clear()
+        self.close = None
+        if self.state in (State.HANDSHAKE, State.OPEN):
+            return self._lose("lost", "the connection was lost")
+        self._move(Cause.LOST if self.state is State.DETACHED else Cause.GONE)
+        return []
+
+    # Inside
+
+    def _require(self, *states: State) -> None:
+        if self.state not in states:
+            raise RuntimeError(f"the session is {self.state.value}")
+
+    def _receive_text(self, text: str) -> list[Event]:
+        values = parse_text(text, MAX_BYTES)
+        message = parse(values, FROM_SERVER)
+        if message.numbered:
+            if self.state is not State.OPEN:
+                raise ProtocolError("bad_state", f"{message.type} before welcome or resumed")
+            self._arrivals.take(values["sequence"], len(text))
+            self._acknowledge()
+        return self._message(message)
+
+    def _message(self, message: Message) -> list[Event]:
+        ends = isinstance(message, (ErrorMessage, Farewell))
+        if not ends and isinstance(message, self._answers) != (self.state is State.HANDSHAKE):
+            raise ProtocolError("bad_state", f"{message.type} in a session that is {self.state.value}")
+        if isinstance(message, Welcome):
+            self._welcomed(message)
+        elif isinstance(message, Resumed):
+            self._resumed(message)
+        elif isinstance(message, Acknowledge):
+            self._acknowledged(message)
+            return []
+        elif isinstance(message, ErrorMessage):
+            return self._error(message)
+        elif isinstance(message, Farewell):
+            self._move(Cause.ENDED)
+            self.close = Close(NORMAL, "goodbye")
+            return [message, Ended("goodbye" if message.reason == "client" else message.reason, message.message)]
+        return [message]
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        hello = self._hello
+        if self.welcome is not None or hello is None:
+            raise ProtocolError("bad_state", "welcome where resumed is expected")
+        room = hello.room
+        takes = _TAKES.get(hello.mode) or (room.send if room and room.role != "listener" else None)
+        gives = _GIVES.get(hello.mode) or (room.receive if room and room.role != "speaker" else None)
+        self.welcome, limits = welcome, welcome.limits
+        self._agreement = Agreement(
+            hello, welcome.codec, welcome.bandwidth, welcome.codebooks, welcome.pcm, takes, gives
+        )
+        self._checks = Checks.of_server({"pcm": PCM, "codes": CODES, None: 0}[gives], welcome.codec, welcome.pcm)
+        self._window = limits.unacknowledged_bytes
+        self._held = Unacknowledged(welcome.token is not None)
+        self._arrivals = Arrivals(limits.acknowledge_every, limits.unacknowledged_bytes // 4)
+        self._move(Cause.ACCEPTED)
+
+    def _resumed(self, message: Resumed) -> None:
+        lacking = self._held.after(message.last_sequence)
+        if self.welcome is None or lacking is None:
+            raise ProtocolError("resume_gap", "the server resumes from a message that this end does not hold any more")
+        if message.last_sequence is not None:
+            self._held.acknowledge(message.last_sequence)
+        self._move(Cause.ACCEPTED)
+        for numbered in lacking:
+            self._send(numbered)
+
+    def _error(self, message: ErrorMessage) -> list[Event]:
+        if message.scope == Scope.MESSAGE.value:
+            return [message]
+        if message.scope == Scope.CONNECTION.value:
+            return [message, *self._lose(message.code, message.message)]
+        self._move(Cause.ENDED)
+        self.close = Close(NORMAL, message.code)
+        return [message, Ended(message.code, message.message)]
+
+    def _lose(self, code: str, message: str) -> list[Event]:
+        if self.welcome is not None and self.welcome.token is not None:
+            self._move(Cause.LOST)
+            return [Lost(code)]
+        self._move(Cause.GONE)
+        return [Ended(code, message)]
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """A server whose packets cannot be read: nothing that follows would be better."""
+        raise error
+
+    def _fault(self, error: ProtocolError) -> list[Event]:
+        """The server is at fault: the connection is closed. Damage and gaps can be mended by a resume."""
+        self.close = Close(error.fault.close, error.fault.meaning)
+        if error.fault.scope is Scope.CONNECTION:
+            return self._lose(error.code, error.message)
+        self._move(Cause.ENDED)
+        return [Ended(error.code, error.message)]

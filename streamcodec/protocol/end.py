@@ -1,0 +1,163 @@
+"""What both ends of a session have in common: numbering, acknowledgement, and the queue of what is to be sent."""
+
+from collections import deque
+from collections.abc import Callable
+
+from ..packet import LAST, MAX_INDEX, Array, CodesPacket, Header, PcmPacket, pack
+from .agreement import Agreement
+from .events import Event, Missing
+from .faults import Close, ProtocolError
+from .link import Arrivals, Unacknowledged
+from .media import Checks, checked_header, to_wire
+from .messages import Acknowledge, Message, to_text
+from .states import Cause, State, Table, after
+
+__all__ = ["End"]
+
+MAX_HELD = (
+    16_384  # messages that wait for an acknowledgement: minutes of them, and a few MB of what Python adds to each
+)
+
+
+class End:
+    """One end of a session. Time is an argument (seconds of any monotonic clock), never read.
+
+    state: see `states`. close: how the transport is to close its connection after the messages to send, or None.
+    """
+
+    _table: Table
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.close: Close | None = None
+        self._out: deque[str | bytes] = deque()
+        self._held = Unacknowledged(True)
+        self._arrivals = Arrivals(1, 1)
+        self._window = 0
+        self._most = 0  # bytes of a binary message
+        self._agreement: Agreement | None = None
+        self._checks: Checks | None = None
+        self._next_in: dict[int, int] = {}  # stream: index expected of its next packet
+        self._next_out: dict[int, int] = {}
+        self.sent_messages = self.sent_bytes = self.received_messages = self.received_bytes = 0
+        self.missing = 0  # samples or frames of the input that did not come
+
+    def messages_to_send(self) -> list[str | bytes]:
+        """What has to go out now, in order: text and binary messages. Each is given once."""
+        out = list(self._out)
+        self._out.clear()
+        return out
+
+    @property
+    def writable(self) -> bool:
+        """Whether more media may be sent: the session is open or detached, and the peer has acknowledged enough.
+
+        What is sent while detached goes out with the resume.
+        """
+        return (
+            self.state in (State.OPEN, State.DETACHED)
+            and self._held.bytes < self._window
+            and len(self._held) < MAX_HELD // 2
+        )
+
+    @property
+    def unacknowledged(self) -> tuple[int, int]:
+        """Messages and bytes that were sent, or wait for a resume, and are held until the peer has them."""
+        return len(self._held), self._held.bytes
+
+    def _move(self, cause: Cause) -> None:
+        self.state = after(self._table, self.state, cause)
+
+    def _send(self, message: str | bytes) -> None:
+        self.sent_messages += 1
+        self.sent_bytes += len(message)
+        self._out.append(message)
+
+    def _say(self, message: Message) -> None:
+        self._send(to_text(message))
+
+    def _number(self, make: Callable[[int], str | bytes]) -> None:
+        """Sends a numbered message. While the session is detached it is held for the resume."""
+        message = make(self._held.next)
+        self._held.add(message)
+        if self.state is State.OPEN:
+            self._send(message)
+
+    def _say_numbered(self, make: Callable[[int], Message]) -> None:
+        self._number(lambda sequence: to_text(make(sequence)))
+
+    def _acknowledge(self) -> None:
+        due = self._arrivals.due() if self._held.keep and self.state is State.OPEN else None
+        if due is not None:
+            self._say(Acknowledge(sequence=due))
+
+    def _acknowledged(self, message: Acknowledge) -> None:
+        if not self._held.acknowledge(message.sequence):
+            raise ProtocolError("bad_message", f"ack of number {message.sequence}, which was not sent yet")
+
+    # Media
+
+    def _send_samples(self, samples: Array, stream: int, index: int | None, last: bool) -> None:
+        agreement = self._agreed()
+        if agreement.pcm is None or samples.ndim != 2 or samples.shape[0] != agreement.pcm.channels:
+            raise ValueError(f"samples of shape {samples.shape}; they must be [C, N] in the channels agreed")
+        index, gap = self._place(stream, index, samples.shape[1], last)
+        rows, crc = to_wire(samples, agreement.pcm), agreement.hello.crc
+        self._number(lambda number: pack(PcmPacket(number, index, rows, stream, last, gap, crc)))
+
+    def _send_frames(
+        self, codes: Array, scale: Array | None, stream: int, index: int | None, last: bool, length: int | None,
+        reduced: bool,
+    ) -> None:  # fmt: skip
+        agreement = self._agreed()
+        index, gap = self._place(stream, index, codes.shape[1], last)
+        bits, crc = agreement.codec.bits, agreement.hello.crc
+        self._number(
+            lambda number: pack(CodesPacket(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc))
+        )
+
+    def _place(self, stream: int, index: int | None, count: int, last: bool) -> tuple[int, bool]:
+        """The packet's index, and whether something is missing before it. An index must not go back: ValueError."""
+        expected = self._next_out.get(stream, 0)
+        index = expected if index is None else index
+        if not expected <= index <= MAX_INDEX - count:
+            raise ValueError(f"index {index} of stream {stream}; {expected} or more is expected")
+        self._next_out[stream] = 0 if last else index + count
+        return index, index != expected
+
+    def _agreed(self) -> Agreement:
+        assert self._agreement is not None, "there is no media before the session is open"
+        return self._agreement
+
+    def _take_media(self, data: bytes) -> list[Event]:
+        """A binary message. Raises ProtocolError where the packet's place in its stream is not known; otherwise what is
+        wrong with it is told to `_refuse`, and its place is Missing."""
+        header = checked_header(data, self._most)
+        self._arrivals.take(header.sequence, len(data))
+        try:
+            return self._placed(data, header)
+        except ProtocolError as error:
+            error.sequence = header.sequence
+            raise
+        finally:
+            self._acknowledge()
+
+    def _placed(self, data: bytes, header: Header) -> list[Event]:
+        checks, stream = self._checks, header.stream
+        assert checks is not None, "there is no media before the session is open"
+        checks.header(header)
+        expected = self._next_in.get(stream, 0)
+        gap = checks.gap_before(header, expected)
+        events: list[Event] = [Missing(expected, gap, stream)] if gap else []
+        self._next_in[stream] = 0 if header.flags & LAST else header.index + header.count
+        try:
+            events.append(checks.content(data, header, self._most))
+        except ProtocolError as error:
+            error.sequence = header.sequence
+            self._refuse(error)
+            events += [Missing(header.index, header.count, stream)] if header.count else []
+        self.missing += sum(event.count for event in events if isinstance(event, Missing))
+        return events
+
+    def _refuse(self, error: ProtocolError) -> None:
+        raise NotImplementedError

@@ -1,0 +1,103 @@
+"""Numbered messages: what was sent and not yet acknowledged, what is expected next, and how fast they may come."""
+
+from collections import deque
+
+from .faults import ProtocolError
+
+__all__ = ["MODULUS", "Arrivals", "Bucket", "Unacknowledged"]
+
+MODULUS = 2**32
+Message = str | bytes  # text of ours is ASCII: its length is its size
+
+
+class Unacknowledged:
+    """Messages that were numbered and sent, held until the peer has them.
+
+    next: the number of the next one. bytes: held. keep: False where the session cannot be resumed: nothing is held.
+    """
+
+    def __init__(self, keep: bool) -> None:
+        self.keep = keep
+        self.next = 0
+        self.bytes = 0
+        self._held: deque[Message] = deque()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, message: Message) -> None:
+        """Takes the number `next`."""
+        self.next = (self.next + 1) % MODULUS
+        if self.keep:
+            self._held.append(message)
+            self.bytes += len(message)
+
+    def acknowledge(self, sequence: int) -> bool:
+        """Lets go of all up to this one. An old number changes nothing; False for one that was never sent."""
+        behind = (self.next - 1 - sequence) % MODULUS  # sent after it
+        if behind >= MODULUS // 2:
+            return False
+        while len(self._held) > behind:
+            self.bytes -= len(self._held.popleft())
+        return True
+
+    def after(self, last: int | None) -> list[Message] | None:
+        """Those that follow the number `last`, or all from 0 if it is None; None where they are not held any more."""
+        lacking = (self.next - (0 if last is None else last + 1)) % MODULUS
+        if lacking > len(self._held):
+            return None
+        return list(self._held)[len(self._held) - lacking :]
+
+
+class Arrivals:
+    """What came. expected: the number of the next one; last: of the one before, None at the start."""
+
+    def __init__(self, every: int, max_bytes: int) -> None:
+        self.expected = 0
+        self.last: int | None = None
+        self._every, self._max_bytes = every, max_bytes
+        self._messages = self._bytes = 0
+
+    def take(self, sequence: int, size: int) -> None:
+        """Raises ProtocolError "sequence_gap" unless it is the expected one."""
+        if sequence != self.expected:
+            raise ProtocolError(
+                "sequence_gap",
+                f"message number {sequence} came, {self.expected} was expected; resume, and send again from there",
+                allowed=self.expected,
+                sequence=sequence,
+            )
+        self.last, self.expected = sequence, (sequence + 1) % MODULUS
+        self._messages += 1
+        self._bytes += size
+
+    def due(self) -> int | None:
+        """The number to acknowledge now, if it is time."""
+        if self._messages < self._every and self._bytes < self._max_bytes:
+            return None
+        self._messages = self._bytes = 0
+        return self.last
+
+
+class Bucket:
+    """Token bucket: `rate` messages a second, `burst` at once."""
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._then = float(burst), now
+
+    def take(self, now: float) -> float:
+        """Seconds until a message would be allowed: 0 if this one is."""
+        self._tokens = max(self._tokens, min(self._burst, self._tokens + self._earned(now)))
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self._rate
+
+    def catch_up(self, now: float) -> None:
+        """After a resume: what was put off since the last message may come at once."""
+        self._tokens += self._earned(now)
+
+    def _earned(self, now: float) -> float:
+        seconds, self._then = max(0.0, now - self._then), max(self._then, now)
+        return seconds * self._rate

@@ -1,0 +1,186 @@
+"""Media packets of one direction: checks of what comes, and the making of what goes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..packet import (
+    CODES,
+    DISCONTINUITY,
+    MAX_INDEX,
+    PCM,
+    SCALE,
+    Array,
+    CodesPacket,
+    Header,
+    PacketError,
+    PcmPacket,
+    check_crc,
+    read_header,
+    unpack,
+)
+from .agreement import Agreement
+from .events import CodesReceived, PcmReceived
+from .faults import ProtocolError
+from .limits import Limits
+from .messages import CodecFacts, Pcm
+
+__all__ = ["Checks", "checked_header", "from_wire", "to_wire"]
+
+INT16_SCALE = np.float32(1 / 32768)  # int16 -32768 is -1.0, as in `audio`
+WIDTHS = {"s16le": 16, "f32le": 32}
+
+
+def checked_header(data: bytes, most: int) -> Header:
+    """The header of a peer's packet whose CRC-32, if it has one, is right. Raises ProtocolError.
+
+    Of a packet above the limit, `most` bytes, only the header is looked at.
+    """
+    try:
+        header = read_header(data)
+        if len(data) <= most:
+            check_crc(data, header)
+        return header
+    except PacketError as error:
+        # Within a session that speaks version 1 a packet of another version is only a bad packet.
+        code = "bad_message" if error.code == "unsupported_version" else error.code
+        raise ProtocolError(code, str(error)) from None
+
+
+def to_wire(samples: Array, pcm: Pcm) -> Array:
+    """float32 [C, N] as the format has it, [N, C]. s16le rounds to the nearest, ties to even, and clips."""
+    if pcm.format == "f32le":
+        return samples.T.astype(np.float32)
+    return np.clip(np.rint(samples.T / INT16_SCALE), -32768, 32767).astype(np.int16)
+
+
+def from_wire(samples: Array) -> Array:
+    """[N, C] int16 or float32 as float32 [C, N], full scale 1."""
+    rows = np.ascontiguousarray(samples.T, dtype=np.float32)
+    return rows * INT16_SCALE if samples.dtype.kind == "i" else rows
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the packets of one direction may be.
+
+    kind: PCM, CODES, or 0 where none may come. peak: of samples in float32. gap: samples or frames left out at most.
+    """
+
+    kind: int
+    codec: CodecFacts
+    pcm: Pcm | None
+    peak: float
+    gap: int
+
+    @staticmethod
+    def of_client(agreement: Agreement, limits: Limits) -> "Checks":
+        """For what a server receives."""
+        direction = agreement.takes
+        kind = {"pcm": PCM, "codes": CODES, None: 0}[direction]
+        codec, pcm = agreement.codec, agreement.pcm
+        rate = pcm.sample_rate if kind == PCM and pcm else codec.sample_rate / codec.hop_length
+        return Checks(kind, codec, pcm, limits.peak, int(limits.gap_seconds * rate))
+
+    @staticmethod
+    def of_server(kind: int, codec: CodecFacts, pcm: Pcm | None) -> "Checks":
+        """For what a client receives: finite samples of any size, and any gap."""
+        return Checks(kind, codec, pcm, float(np.finfo(np.float32).max), MAX_INDEX)
+
+    def header(self, header: Header) -> None:
+        """Raises ProtocolError for a packet that this session cannot take, whatever is in it."""
+        if header.kind != self.kind:
+            name = {PCM: "PCM", CODES: "codes"}
+            wanted = f"it takes {name[self.kind]}" if self.kind else "it takes no media from this end"
+            raise ProtocolError("bad_state", f"a packet of {name[header.kind]}; in this session {wanted}")
+        if self.kind == PCM:
+            self._pcm_header(header)
+        else:
+            self._codes_header(header)
+
+    def _pcm_header(self, header: Header) -> None:
+        if self.pcm is None:
+            raise ProtocolError("bad_state", "a packet of PCM in a session without PCM")
+        wanted = (self.pcm.channels, WIDTHS[self.pcm.format])
+        if (header.depth, header.width) != wanted:
+            raise ProtocolError(
+                "bad_message",
+                f"PCM of {header.depth} channels and {header.width} bits; {wanted[0]} of {wanted[1]} bits were agreed",
+                allowed={"depth": wanted[0], "width": wanted[1]},
+            )
+
+    def _codes_header(self, header: Header) -> None:
+        codec = self.codec
+        if header.width != codec.bits or header.depth > codec.num_codebooks:
+            raise ProtocolError(
+                "bad_message",
+                f"codes of {header.depth} codebooks and {header.width} bits; {codec.name} has 1 to "
+                f"{codec.num_codebooks} of {codec.bits} bits",
+                allowed={"depth": [1, codec.num_codebooks], "width": codec.bits},
+            )
+        if bool(header.flags & SCALE) != codec.scaled:
+            needed = "needs a scale for each frame" if codec.scaled else "has no scales"
+            raise ProtocolError("bad_message", f"a packet of codes {'without' if codec.scaled else 'with'} scales; "
+                                f"{codec.name} {needed}")  # fmt: skip
+
+    def gap_before(self, header: Header, expected: int) -> int:
+        """Samples or frames missing before the packet. Raises ProtocolError "index_gap"."""
+        gap = header.index - expected
+        told = bool(header.flags & DISCONTINUITY)
+        if gap < 0 or told != (gap > 0) or gap > self.gap:
+            furthest = min(MAX_INDEX, expected + self.gap)
+            raise ProtocolError(
+                "index_gap",
+                f"index {header.index} {'with' if told else 'without'} the flag DISCONTINUITY; {expected} is expected, "
+                f"or with the flag up to {furthest}",
+                allowed=[expected, furthest],
+            )
+        return gap
+
+    def content(self, data: bytes, header: Header, most: int) -> PcmReceived | CodesReceived:
+        """The packet unpacked and looked through. Raises ProtocolError."""
+        if len(data) > most:
+            raise ProtocolError("too_large", f"a packet of {len(data)} bytes; the limit is {most}", allowed=most)
+        try:
+            packet = unpack(data, header)
+        except PacketError as error:
+            raise ProtocolError(error.code, str(error)) from None
+        if isinstance(packet, PcmPacket):
+            return self._pcm(packet)
+        return self._codes(packet)
+
+    def _pcm(self, packet: PcmPacket) -> PcmReceived:
+        samples = packet.samples
+        if samples.size and samples.dtype.kind == "f":
+            greatest = np.abs(samples).max()  # NaN if one is
+            if not greatest <= self.peak:
+                raise self._bad_sample(float(greatest))
+        return PcmReceived(packet.index, from_wire(samples), packet.stream, packet.last)
+
+    def _bad_sample(self, greatest: float) -> ProtocolError:
+        if not np.isfinite(greatest):
+            return ProtocolError("not_finite", "NaN or infinity among the samples; every sample must be finite")
+        return ProtocolError(
+            "out_of_range",
+            f"a sample of magnitude {greatest:g}; full scale is 1, and at most {self.peak:g} is allowed",
+            allowed=[-self.peak, self.peak],
+        )
+
+    def _codes(self, packet: CodesPacket) -> CodesReceived:
+        size = self.codec.codebook_size
+        if packet.codes.size and int(packet.codes.max()) >= size:
+            raise ProtocolError(
+                "out_of_range",
+                f"a code {packet.codes.max()}; {self.codec.name} has 0 to {size - 1}",
+                allowed=[0, size - 1],
+            )
+        if packet.scale is not None and packet.scale.size:
+            if not np.isfinite(packet.scale).all():
+                raise ProtocolError("not_finite", "NaN or infinity among the scales; every scale must be finite")
+            if packet.scale.min() <= 0 or packet.scale.max() > self.peak:
+                raise ProtocolError(
+                    "out_of_range", f"a scale outside 0 to {self.peak:g} (0 excluded)", allowed=[0, self.peak]
+                )
+        return CodesReceived(
+            packet.index, packet.codes, packet.scale, packet.stream, packet.last, packet.length, packet.reduced
+        )
