@@ -14,11 +14,16 @@
     │   ├── NonFiniteError     NaN or infinity among the samples
     │   ├── SampleRateError    audio at another rate than the codec's
     │   ├── CodesError         a code outside the codebook
-    │   └── BandwidthError     a bandwidth that the codec does not offer
+    │   ├── BandwidthError     a bandwidth that the codec does not offer
+    │   └── PacketError        bytes that are no packet (defined in `streamcodec.packet`)
     ├── StreamError            a stream that cannot go on as asked
     │   ├── StreamClosedError  push or flush after flush
-    │   └── NotStreamableError the checkpoint needs the whole signal at once
+    │   ├── NotStreamableError the checkpoint needs the whole signal at once
+    │   └── QueueFullError     a session of an engine is fed faster than it runs
+    ├── EngineFullError        every slot of an engine is taken
     ├── StateError             saved state of another codec, another version, or damaged
+    ├── ProtocolError          a peer that broke the protocol (defined in `streamcodec.protocol`)
+    ├── DeviceError            no PortAudio, or no sound device that takes what is asked
     └── BackendError           a kernel asked for by name that cannot run here
 
 A message says what came, what is allowed and, where it helps, what to do. A call that raises leaves the stream
@@ -32,11 +37,14 @@ __all__ = [
     "CheckpointError",
     "CodesError",
     "ConfigError",
+    "DeviceError",
     "DtypeError",
+    "EngineFullError",
     "HubError",
     "InputError",
     "NonFiniteError",
     "NotStreamableError",
+    "QueueFullError",
     "SampleRateError",
     "ShapeError",
     "StateError",
@@ -111,8 +119,20 @@ class NotStreamableError(StreamError):
     """The checkpoint needs the whole signal at once and cannot be streamed."""
 
 
+class QueueFullError(StreamError):
+    """More was fed to a session of an engine than may wait for a step."""
+
+
+class EngineFullError(StreamcodecError):
+    """Every slot of an engine is taken."""
+
+
 class StateError(StreamcodecError):
     """Saved state belongs to another codec or version, or is damaged."""
+
+
+class DeviceError(StreamcodecError):
+    """Sound devices or the library for them are missing, or cannot do what is asked."""
 
 
 class BackendError(StreamcodecError):

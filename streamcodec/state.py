@@ -24,6 +24,7 @@ __all__ = [
     "init",
     "leaves",
     "load",
+    "map_leaves",
     "nbytes",
     "reset",
     "save",
@@ -47,12 +48,12 @@ class TensorSpec(NamedTuple):
     dtype: torch.dtype
 
 
-def _map(function: Callable[..., Any], *trees: Any) -> Any:
+def map_leaves(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply `function` to the leaves of one or several trees of the same shape."""
     head = trees[0]
     if isinstance(head, (Tensor, TensorSpec)):
         return function(*trees)
-    children = [_map(function, *parts) for parts in zip(*trees, strict=True)]
+    children = [map_leaves(function, *parts) for parts in zip(*trees, strict=True)]
     return type(head)(*children) if hasattr(head, "_fields") else tuple(children)
 
 
@@ -68,7 +69,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def init(spec: Spec, batch: int, device: torch.device | str = "cpu") -> State:
     """The state of `batch` streams that have heard nothing: zeros."""
-    return _map(lambda leaf: torch.zeros((batch, *leaf.shape), dtype=leaf.dtype, device=device), spec)
+    return map_leaves(lambda leaf: torch.zeros((batch, *leaf.shape), dtype=leaf.dtype, device=device), spec)
 
 
 def nbytes(spec: Spec) -> int:
@@ -85,17 +86,17 @@ def _numel(shape: Sequence[int]) -> int:
 
 def clone(state: State) -> State:
     """An independent copy: `step` consumes its state, so fork a stream with this."""
-    return _map(Tensor.clone, state)
+    return map_leaves(Tensor.clone, state)
 
 
 def to(state: State, device: torch.device | str) -> State:
     """The state on another device."""
-    return _map(lambda tensor: tensor.to(device), state)
+    return map_leaves(lambda tensor: tensor.to(device), state)
 
 
 def select(state: State, rows: Tensor | Sequence[int]) -> State:
     """The streams at `rows` (indices into the batch), copied, in that order."""
-    return _map(lambda tensor: tensor[_index(rows, tensor)], state)
+    return map_leaves(lambda tensor: tensor[_index(rows, tensor)], state)
 
 
 def _index(rows: Tensor | Sequence[int], tensor: Tensor) -> Tensor:
@@ -108,17 +109,17 @@ def assign(state: State, rows: Tensor | Sequence[int], source: State) -> None:
     def write(tensor: Tensor, new: Tensor) -> None:
         tensor[_index(rows, tensor)] = new
 
-    _map(write, state, source)
+    map_leaves(write, state, source)
 
 
 def reset(state: State, rows: Tensor | Sequence[int], initial: State) -> None:
     """Put `rows` back to `initial` (a state of batch 1), in place; every other row keeps its bits."""
-    assign(state, rows, _map(lambda tensor: tensor.expand(len(rows), *tensor.shape[1:]), initial))
+    assign(state, rows, map_leaves(lambda tensor: tensor.expand(len(rows), *tensor.shape[1:]), initial))
 
 
 def expand(state: State, batch: int) -> State:
     """A state of batch 1 repeated to `batch` independent rows."""
-    return _map(lambda tensor: tensor.expand(batch, *tensor.shape[1:]).clone(), state)
+    return map_leaves(lambda tensor: tensor.expand(batch, *tensor.shape[1:]).clone(), state)
 
 
 def save(state: State, prefix: str = "") -> dict[str, Tensor]:
@@ -143,4 +144,4 @@ def load(
                 f"this codec needs {leaf.dtype} {list(shape)}"
             )
     names = iter(expected)
-    return _map(lambda _: tensors[next(names)].to(device, copy=True), spec)
+    return map_leaves(lambda _: tensors[next(names)].to(device, copy=True), spec)
