@@ -144,7 +144,7 @@ def test_names_in_all_are_defined(path):
             defined |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defined |= {ast.unparse(target) for target in targets}
+            defined |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
     assert names <= defined
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``streamcodec roundtrip | encode | decode | info | bench``.
+"""The command line: ``streamcodec COMMAND``; ``streamcodec --help`` lists the commands.
 
 `main` parses, runs and turns errors into exit codes; ``parser`` knows the options; each command has its own file, which
 is imported only when that command runs, so that ``--help`` does not wait for torch.

@@ -4,6 +4,8 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
+from .train_options import add_evaluate, add_train
+
 __all__ = ["build_parser"]
 
 OUTPUT = "out.wav"
@@ -20,7 +22,26 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_encode(commands)
     _add_decode(commands)
     _add_info(commands)
-    bench = commands.add_parser("bench", help="measure speed on this machine", description="Measure speed.")
+    _add_mic(commands)
+    train = commands.add_parser("train", help="train a codec", description="Train a codec; see docs/training.md.")
+    add_train(train)
+    train.set_defaults(module=".train")
+    evaluate = commands.add_parser(
+        "evaluate", help="how good a codec is, beside Opus", description="Measure a codec on recordings, beside Opus."
+    )
+    add_evaluate(evaluate)
+    evaluate.set_defaults(module=".evaluate")
+    serve = commands.add_parser(
+        "serve",
+        help="live sessions for many clients over one port",
+        description="Serve live sessions over WebSocket; see docs/server.md (pip install 'streamcodec[server]').",
+    )
+    serve.set_defaults(module=".serve")
+    if arguments[:1] == ["serve"]:  # its options are those of the server's configuration
+        importlib.import_module("streamcodec.cli.serve").add_arguments(serve)
+    bench = commands.add_parser(
+        "bench", help="measure cost and drift on this machine", description="Measure on this machine."
+    )
     bench.set_defaults(module="streamcodec.bench")
     if arguments[:1] == ["bench"]:  # its options come from a module of its own
         importlib.import_module("streamcodec.bench").add_arguments(bench)
@@ -47,7 +68,7 @@ def _add_encode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "encode", help="a recording to codes", description="Encode a recording to codes in a safetensors file."
     )
     parser.add_argument("input", help="WAV, FLAC, OGG or MP3")
-    parser.add_argument("output", help="codes file, usually *.safetensors")
+    parser.add_argument("output", help="codes file: .dac and .ecdc are upstream's formats, all else safetensors")
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_running(parser, "exact", "how the stream begins (default: exact)")
@@ -56,7 +77,9 @@ def _add_encode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _add_decode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
-        "decode", help="codes to a recording", description="Decode codes that `streamcodec encode` wrote."
+        "decode",
+        help="codes to a recording",
+        description="Decode codes that `streamcodec encode` wrote, or DAC's or EnCodec's own command (.dac, .ecdc).",
     )
     parser.add_argument("input", help="codes file")
     parser.add_argument("output", help=".wav, .flac, .ogg or .mp3")
@@ -76,6 +99,30 @@ def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     _add_json(parser)
     parser.set_defaults(module=".info")
+
+
+def _add_mic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "mic",
+        help="hear yourself through a codec, live",
+        description="Microphone to codec to speaker, live (pip install 'streamcodec[live]'). Use headphones. Keys: "
+        "+ and - bandwidth, m mute, q quit.",
+    )
+    _add_codec(parser, "default: the codec in this package")
+    _add_bandwidth(parser)
+    parser.add_argument("--input", metavar="DEV", help="microphone: an index, a name or a part of one (--list-devices)")
+    parser.add_argument("--output", metavar="DEV", help="speaker, likewise")
+    parser.add_argument("--list-devices", action="store_true", help="list the sound devices and end")
+    parser.add_argument("--frames", type=_positive, default=1, metavar="N", help="frames of a step (default: 1)")
+    parser.add_argument(
+        "--rate", type=_positive, metavar="HZ", help="of both devices (default: the codec's, or theirs)"
+    )
+    parser.add_argument("--block", type=_positive, metavar="N", help="samples of a device's block (default: 5 ms)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds (default: at q or Ctrl-C)")
+    parser.add_argument("--record-input", metavar="WAV", help="keep what the codec heard, as 32-bit float")
+    parser.add_argument("--record-output", metavar="WAV", help="keep what was played, as 32-bit float")
+    _add_json(parser)
+    parser.set_defaults(module=".mic")
 
 
 def _add_codec(parser: argparse.ArgumentParser, default: str) -> None:

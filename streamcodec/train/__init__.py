@@ -1,5 +1,7 @@
-"""Training and measuring codecs: ``python -m streamcodec.train --help`` and docs/training.md.
+"""Training and measuring codecs: ``streamcodec train``, ``streamcodec evaluate`` and docs/training.md.
 
-``data`` reads audio, ``losses`` and ``quantizer`` are the parts of the objective, ``initialise`` scales fresh weights,
-``loop`` trains, ``build`` puts a training together and writes its codec, ``evaluate`` measures one.
+``config`` has the settings; ``data``, ``augment`` and ``pack`` the audio; ``losses``, ``discriminator``, ``adversary``,
+``balancer`` and ``quantizer`` the objective; ``model`` the networks; ``trainer`` an update, ``loop`` a run, ``shards``
+its checkpoints, ``distributed`` its processes, ``board`` TensorBoard; ``build`` puts a run together and exports it.
+``scores``, ``opus``, ``evaluate`` and ``spectrogram`` measure codecs.
 """

@@ -1,11 +1,8 @@
-"""From a codec's configuration and a folder of audio to a trainer, and from a trainer to a codec on disk."""
+"""From settings and audio to a run, and from a run to a codec on disk."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -13,85 +10,101 @@ from ..checkpoint import load
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec
 from ..errors import CheckpointError, ConfigError
+from .config import Settings, read_settings, to_toml
 from .data import AudioCache, Crops
-from .loop import TrainConfig, Trainer, install, read_checkpoint
+from .distributed import World
+from .loop import Run
+from .model import install
+from .shards import newest, read_folder
+from .trainer import Trainer
 
-__all__ = ["DEFAULT_CONFIG", "build_trainer", "export_run", "write_half"]
+__all__ = ["SETTINGS_FILE", "build_run", "data_of", "export_run", "write_half"]
 
-# EnCodec 24 kHz (Défossez et al. 2022) with a sixth of its weights, small enough to ship with the package: half the
-# filters and latent dimensions, one LSTM layer, identity shortcuts; zero padding lets a stream start at once.
-DEFAULT_CONFIG: dict[str, Any] = {
-    "target_bandwidths": [1.5, 3.0, 6.0],
-    "sampling_rate": 24000,
-    "audio_channels": 1,
-    "normalize": False,
-    "chunk_length_s": None,
-    "overlap": None,
-    "hidden_size": 64,
-    "num_filters": 16,
-    "num_residual_layers": 1,
-    "upsampling_ratios": [8, 5, 4, 2],
-    "norm_type": "weight_norm",
-    "kernel_size": 7,
-    "last_kernel_size": 7,
-    "residual_kernel_size": 3,
-    "dilation_growth_rate": 2,
-    "use_causal_conv": True,
-    "pad_mode": "constant",
-    "compress": 2,
-    "num_lstm_layers": 1,
-    "trim_right_ratio": 1.0,
-    "codebook_size": 1024,
-    "codebook_dim": 64,
-    "use_conv_shortcut": False,
-    "streamcodec_default_bandwidth": 6.0,
-}
+SETTINGS_FILE = "train.toml"
 
 
-def _codec(out: Path, config: Path | None, start: str | None, seed: int) -> Codec:
-    """The codec to train: of an earlier run in `out`, of `start`, of `config`, or the default one."""
-    if start is not None:
-        return load(start)
-    kept = out / "config.json"
-    source = kept if kept.exists() else config
+def _source(name: str) -> str | None:
+    """What `load` takes for `codec.init_from`."""
+    return None if name == "bundled" else name
+
+
+def _codec(settings: Settings) -> Codec:
+    """A codec to begin with: the one of `codec.init_from`, or a fresh one."""
+    if settings.codec.init_from:
+        return load(_source(settings.codec.init_from))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.run.seed)
+        return EncodecCodec(settings.codec.to_huggingface())
+
+
+def _kept_codec(folder: Path) -> Codec:
+    """The codec that a run trains, with weights still to be filled in. Raises CheckpointError."""
     try:
-        values = DEFAULT_CONFIG if source is None else json.loads(source.read_text(encoding="utf-8"))
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{source} cannot be read as a codec's config.json: {error}") from error
-    torch.manual_seed(seed)
-    return EncodecCodec(values)
+        raise CheckpointError(f"{folder} is no training's folder: its config.json cannot be read: {error}") from error
+    if values.get("model_type") == "encodec":
+        return EncodecCodec(values)
+    # Families that take no random weights are filled from the codec that the run began with, by its own settings.
+    return _codec(read_settings(folder / SETTINGS_FILE))
 
 
-def build_trainer(
-    data: str | Path,
-    out: Path,
-    settings: dict[str, Any],
-    config: Path | None = None,
-    shares: Mapping[str, float] | None = None,
-    start: str | None = None,
-) -> Trainer:
-    """A trainer for the audio of `data` that keeps its files in `out`, and goes on where an earlier one there stopped.
+def build_run(data: str | Path, folder: Path, settings: Settings, world: World | None = None) -> Run:
+    """A run on the audio of `data` that keeps its files in `folder`, and goes on where an earlier one there stopped.
 
-    settings: fields of `TrainConfig`. config: a codec's config.json (EnCodec). shares: see `Crops`.
-    start: a codec (directory or hub id) whose weights and codebooks the training begins with.
-    Raises ConfigError, AudioError, InputError, CheckpointError.
+    data: a folder of audio, a text file with one path a line, or a pack. Raises ConfigError, AudioError, InputError,
+    CheckpointError.
     """
-    wanted = TrainConfig.from_dict(settings)
-    codec = _codec(out, config, start, wanted.seed)
-    if codec.spec.channels != 1:
-        raise ConfigError(f"{codec.spec.name} has {codec.spec.channels} channels; training is for mono codecs")
-    cache = AudioCache.build(data, out / "cache", codec.spec.sample_rate)
-    crops = Crops(cache, wanted.crop_samples, shares or {}, np.random.default_rng(wanted.seed))
-    trainer = Trainer(codec, crops, wanted)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(codec.to_huggingface()[0], indent=2) + "\n", encoding="utf-8")
-    if (out / "checkpoint.pt").exists():
-        trainer.load(out / "checkpoint.pt")
-    elif start is not None:
-        trainer.keep_codebooks()
-    else:
-        trainer.initialise()
-    return trainer
+    world = world or World()
+    resumes = newest(folder) is not None
+    codec = _kept_codec(folder) if resumes else _codec(settings)
+    spec = codec.spec
+    if spec.channels != 1 or codec.segments is not None:
+        raise ConfigError(f"{spec.name} cannot be trained: training is for mono codecs that run frame by frame")
+    if settings.data.crop_samples % spec.hop_length:
+        raise ConfigError(
+            f"data.crop_samples is {settings.data.crop_samples}; it must be a multiple of the codec's hop length, "
+            f"{spec.hop_length} samples"
+        )
+    if max(settings.quantizer.books) > spec.num_codebooks or min(settings.quantizer.books) < 1:
+        raise ConfigError(
+            f"quantizer.books is {list(settings.quantizer.books)}; {spec.name} has {spec.num_codebooks} codebooks"
+        )
+    cache = _cache(data, folder, spec.sample_rate, world)
+    crops = Crops(
+        cache,
+        settings.data.crop_samples,
+        settings.data.shares,
+        settings.augment,
+        spec.sample_rate,
+        settings.run.seed,
+    )
+    if world.leads:
+        config = json.dumps(codec.to_huggingface()[0], indent=2) + "\n"
+        (folder / "config.json").write_text(config, encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(to_toml(settings), encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(str(Path(data).resolve())) + "\n", encoding="utf-8")
+    trainer = Trainer(codec, crops, settings, world)
+    return Run(trainer, folder, trainer.keep_codebooks if settings.codec.init_from else trainer.initialise)
+
+
+def data_of(folder: Path) -> str:
+    """What the run of `folder` hears. Raises CheckpointError if there is no run."""
+    try:
+        return str(json.loads((folder / "data.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is no training's folder: its data.json cannot be read: {error}") from error
+
+
+def _cache(data: str | Path, folder: Path, sample_rate: int, world: World) -> AudioCache:
+    """The audio of `data`, read by the first process of each machine, then mapped by all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Machines may share a disk: then all but the leading one find what it has written.
+    for turn in (world.leads, not world.leads and world.local_rank == 0):
+        if turn:
+            AudioCache.build(data, folder / "cache", sample_rate)
+        world.wait()
+    return AudioCache.build(data, folder / "cache", sample_rate)
 
 
 def write_half(codec: Codec, directory: Path) -> Path:
@@ -111,12 +124,16 @@ def write_half(codec: Codec, directory: Path) -> Path:
     return directory
 
 
-def export_run(run: Path, directory: Path) -> Path:
+def export_run(folder: Path, directory: Path) -> Path:
     """Write the codec of the newest checkpoint in a training's folder, which may still be running.
 
     Raises CheckpointError if there is none.
     """
-    state = read_checkpoint(run / "checkpoint.pt")
-    codec = _codec(run, None, None, 0)
-    install(codec, state["averages"], state["learner"]["codebooks"])
+    found = newest(folder)
+    if found is None:
+        raise CheckpointError(f"{folder} holds no checkpoint yet; one is written every run.save_minutes")
+    tensors, _ = read_folder(found)
+    codec = _kept_codec(folder)
+    averages = {name.removeprefix("averages."): value for name, value in tensors.items() if name.startswith("averages")}
+    install(codec, averages, tensors["learner.codebooks"])
     return write_half(codec, directory)

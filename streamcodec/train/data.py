@@ -6,7 +6,8 @@ Audio under a folder named ``holdout`` is for evaluation only and is refused her
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,28 @@ from torch import Tensor
 
 from ..audio import AudioReader
 from ..errors import AudioError, InputError
+from .augment import amplify, band_limit, mix
+from .config import AugmentSettings
+from .pack import Packed, is_pack, read_pack
 
-__all__ = ["AUDIO_SUFFIXES", "AudioCache", "Crops", "find_audio", "read_mono", "refuse_holdout"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "PREVIEW",
+    "START",
+    "TRAIN",
+    "AudioCache",
+    "Batches",
+    "Crops",
+    "find_audio",
+    "read_mono",
+    "recordings",
+    "refuse_holdout",
+    "to_int16",
+]
+
+# Streams of random crops: for training, for the start of networks and codebooks, for listening to.
+Stream = int
+TRAIN, START, PREVIEW = 0, 1, 2
 
 AUDIO_SUFFIXES = frozenset({".flac", ".wav", ".ogg", ".mp3", ".opus", ".aiff", ".aif"})
 HOLDOUT = "holdout"
@@ -71,18 +92,21 @@ class AudioCache:
 
     @classmethod
     def build(cls, source: str | Path, folder: Path, sample_rate: int) -> "AudioCache":
-        """Read `source` (see `find_audio`) into `folder`, or reuse what an earlier call left there.
+        """Read `source` (see `find_audio`; or a pack, see `pack`) into `folder`, or reuse what an earlier call left.
 
         A file that cannot be read is named on standard error and skipped. Raises AudioError if none can be read,
         InputError for hold-out audio.
         """
-        files = find_audio(source)
+        packed = is_pack(Path(source))
+        files = sorted(Path(source).glob("*.safetensors")) if packed else find_audio(source)
         refuse_holdout(files)
         key = _fingerprint(files, sample_rate)
         data, index = folder / f"audio-{key}.pcm", folder / f"audio-{key}.json"
         if not index.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _write_cache(files, sample_rate, data, index)
+            _write_cache(
+                read_pack(Path(source), sample_rate) if packed else recordings(files, sample_rate), data, index
+            )
         entries = json.loads(index.read_text(encoding="utf-8"))
         lengths = np.array([entry["length"] for entry in entries], dtype=np.int64)
         return cls(
@@ -102,57 +126,125 @@ def _fingerprint(files: list[Path], sample_rate: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_cache(files: list[Path], sample_rate: int, data: Path, index: Path) -> None:
+def to_int16(audio: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as int16; 1 becomes 32767."""
+    return (audio * 32768).round().clip(-32768, 32767).astype("<i2")
+
+
+def recordings(files: list[Path], sample_rate: int) -> Iterator[Packed]:
+    """Every readable file as int16 mono; an unreadable one is named on standard error, and AudioError if all are."""
+    read = 0
+    for path in files:
+        try:
+            audio = to_int16(read_mono(path, sample_rate))
+        except AudioError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        if len(audio):
+            read += 1
+            yield Packed(str(path), path.parent.name, audio)
+    if not read:
+        raise AudioError(f"none of the {len(files)} audio files could be read")
+
+
+def _write_cache(heard: Iterable[Packed], data: Path, index: Path) -> None:
     entries = []
     with data.open("wb") as out:
-        for path in files:
-            try:
-                audio = read_mono(path, sample_rate)
-            except AudioError as error:
-                print(f"skipped: {error}", file=sys.stderr)
-                continue
-            out.write((audio * 32768).round().clip(-32768, 32767).astype("<i2").tobytes())
-            entries.append({"path": str(path), "group": path.parent.name, "length": len(audio)})
-    if not entries:
-        raise AudioError(f"none of the {len(files)} audio files could be read")
-    # Written last: an index means a complete cache.
-    index.write_text(json.dumps(entries), encoding="utf-8")
+        for path, group, samples in heard:
+            out.write(samples.tobytes())
+            entries.append({"path": path, "group": group, "length": len(samples)})
+    # Written last and at once: an index means a complete cache.
+    part = index.with_suffix(".part")
+    part.write_text(json.dumps(entries), encoding="utf-8")
+    part.replace(index)
 
 
 class Crops:
-    """Draws random crops, a share of them from each group.
+    """Draws random crops, a share of them from each group, and augments them.
 
-    shares: group name -> relative share; a group not named there counts with its share of the total duration.
+    A row depends on (seed, stream, step, row) alone, never on what was drawn before: a training that resumes hears what
+    it would have heard, and processes that divide a batch hear together what one would.
+
+    length: samples. shares: group name -> relative share; a group not named there counts with its share of the total
+    duration. sample_rate: Hz, for the augmentation.
     """
 
-    def __init__(self, cache: AudioCache, length: int, shares: Mapping[str, float], rng: np.random.Generator):
-        self.cache, self.length, self.rng = cache, length, rng
+    def __init__(
+        self,
+        cache: AudioCache,
+        length: int,
+        shares: Mapping[str, float],
+        augment: AugmentSettings,
+        sample_rate: int,
+        seed: int,
+    ):
+        self.cache, self.length, self.augment = cache, length, augment
+        self.sample_rate, self.seed = sample_rate, seed
         groups = np.array(cache.groups)
         names = sorted(set(cache.groups))
         seconds = {name: float(cache.lengths[groups == name].sum()) for name in names}
         weights = np.array([shares.get(name, seconds[name] / sum(seconds.values())) for name in names])
-        if weights.sum() <= 0:
+        if weights.min() < 0 or weights.sum() <= 0:
             raise InputError(
-                f"the shares {dict(shares)} leave nothing of the folders {names}; give one a share above 0"
+                f"the shares {dict(shares)} leave nothing of the folders {names}; give one a share above 0, none below"
             )
         self.chances = weights / weights.sum()
         self.members = [np.flatnonzero(groups == name) for name in names]
         self.within = [cache.lengths[m] / cache.lengths[m].sum() for m in self.members]
 
-    def _crop(self) -> np.ndarray:
-        """[length] float32: recordings by duration within the group, any place in them, random level and sign."""
-        group = self.rng.choice(len(self.members), p=self.chances)
-        item = self.rng.choice(self.members[group], p=self.within[group])
+    def _crop(self, rng: np.random.Generator, length: int) -> np.ndarray:
+        """[length] float32: recordings by duration within the group, any place in them; zeros after a short one."""
+        group = rng.choice(len(self.members), p=self.chances)
+        item = rng.choice(self.members[group], p=self.within[group])
         start, total = self.cache.starts[item], self.cache.lengths[item]
-        offset = self.rng.integers(max(1, total - self.length + 1))
-        piece = self.cache.samples[start + offset : start + min(offset + self.length, total)]
-        crop = np.zeros(self.length, dtype=np.float32)
+        offset = rng.integers(max(1, total - length + 1))
+        piece = self.cache.samples[start + offset : start + min(offset + length, total)]
+        crop = np.zeros(length, dtype=np.float32)
         crop[: len(piece)] = piece.astype(np.float32) / 32768
-        # Levels that live microphones give: from 10 dB under the recording to 6 dB above it, never past full scale.
-        gain = 10 ** (self.rng.uniform(-10, 6) / 20)
-        sign = 1 - 2 * int(self.rng.integers(2))
-        return crop * np.float32(sign * gain / max(1.0, gain * float(np.abs(crop).max())))
+        return crop
 
-    def batch(self, size: int) -> Tensor:
-        """[size, length] float32."""
-        return torch.from_numpy(np.stack([self._crop() for _ in range(size)]))
+    def row(self, stream: Stream, step: int, row: int, length: int | None = None) -> np.ndarray:
+        """One augmented crop, [length] float32 in [-1, 1]."""
+        rng, length = np.random.default_rng([self.seed, stream, step, row]), length or self.length
+        crop = self._crop(rng, length)
+        if rng.random() < self.augment.mix:
+            crop = mix(crop, self._crop(rng, length), self.augment, rng)
+        if rng.random() < self.augment.band_limit:
+            crop = band_limit(crop, self.sample_rate, self.augment, rng)
+        return amplify(crop, self.augment, rng)
+
+    def batch(self, stream: Stream, step: int, rows: Iterable[int], length: int | None = None) -> Tensor:
+        """[rows, length] float32: these rows of the batch of one step; length: samples, None for the usual."""
+        return torch.from_numpy(np.stack([self.row(stream, step, row, length) for row in rows]))
+
+
+class Batches:
+    """Batches of consecutive steps, prepared ahead in threads where asked, in pinned memory for a GPU.
+
+    rows: of the global batch that this process hears.
+    """
+
+    def __init__(self, crops: Crops, rows: Sequence[int], device: torch.device, threads: int):
+        self.crops, self.rows, self.device = crops, rows, device
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="batches") if threads > 0 else None
+        self.ahead: dict[int, Future[Tensor]] = {}
+        self.threads = threads
+
+    def _prepare(self, step: int) -> Tensor:
+        batch = self.crops.batch(TRAIN, step, self.rows)
+        return batch.pin_memory() if self.device.type == "cuda" else batch
+
+    def take(self, step: int) -> Tensor:
+        """The batch of `step`, [rows, length], on the device."""
+        if self.pool is None:
+            return self._prepare(step).to(self.device)
+        for later in range(step, step + 1 + self.threads):
+            if later not in self.ahead:
+                self.ahead[later] = self.pool.submit(self._prepare, later)
+        self.ahead = {number: future for number, future in self.ahead.items() if number >= step}
+        return self.ahead.pop(step).result().to(self.device, non_blocking=True)
+
+    def close(self) -> None:
+        """End the threads."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)

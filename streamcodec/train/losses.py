@@ -1,7 +1,8 @@
 """Reconstruction losses: multi-scale log-mel and linear spectra, and a waveform term.
 
 The spectral distance at several window lengths follows EnCodec (Défossez et al. 2022, section 3.4) and DDSP's
-multi-scale spectrogram loss (Engel et al. 2020); no adversarial term is used.
+multi-scale spectrogram loss (Engel et al. 2020). Every loss is a mean over the rows of a batch, none of which depends
+on another; what they weigh against each other is the balancer's affair.
 """
 
 import math
@@ -11,20 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Losses", "ReconstructionLoss", "mel_filters"]
+__all__ = ["Losses", "ReconstructionLoss", "levels", "mel_filters"]
 
 # Amplitude under which a band counts as silence in the log: -80 dB of full scale. Lower values would make the model
 # spend bits on the noise floor of recordings.
 LOG_FLOOR = 1e-4
-# Keeps relative terms finite in silence: a mean amplitude of -100 dB of full scale.
-LEVEL_FLOOR = 1e-5
-# Relative terms divide by each crop's level, but by no less than this share of the batch's: else the quietest crops,
-# where any output at all is a large relative error, would own the gradient.
-LEVEL_SHARE = 0.3
+# RMS under which a crop counts as quiet and no longer gets the same say as the others: a third of what recordings have
+# on average (0.05). Without it the quietest crops, where any output is a large relative error, would own the gradient.
+LEVEL_FLOOR = 0.015
 
 
 class Losses(NamedTuple):
-    """Scalars to be weighted and added: `mel` (nepers), `linear` and `wave` (relative to the target's level)."""
+    """Scalars: `mel` in nepers, `linear` and `wave` relative to the target's level."""
 
     mel: Tensor
     linear: Tensor
@@ -54,10 +53,9 @@ def mel_filters(sample_rate: int, window: int, bands: int) -> Tensor:
     return (filters / filters.sum(0)).float()
 
 
-def _levels(means: Tensor) -> Tensor:
-    """What to divide each crop's error by, from the mean magnitude of each crop [B]."""
-    floor = LEVEL_SHARE * means.mean() + LEVEL_FLOOR
-    return torch.maximum(means, floor)
+def levels(target: Tensor) -> Tensor:
+    """RMS of each row of [B, N], [B, 1], at least `LEVEL_FLOOR`: what a change of the output is measured against."""
+    return target.square().mean(1, keepdim=True).sqrt().clamp_min(LEVEL_FLOOR)
 
 
 class ReconstructionLoss(nn.Module):
@@ -87,7 +85,7 @@ class ReconstructionLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Losses:
         """Both [B, N] at the same rate; means over the batch."""
-        level = _levels(target.abs().mean(1))
+        level = levels(target)
         mel = output.new_zeros(())
         linear = output.new_zeros(())
         for window in self.windows:
@@ -97,7 +95,6 @@ class ReconstructionLoss(nn.Module):
             filters = self.get_buffer(f"mel_{window}")
             difference = ((got @ filters) + LOG_FLOOR).log() - ((wanted @ filters) + LOG_FLOOR).log()
             mel = mel + difference.abs().mean()
-            linear = linear + ((got - wanted).abs().mean((1, 2)) / _levels(wanted.mean((1, 2)))).mean()
-        wave = ((output - target).abs().mean(1) / level).mean()
+            linear = linear + ((got - wanted).abs() / level[..., None]).mean()
         count = len(self.windows)
-        return Losses(mel / count, linear / count, wave)
+        return Losses(mel / count, linear / count, ((output - target).abs() / level).mean())

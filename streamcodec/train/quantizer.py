@@ -1,9 +1,9 @@
 """Residual vector quantisation while its codebooks are learnt: k-means start, moving averages, revival.
 
 Codebooks follow the encoder by exponential moving averages (van den Oord et al. 2017, appendix A.1); gradients pass
-straight through; a random number of codebooks is used per batch row, so that one model serves every bandwidth
-(Zeghidour et al. 2021, section III.C). Entries that go out of use are moved onto vectors of the current batch: without
-that a codebook collapses onto a few entries.
+straight through; a random number of codebooks is used per batch row (quantizer dropout), so that one model serves every
+bandwidth (Zeghidour et al. 2021, section III.C). Entries that go out of use are moved onto vectors of the current
+batch: without that a codebook collapses onto a few entries. Generators draw on the CPU, wherever the codebooks are.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ def nearest(x: Tensor, codebook: Tensor) -> Tensor:
 
 def k_means(x: Tensor, entries: int, iterations: int, generator: torch.Generator) -> Tensor:
     """Centroids [entries, D] of the rows of `x` [M, D], M >= 1; an empty cluster restarts on a random row."""
-    rows = torch.randperm(x.shape[0], generator=generator)
+    rows = torch.randperm(x.shape[0], generator=generator).to(x.device)
     # Fewer rows than entries: rows repeat.
     centroids = x[rows.repeat(-(-entries // len(rows)))[:entries]].clone()
     for _ in range(iterations):
@@ -44,7 +44,7 @@ def k_means(x: Tensor, entries: int, iterations: int, generator: torch.Generator
         sums = torch.zeros_like(centroids).index_add_(0, codes, x)
         empty = counts == 0
         centroids = sums / counts.clamp_min(1)[:, None]
-        drawn = torch.randint(x.shape[0], (entries,), generator=generator)
+        drawn = torch.randint(x.shape[0], (entries,), generator=generator).to(x.device)
         centroids[empty] = x[drawn[empty]]
     return centroids
 
@@ -127,7 +127,7 @@ class CodebookLearner(nn.Module):
             sums = torch.zeros_like(self.sums[k]).index_add_(0, code, residual)
             self.sums[k].lerp_(share * sums, 1 - self.decay)
             dead = (self.counts[k] < self.dead).nonzero()[:, 0]
-            drawn = residual[torch.randint(len(residual), (len(dead),), generator=generator)]
+            drawn = residual[torch.randint(len(residual), (len(dead),), generator=generator).to(residual.device)]
             # Half of even use: time enough to find its place, and little enough to be moved again soon if it does not.
             self.counts[k, dead] = 0.5
             self.sums[k, dead] = 0.5 * drawn

@@ -1,145 +1,135 @@
 import csv
-import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from train_small import SETTINGS, SMALL
+from train_small import run_of, small
 
-from streamcodec.codecs.encodec import EncodecCodec
-from streamcodec.errors import CheckpointError, ConfigError
-from streamcodec.train.build import build_trainer
-from streamcodec.train.loop import GAIN, TrainConfig, Trainer, install
-
-
-@pytest.fixture
-def make(recordings: Path, tmp_path: Path) -> Any:
-    """Trainers that share nothing but the recordings."""
-    config = tmp_path / "small.json"
-    config.write_text(json.dumps(SMALL))
-
-    def trainer(name: str, **settings: Any) -> Trainer:
-        return build_trainer(recordings, tmp_path / name, SETTINGS | settings, config)
-
-    return trainer
+from streamcodec.train.board import Board
+from streamcodec.train.config import to_toml
+from streamcodec.train.shards import newest, read_folder
 
 
-def _weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    state = {**trainer.networks.state_dict(), **{f"average.{n}": v for n, v in trainer.averages.items()}}
-    return state | {f"learner.{name}": value for name, value in trainer.learner.state_dict().items()}
+def _log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
-def _assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
-    different = [name for name in one if not torch.equal(one[name], two[name])]
-    assert not different
-
-
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_resumed_training_ends_with_identical_weights(make: Any, tmp_path: Path, stop: int) -> None:
-    """Stops before, at and after the start of the codebooks."""
-    whole = make("whole")
-    for _ in range(6):
-        whole.step()
-    first = make("parts")
-    for _ in range(stop):
-        first.step()
-    first.save(tmp_path / "parts" / "checkpoint.pt")
-    second = make("parts")
-    assert second.step_count == stop
-    for _ in range(6 - stop):
-        second.step()
-    assert whole.quantised
-    _assert_equal(_weights(whole), _weights(second))
-
-
-def test_training_lowers_the_loss(make: Any) -> None:
-    trainer = make("longer", steps=60, learning_rate=2e-3)
-    totals = [trainer.step()["mel"] for _ in range(60)]
-    assert sum(totals[-10:]) < 0.7 * sum(totals[:10])
-
-
-def test_the_number_of_workers_does_not_change_the_gradient(make: Any) -> None:
-    """Without a quantiser each row's loss is its own, but for the level that a worker's rows share."""
-    one, two = make("one", workers=1, warm_share=1.0), make("two", workers=2, warm_share=1.0)
-    assert torch.equal(*(trainer.crops.batch(2) for trainer in (one, two)))
-    target = one.crops.batch(1).repeat(2, 1)
-    used = torch.tensor([2, 2])
-    whole = one._part(target, used)
-    halves = [two._part(target[i : i + 1], used[i : i + 1]) for i in range(2)]
-    for gradient, *parts in zip(whole.gradients, *(half.gradients for half in halves), strict=True):
-        torch.testing.assert_close(gradient, parts[0] + parts[1], rtol=1e-3, atol=1e-5)
-
-
-def test_the_schedule_rises_and_ends_annealed(make: Any) -> None:
-    trainer = make("schedule", steps=100, rise_steps=10, learning_rate=1e-3)
-    rates = []
-    for trainer.step_count in range(101):
-        rates.append(trainer.learning_rate())
-    assert rates[0] == pytest.approx(1e-4, rel=0.01)
-    assert max(rates) == pytest.approx(1e-3, rel=0.05)
-    assert rates[-1] == pytest.approx(1e-5)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-
-
-def test_a_budget_of_minutes_ends_by_the_clock(make: Any, tmp_path: Path) -> None:
-    trainer = make("clock", steps=None, minutes=0.01)
-    list(trainer.run(tmp_path / "clock"))
-    assert trainer.elapsed >= 0.6
-    assert trainer.learning_rate() == pytest.approx(0.01 * trainer.config.learning_rate)
-
-
-def test_the_log_has_a_row_for_every_interval(make: Any, tmp_path: Path) -> None:
-    rows = list(make("log").run(tmp_path / "log"))
-    with (tmp_path / "log" / "log.csv").open() as file:
-        logged = list(csv.DictReader(file))
-    assert [float(row["step"]) for row in logged] == [2, 4, 6] == [row["step"] for row in rows]
-    assert all(float(row["total"]) > 0 for row in logged)
+def test_a_run_logs_and_leaves_two_checkpoints(recordings: Path, tmp_path: Path) -> None:
+    run = run_of(recordings, tmp_path, run={"save_minutes": 0.0})
+    updates = list(run.updates())
+    assert len(updates) == 6
+    logged = _log(tmp_path)
+    assert [float(row["step"]) for row in logged] == [2, 4, 6]
+    expected = sum(row["mel"] for row in updates[2:4]) / 2
+    assert float(logged[1]["mel"]) == pytest.approx(expected, rel=1e-5)
     # No codebook is in use in the stage without quantiser; all are at the end.
     assert float(logged[0]["perplexity_0"]) == 1
     assert all(float(logged[-1][f"perplexity_{k}"]) > 1.5 for k in range(4))
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000005", "step-00000006"]
 
 
-def test_install_undoes_the_gain_of_training(make: Any) -> None:
-    """The codec that comes out of training is the network that was trained, on audio at its own level."""
-    trainer = make("gain")
-    for _ in range(4):
-        trainer.step()
-    audio = trainer.crops.batch(2)
-    codec = EncodecCodec(SMALL)
-    install(codec, trainer.networks.state_dict(), trainer.learner.codebooks)
-    with torch.no_grad():
-        inside = trainer.codec.encoder(GAIN * audio[..., None])
-        outside = codec.encoder(audio[..., None])
-        torch.testing.assert_close(outside, inside, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(codec.decoder(inside), trainer.codec.decoder(inside) / GAIN, rtol=1e-4, atol=1e-5)
-    assert torch.equal(codec.quantizer.codebooks, trainer.learner.codebooks)
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(recordings: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    list(run_of(recordings, whole).updates())
+    parts = tmp_path / "parts"
+    for stop in (3, 5):  # in the middle of an interval of the log
+        run = run_of(recordings, parts)
+        for _ in run.updates():
+            if run.trainer.step_count == stop:
+                run.stop()
+        assert newest(parts) == parts / "checkpoints" / f"step-{stop:08d}"
+    list(run_of(recordings, parts).updates())
+    tensors = [read_folder(newest(folder))[0] for folder in (whole, parts)]
+    assert all(tensors[0][name].equal(tensors[1][name]) for name in tensors[0])
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in _log(folder)] for folder in (whole, parts)]
+    assert rows[0] == rows[1]
 
 
-def test_settings_are_checked() -> None:
-    TrainConfig.from_dict({"minutes": 1, "books": [1], "chances": [1.0]})
-    for settings, message in (
-        ({}, "exactly one"),
-        ({"steps": 1, "minutes": 1}, "exactly one"),
-        ({"steps": 1, "speed": 2}, "speed"),
-        ({"steps": 1, "books": [2]}, "one chance"),
-        ({"steps": 1, "precision": "float8"}, "float8"),
-        ({"steps": 1, "workers": 9}, "workers"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            TrainConfig.from_dict(settings)
+def test_a_run_ends_early_by_the_clock(recordings: Path, tmp_path: Path) -> None:
+    run = run_of(recordings, tmp_path, run={"steps": 100_000})
+    began = time.monotonic()
+    list(run.updates(minutes=0.02))
+    assert time.monotonic() - began < 30
+    assert newest(tmp_path) is not None
+    assert 0 < run.trainer.step_count < 100_000
 
 
-def test_a_damaged_checkpoint_is_refused(make: Any, tmp_path: Path) -> None:
-    trainer = make("damaged")
-    path = tmp_path / "damaged" / "checkpoint.pt"
-    trainer.save(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        trainer.load(path)
+def test_a_budget_of_minutes_ends_annealed(recordings: Path, tmp_path: Path) -> None:
+    run = run_of(recordings, tmp_path, run={"steps": 0, "minutes": 0.02})
+    list(run.updates())
+    assert run.trainer.elapsed >= 1.2
+    assert run.trainer.learning_rate() == pytest.approx(0.01 * run.trainer.settings.optimizer.learning_rate)
 
 
-def test_unit_level_at_the_start(make: Any) -> None:
-    trainer = make("fresh")
-    latents = trainer._latents()
-    assert 0.5 < latents.std() < 2
+def test_a_killed_run_resumes_to_the_bit(recordings: Path, tmp_path: Path) -> None:
+    """kill -9 at a moment that nobody chose, again and again, until the run is through; then the same numbers."""
+    settings = small(run={"steps": 20, "save_minutes": 0.001})
+    config = tmp_path / "small.toml"
+    config.write_text(to_toml(settings))
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "streamcodec", "train", "run", "--data", str(recordings), "--config", str(config)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    kills = 0
+    for kill_at in (4, 13, None):
+        process = subprocess.Popen(
+            [*command, "--out", str(killed)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if kill_at is not None and line.startswith("step ") and int(line.split()[1]) >= kill_at:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+        process.wait()
+        process.stderr.close()
+    assert kills == 2
+    assert process.returncode == 0
+    # In this process, undisturbed.
+    list(run_of(recordings, whole, run={"steps": 20}).updates())
+    one, two = (read_folder(newest(folder))[0] for folder in (killed, whole))
+    assert set(one) == set(two)
+    assert not [name for name in one if not one[name].equal(two[name])]
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in _log(folder)] for folder in (killed, whole)]
+    assert rows[0] == rows[1]
+
+
+def test_tensorboard_has_losses_and_audio(recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard files need the package tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = run_of(recordings, tmp_path, run={"tensorboard": True, "audio_every": 3})
+    list(run.updates())
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"losses/mel", "losses/feature", "codebooks/perplexity_0", "run/learning_rate"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("losses/mel")] == [2, 4, 6]
+    assert set(tags["audio"]) == {
+        f"crop_{n}/{name}" for n in (0, 1) for name in ("original", "2_codebooks", "4_codebooks")
+    }
+    assert [event.step for event in events.Audio("crop_0/original")] == [3, 6]
+    assert events.Audio("crop_0/original")[0].sample_rate == 24000
+
+
+def test_without_tensorboard_a_run_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    board = Board(tmp_path, 0, wanted=True)
+    assert board.missing
+    board.row({"mel": 1.0}, 1)
+    board.audio("a", torch.zeros(10), 24000, 1)
+    board.close()
+    assert not list(tmp_path.iterdir())
+    assert not Board(tmp_path, 0, wanted=False).missing

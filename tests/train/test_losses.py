@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from streamcodec.train.losses import ReconstructionLoss, mel_filters
+from streamcodec.train.losses import LEVEL_FLOOR, ReconstructionLoss, levels, mel_filters
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-6, 0.5])
@@ -28,12 +28,25 @@ def test_zero_only_for_equal_signals() -> None:
     assert flipped.wave > 1
 
 
-def test_silence_counts_as_an_error_of_one() -> None:
-    """The relative terms are shares of the target's level, whatever that is."""
-    for level in (0.01, 0.3):
-        target = level * torch.randn(2, 9600, generator=torch.Generator().manual_seed(2))
-        losses = ReconstructionLoss(24000)(torch.zeros_like(target), target)
-        torch.testing.assert_close(torch.stack([losses.linear, losses.wave]), torch.ones(2), rtol=0.02, atol=0)
+def test_relative_terms_do_not_depend_on_the_level_above_the_floor() -> None:
+    noise = torch.randn(2, 9600, generator=torch.Generator().manual_seed(2))
+    seen = []
+    for level in (0.03, 0.3):
+        losses = ReconstructionLoss(24000)(0.7 * level * noise, level * noise)
+        seen.append(torch.stack([losses.linear, losses.wave]))
+    torch.testing.assert_close(seen[0], seen[1])
+    assert float(levels(1e-3 * noise).max()) == pytest.approx(LEVEL_FLOOR)
+    torch.testing.assert_close(levels(0.3 * noise)[:, 0], 0.3 * noise.square().mean(1).sqrt())
+
+
+def test_rows_do_not_depend_on_each_other() -> None:
+    """The mean over a batch is the mean of its rows' losses: what several processes need to be as one."""
+    generator = torch.Generator().manual_seed(3)
+    target = torch.tensor([[1.0], [0.01], [0.1]]) * torch.randn(3, 4800, generator=generator)
+    output = target + 0.05 * torch.randn(3, 4800, generator=generator)
+    loss = ReconstructionLoss(24000)
+    rows = [torch.stack(loss(output[i : i + 1], target[i : i + 1])) for i in range(3)]
+    torch.testing.assert_close(torch.stack(loss(output, target)), torch.stack(rows).mean(0))
 
 
 @pytest.mark.parametrize(("window", "bands"), [(64, 8), (512, 20), (2048, 80)])

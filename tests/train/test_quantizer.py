@@ -91,6 +91,23 @@ def test_dead_entries_are_revived() -> None:
     assert len(learner(x.view(8, 100, 4), used).codes.unique()) >= 12
 
 
+def test_the_moving_averages_are_those_of_the_formula() -> None:
+    """van den Oord et al. 2017, appendix A.1: N <- g N + (1 - g) n, m <- g m + (1 - g) sum of x, entry = m / N.
+
+    Counts are relative to even use, 4 vectors for each of 2 entries here, and so are the sums.
+    """
+    learner = CodebookLearner(1, 2, 1, decay=0.75, dead=0.0)
+    learner.begin(torch.tensor([[[0.0], [10.0]]]), torch.tensor([[0.0], [1.0]]))
+    residuals = torch.tensor([[1.0], [2.0], [3.0], [0.0], [1.0], [2.0], [9.0], [13.0]])
+    codes = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]])
+    learner.learn(codes, residuals[None], torch.Generator())
+    counts = [0.75 + 0.25 * 6 / 4, 0.75 + 0.25 * 2 / 4]
+    sums = [0.25 * 9 / 4, 0.75 * 10 + 0.25 * 22 / 4]
+    torch.testing.assert_close(learner.counts[0], torch.tensor(counts))
+    torch.testing.assert_close(learner.sums[0, :, 0], torch.tensor(sums))
+    torch.testing.assert_close(learner.codebooks[0, :, 0], torch.tensor(sums) / torch.tensor(counts))
+
+
 def test_learning_follows_an_encoder_that_moves() -> None:
     generator = torch.Generator().manual_seed(7)
     z = torch.randn(2, 200, 4, generator=generator)

@@ -1,0 +1,87 @@
+"""The options of ``streamcodec train`` and ``streamcodec evaluate``. Imports nothing that takes time."""
+
+import argparse
+from pathlib import Path
+
+__all__ = ["add_evaluate", "add_train"]
+
+DATA = "a folder of audio, a text file with one path a line, or a pack"
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="TOML", help="settings; see --print-config")
+    _add_set(parser)
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.NAME=VALUE",
+        help="change one setting, such as loss.mel=2; may be given several times",
+    )
+
+
+def _add_going(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stop-after", type=float, default=0.0, metavar="MINUTES", help="end early, with a checkpoint to go on from"
+    )
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Fill in ``streamcodec train``."""
+    parser.add_argument("--print-config", action="store_true", help="print every setting as TOML and end")
+    parser.add_argument("--config", type=Path, metavar="TOML", help="settings that --print-config begins from")
+    parser.set_defaults(action="", overrides=[], parser=parser)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    begin = actions.add_parser("run", help="train, or go on with what an earlier run left in the folder")
+    begin.add_argument("--data", required=True, type=Path, help=DATA)
+    begin.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder for everything that it writes")
+    _add_settings(begin)
+    _add_going(begin)
+    begin.set_defaults(action="run")
+    again = actions.add_parser("resume", help="go on with a run, with its own settings and data")
+    again.add_argument("run", type=Path, metavar="RUN", help="the --out folder of an earlier run")
+    _add_set(again)
+    _add_going(again)
+    again.set_defaults(action="resume")
+    export = actions.add_parser("export", help="write the codec of a run's newest checkpoint")
+    export.add_argument("run", type=Path, metavar="RUN", help="the run may still be going on")
+    export.add_argument("codec", type=Path, metavar="CODEC", help="the folder to write, for load and for transformers")
+    export.set_defaults(action="export")
+    pack = actions.add_parser("pack", help="pack audio into a few files, to be carried to another machine")
+    pack.add_argument("--data", required=True, type=Path, help=DATA)
+    pack.add_argument("--out", required=True, type=Path, metavar="PACK", help="folder for pack-*.safetensors")
+    pack.add_argument("--rate", type=int, default=24000, metavar="HZ", help="of the codec to train (default: 24000)")
+    pack.add_argument("--limit", type=float, default=58.0, metavar="MIB", help="size of it all (default: 58)")
+    pack.add_argument("--seed", type=int, default=0, help="of the choice, where not all fits")
+    pack.set_defaults(action="pack")
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Fill in ``streamcodec evaluate``."""
+    parser.add_argument("data", nargs="+", type=Path, help="folders of audio or text files with one path a line")
+    parser.add_argument("--codec", metavar="SOURCE", help="as for encode; default: the codec in this package")
+    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    parser.add_argument(
+        "--opus",
+        type=float,
+        nargs="*",
+        default=[6.0, 8.0, 12.0, 16.0],
+        metavar="KBPS",
+        help="bitrates of Opus beside it (default: 6 8 12 16), through opusenc and opusdec; none: leave Opus out",
+    )
+    parser.add_argument(
+        "--speech",
+        nargs="*",
+        default=["speech", "alsa"],
+        metavar="NAME",
+        help="folders whose names begin so are speech, for STOI and PESQ (default: speech alsa)",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth file of each folder")
+    parser.add_argument("--spectrograms", type=Path, metavar="DIR", help="write pictures: original, codec and Opus")
+    parser.add_argument("--pictures", type=int, default=1, metavar="N", help="files of each folder that get one")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown there too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")

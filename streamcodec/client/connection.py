@@ -1,0 +1,142 @@
+"""One WebSocket: carries what a `ClientSession` says, no faster than the server allows, and what it is told."""
+
+import asyncio
+import contextlib
+import ssl as tls
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from ..protocol import REPLACED as REPLACED_CLOSE
+from ..protocol import SUBPROTOCOL, ClientSession, Event
+from ..protocol.link import Bucket
+from ..protocol.messages import Welcome
+from .events import SessionError
+
+__all__ = ["FAILURES", "REPLACED", "Connection", "Pace", "reason_of"]
+
+REPLACED = REPLACED_CLOSE.code
+MAX_BYTES = 2**24  # of one message of the server's, as `ClientSession` has it
+READ_AHEAD = 16  # messages that the library holds
+OPEN_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
+PING_SECONDS = 20.0
+# Of the server's rate of messages: what the network bunches up must not break it.
+PACE, BURST = 0.95, 0.5
+REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
+
+FAILURES = (OSError, asyncio.TimeoutError, InvalidHandshake, EOFError)  # no connection came about
+
+
+def reason_of(url: str, error: BaseException) -> SessionError:
+    """Why no connection came about."""
+    retry_after = None
+    text = str(error) or type(error).__name__
+    if isinstance(error, InvalidStatus):
+        body = (error.response.body or b"").decode("utf-8", "replace").strip()
+        text = f"HTTP {error.response.status_code} {body[:200]}".strip()
+        told = error.response.headers.get("Retry-After", "")
+        retry_after = float(told) if told.isascii() and told.isdecimal() and len(told) < 6 else None
+    elif isinstance(error, asyncio.TimeoutError):
+        text = f"no answer within {OPEN_SECONDS:g} s"
+    return SessionError("unreachable", f"{url} cannot be reached: {text}", retry_after=retry_after)
+
+
+class Connection:
+    """Iterating gives the events of each message, until the connection is gone. waiting_bytes: not yet sent."""
+
+    def __init__(
+        self, socket: ClientConnection, protocol: ClientSession, pace: "Pace", sent: Callable[[], None]
+    ) -> None:
+        self.waiting_bytes = 0
+        self._socket, self._protocol, self._pace, self._sent = socket, protocol, pace, sent
+        self._outbox: deque[str | bytes] = deque()
+        self._wake = asyncio.Event()
+        self._writer = asyncio.create_task(self._write())
+
+    @staticmethod
+    async def open(
+        url: str,
+        protocol: ClientSession,
+        ssl: tls.SSLContext | None,
+        pace: "Pace",
+        sent: Callable[[], None],
+    ) -> "Connection":
+        """sent: called when messages have left. Raises those of FAILURES."""
+        secure = {"ssl": ssl} if ssl is not None else {}
+        socket = await open_socket(
+            url,
+            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+            compression=None,
+            max_size=MAX_BYTES,
+            max_queue=READ_AHEAD,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            **secure,
+        )
+        if socket.subprotocol != SUBPROTOCOL:
+            await socket.close()
+            raise InvalidHandshake(f"the server does not speak {SUBPROTOCOL}")
+        return Connection(socket, protocol, pace, sent)
+
+    def pump(self) -> None:
+        """Take over what the protocol has to send."""
+        for message in self._protocol.messages_to_send():
+            self._outbox.append(message)
+            self.waiting_bytes += len(message)
+        self._wake.set()
+
+    async def __aiter__(self) -> AsyncIterator[list[Event]]:
+        with contextlib.suppress(ConnectionClosed):
+            async for message in self._socket:
+                events = self._protocol.receive(message)
+                self.pump()
+                yield events
+                if self._protocol.close is not None:
+                    return
+
+    async def close(self) -> int | None:
+        """End the connection as the protocol has it; the code that the server closed it with, if it did."""
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+        code, reason = self._protocol.close or (1000, "")
+        await self._socket.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+        received = self._socket.protocol.close_rcvd
+        return None if received is None else int(received.code)
+
+    async def _write(self) -> None:
+        outbox = self._outbox
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                while outbox:
+                    await self._pace.wait(self._protocol.welcome)
+                    message = outbox.popleft()
+                    self.waiting_bytes -= len(message)
+                    await self._socket.send(message)
+                    self._sent()
+                self._wake.clear()
+                await self._wake.wait()
+
+
+class Pace:
+    """Keeps a session's messages below the server's limit, over all its connections."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._bucket: Bucket | None = None
+
+    async def wait(self, welcome: Welcome | None) -> None:
+        """Until another message may go."""
+        if welcome is None:
+            return
+        limits = welcome.limits
+        if self._bucket is None:
+            burst = max(1, int(limits.burst * BURST))
+            self._bucket = Bucket(limits.messages_per_second * PACE, burst, self._clock())
+        while (wait := self._bucket.take(self._clock())) > 0:
+            await asyncio.sleep(wait)

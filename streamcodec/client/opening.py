@@ -1,0 +1,76 @@
+"""`connect`: what a caller asks for, as a hello."""
+
+import ssl as tls
+from urllib.parse import urlsplit, urlunsplit
+
+from ..errors import InputError
+from ..protocol import VERSION, Hello, Room
+from ..protocol import Pcm as PcmFormat
+from .session import Session
+
+__all__ = ["address", "connect"]
+
+SOCKET_PATH = "/v1/stream"
+SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+def connect(
+    url: str,
+    mode: str = "roundtrip",
+    *,
+    codec: str | None = None,
+    bandwidth: float | None = None,
+    sample_rate: int = 48_000,
+    channels: int = 1,
+    pcm_format: str = "s16le",
+    frames_per_packet: int = 1,
+    start: str = "primed",
+    crc: bool = False,
+    room: str | None = None,
+    role: str = "both",
+    send: str = "pcm",
+    receive: str = "pcm",
+    member: str = "",
+    key: str | None = None,
+    reconnect: bool = True,
+    renew: bool = False,
+    open_seconds: float = 0.0,
+    queue: int = 256,
+    ssl: tls.SSLContext | None = None,
+) -> Session:
+    """A session with a server, to be opened by ``async with``.
+
+    url: ws://HOST:PORT or wss://HOST:PORT; also http, https, and a path where the server is not at its own.
+    mode: "encode" (PCM in, codes out), "decode", "roundtrip" or "room". codec, bandwidth (kbps): the server's own where
+    None. sample_rate (Hz), channels, pcm_format ("s16le" or "f32le"): of PCM on the wire; the server resamples.
+    frames_per_packet: in what the server sends. start: "primed", or "exact" for what the offline codec gives.
+    crc: whether the server's packets have a checksum. key: the server's, if it wants one.
+    room, role ("speaker", "listener", "both"), send and receive ("pcm" or "codes"), member (a name): in mode "room".
+
+    reconnect: after a lost connection, try with back-off for as long as the server keeps the session, and go on to the
+    bit. renew: where the session is gone (a server that was restarted), open another one; the iteration has a `Renewed`
+    then. Otherwise that is a SessionError. open_seconds: for how long opening is tried again where the server is busy or
+    cannot be reached. queue: packets and messages that wait to be taken; beyond it the server is not read from.
+
+    Entering raises SessionError where the server cannot be reached or refuses, and InputError for a wrong url.
+    """
+    place = Room(name=room or "", role=role, send=send, receive=receive, member=member) if mode == "room" else None
+    hello = Hello(
+        version=VERSION, mode=mode, codec=codec, bandwidth=bandwidth, frames_per_packet=frames_per_packet,
+        pcm=PcmFormat(format=pcm_format, sample_rate=sample_rate, channels=channels), crc=crc, resume=reconnect,
+        start=start, room=place, key=key,
+    )  # fmt: skip
+    return Session(address(url), hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
+
+
+def address(url: str) -> str:
+    """The WebSocket address of a server. Raises InputError."""
+    try:
+        parts = urlsplit(url if "://" in url else f"ws://{url}")
+        known = parts.scheme in SCHEMES and bool(parts.hostname) and not parts.fragment and parts.port != 0
+    except ValueError:  # a port that is none, a bracket that is not closed
+        known = False
+    if not known:
+        raise InputError(f"{url!r} is no address of a server; give one such as ws://127.0.0.1:8765")
+    path = SOCKET_PATH if parts.path in ("", "/") else parts.path
+    return urlunsplit((SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))

@@ -1,0 +1,447 @@
+"""The server: listens, admits, keeps the sessions, and ends in good order."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import secrets
+import signal
+import ssl
+import sys
+import time
+from http import HTTPStatus
+from pathlib import Path
+
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from ..codecs import Codec
+from ..errors import InputError
+from ..protocol import (
+    SUBPROTOCOL,
+    Agreement,
+    CodecFacts,
+    Ended,
+    Lost,
+    ProtocolError,
+    Resume,
+    ServerSession,
+    codec_facts,
+)
+from ..protocol.fields import write
+from .auth import Keeper, bearer, digest, new_token
+from .config import Config
+from .connection import CLOSE_SECONDS, Connection
+from .engine_thread import EngineThread, Output, Voice
+from .http import SOCKET_PATH, Pages, as_json, respond
+from .live import Live
+from .logs import Log
+from .media import delays
+from .metrics import CONTENT_TYPE, Metrics
+from .rooms import Place, Rooms
+
+__all__ = ["Server", "facts_of"]
+
+TICK_SECONDS = 0.1
+# A message above the limit is refused by the protocol; one above this many times it ends the connection unread.
+OVERSIZE = 4
+# Messages that the library reads ahead of us.
+READ_AHEAD = 4
+WRITE_BUFFER = 32_768
+PING_SECONDS = 20.0
+HEADER_BYTES = 64  # beside the message
+
+
+def facts_of(name: str, codec: Codec) -> CodecFacts:
+    """A codec as the wire tells of it, under the name that clients use."""
+    spec = codec.spec
+    return codec_facts(
+        name=name, sample_rate=spec.sample_rate, channels=spec.channels, hop_length=spec.hop_length,
+        num_codebooks=spec.num_codebooks, codebook_size=spec.codebook_size, bandwidths=spec.bandwidths,
+        bandwidth_codebooks=tuple(spec.codebooks(bandwidth) for bandwidth in spec.bandwidths),
+        default_bandwidth=spec.default_bandwidth, encoder_delay=spec.encoder_delay, decoder_delay=spec.decoder_delay,
+        scaled=codec.segments is not None and codec.segments.normalize, fingerprint=codec.fingerprint,
+    )  # fmt: skip
+
+
+class Server:
+    """One process of the server. codecs: by the name that clients use, the default first.
+
+    ::
+
+        server = Server(config, codecs)
+        await server.start()            # port: where it listens
+        await server.stop()             # in good order
+    """
+
+    def __init__(
+        self, config: Config, codecs: dict[str, Codec], *, log: Log | None = None, worker: int = 0, reuse_port: bool = False
+    ) -> None:
+        self.config, self.worker = config, worker
+        self.limits = config.limits
+        self.clock = time.monotonic
+        self.log = log or Log(config.log_level)
+        self.metrics = Metrics()
+        self.keeper = Keeper.from_file(config.key_file, config.origin)
+        self.pages = Pages()
+        self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
+        self.engine = EngineThread(
+            codecs, slots=config.slots, threads=config.threads, queue_seconds=config.queue_seconds,
+            deliver=self._deliver, stepped=self._stepped, failed=self._failed,
+        )  # fmt: skip
+        self.rooms = Rooms(
+            self.engine, members=config.room_members, speakers=config.room_speakers, lag=config.listener_lag,
+            dropped=self.metrics.dropped.inc, reduced=self.metrics.reduced.inc,
+        )  # fmt: skip
+        self.draining = False
+        self.port = 0
+        self._reuse_port = reuse_port
+        self._lives: dict[bytes, Live] = {}  # by digest of the token
+        self._digests: dict[Live, bytes] = {}
+        self._slots: dict[str, list[int]] = {name: [0, 0] for name in codecs}  # taken: encoders, decoders
+        self._connections: set[Connection] = set()
+        self._counted: dict[Live, tuple[int, int, int, int]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: WebSocketServer | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen; ready when the engine is. Raises OSError where the address cannot be had."""
+        config, limits = self.config, self.limits
+        self._loop = asyncio.get_running_loop()
+        self.engine.start()
+        self._server = await serve(
+            self._connected,
+            config.host,
+            config.port,
+            ssl=_tls(config),
+            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+            process_request=self._request,
+            compression=None,
+            max_size=OVERSIZE * limits.message_bytes,
+            max_queue=READ_AHEAD,
+            write_limit=WRITE_BUFFER,
+            open_timeout=limits.handshake_seconds,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            server_header=None,
+            logger=_quiet(),
+            **({"reuse_port": True} if self._reuse_port else {}),
+        )
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        self._ticker = asyncio.create_task(self._tick())
+        self.log("info", "listening", host=config.host, port=self.port, codecs=", ".join(self.offers))
+        await self._loop.run_in_executor(None, self.engine.ready.wait)
+        self.log("info", "ready")
+
+    async def stop(self) -> None:
+        """Readiness goes false, audio on the way is finished, sessions are told; then all connections are closed.
+
+        Takes at most `drain_seconds` and the time to close connections.
+        """
+        self.draining = True
+        self.log("info", "draining", sessions=len(self._digests))
+        deadline = self.clock() + self.config.drain_seconds
+        for live in list(self._digests):
+            live.drain()
+        while self.clock() < deadline and not all(live.drained for live in self._digests):
+            await asyncio.sleep(0.01)
+        unfinished = sum(not live.drained for live in self._digests)
+        for live in list(self._digests):
+            live.take(live.protocol.shut_down(self.config.retry_seconds))
+            if live.link is not None:
+                live.link.pump()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        closing = self.clock() + CLOSE_SECONDS
+        while self._connections and self.clock() < closing:
+            for connection in self._connections:
+                if connection.live is None:
+                    connection.abort()
+            await asyncio.sleep(0.01)
+        if self._server is not None:
+            for connection in self._connections:
+                connection.abort()
+            self._server.close()
+            await self._server.wait_closed()
+        await asyncio.get_running_loop().run_in_executor(None, self.engine.stop)
+        self.log("info", "stopped", unfinished=unfinished)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = self.clock()
+            for live in list(self._digests):
+                live.tick(now)
+            for connection in list(self._connections):
+                connection.tick(now)
+
+    # -- the engine's thread ---------------------------------------------------------------------------------------
+
+    def _deliver(self, batch: list[tuple[Voice, Output]]) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(self._delivered, batch)
+
+    @staticmethod
+    def _delivered(batch: list[tuple[Voice, Output]]) -> None:
+        for voice, output in batch:
+            if not voice.closed:
+                voice.receive(output)
+
+    def _stepped(self, codec: str, seconds: float, sessions: int) -> None:
+        self.metrics.step.labels(codec).observe(seconds)
+        self.metrics.batch.labels(codec).observe(sessions)
+
+    def _failed(self, codec: str, error: Exception) -> None:
+        self.metrics.failed.inc()
+        self.log("error", "engine", codec=codec, error=f"{type(error).__name__}: {error}")
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    async def _connected(self, ws: ServerConnection) -> None:
+        request = ws.request
+        assert request is not None
+        address = ws.remote_address[0] if ws.remote_address else ""
+        connection = Connection(self, ws, address, bearer(request.headers.get("Authorization")))
+        self._connections.add(connection)
+        self.metrics.connections.set(len(self._connections))
+        try:
+            origin, host = request.headers.get("Origin"), request.headers.get("Host")
+            if not self.keeper.allows_origin(origin, host):
+                text = f"pages of {str(origin)[:200]} may not connect to this server"
+                assert connection.protocol is not None
+                connection.protocol.refuse("forbidden_origin", text, self.clock())
+                self.refused("forbidden_origin", address)
+                connection.pump()
+            await connection.run()
+        except Exception as error:
+            self.log("error", "connection", address=address, error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._connections.discard(connection)
+            self.metrics.connections.set(len(self._connections))
+
+    def _request(self, ws: ServerConnection, request: Request) -> Response | None:
+        """Answers what is no WebSocket; None lets the handshake go on."""
+        path = request.path.partition("?")[0]
+        if path == SOCKET_PATH and "Upgrade" in request.headers:
+            if self.draining or len(self._connections) >= self.config.connections:
+                return respond(
+                    HTTPStatus.SERVICE_UNAVAILABLE, "no connection is free\n",
+                    Retry_After=str(round(self.config.retry_seconds)),
+                )  # fmt: skip
+            return None
+        return self._page(path, request)
+
+    def _page(self, path: str, request: Request) -> Response:
+        if path == "/healthz":
+            ok = self.engine.alive
+            return respond(HTTPStatus.OK if ok else HTTPStatus.INTERNAL_SERVER_ERROR, "ok\n" if ok else "engine\n")
+        if path == "/readyz":
+            return respond(HTTPStatus.OK if self.is_ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self._state()}\n")
+        if path == "/v1/codecs":
+            default = next(iter(self.offers), None)
+            values = {"default": default, "codecs": [write(facts) for facts in self.offers.values()]}
+            return as_json(values)(HTTPStatus.OK)
+        if path == "/metrics":
+            if not self.keeper.admits(bearer(request.headers.get("Authorization"))):
+                return respond(HTTPStatus.UNAUTHORIZED, "a bearer token is needed\n", WWW_Authenticate="Bearer")
+            self._measure()
+            return respond(HTTPStatus.OK, self.metrics.exposition(), CONTENT_TYPE)
+        if path == SOCKET_PATH:
+            return respond(HTTPStatus.UPGRADE_REQUIRED, "a WebSocket is spoken here\n", Upgrade="websocket")
+        return self.pages.get(path) or respond(HTTPStatus.NOT_FOUND, "not found\n")
+
+    @property
+    def is_ready(self) -> bool:
+        return self._state() == "ready"
+
+    def _state(self) -> str:
+        if self.draining:
+            return "draining"
+        if not self.engine.alive:
+            return "engine"
+        return "ready" if self.engine.ready.is_set() else "starting"
+
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    def refused(self, code: str, address: str) -> None:
+        """Count a connection that came to no session."""
+        self.metrics.refused.labels(code).inc()
+        self.log("info", "refused", code=code, address=address)
+
+    def admit(self, connection: Connection, agreement: Agreement) -> Live | None:
+        """The answer to hello: a session, or a refusal."""
+        protocol, hello = connection.protocol, agreement.hello
+        assert protocol is not None
+        try:
+            self._check(connection, agreement)
+        except ProtocolError as error:
+            protocol.refuse(
+                error.code, error.message, self.clock(), allowed=error.allowed, retry_after=error.retry_after
+            )
+            self.refused(error.code, connection.address)
+            return None
+        return self._open(connection, protocol, agreement)
+
+    def _check(self, connection: Connection, agreement: Agreement) -> None:
+        config, hello, retry = self.config, agreement.hello, self.config.retry_seconds
+        if not self.keeper.admits(hello.key, connection.bearer):
+            raise ProtocolError("unauthorised", "this server wants a key: hello.key, or a bearer token")
+        if self.draining:
+            raise ProtocolError("server_shutdown", "the server is going away", retry_after=retry)
+        if not self.is_ready:
+            raise ProtocolError("busy", "the server is not ready yet", retry_after=retry)
+        if len(self._digests) >= config.sessions:
+            raise ProtocolError("busy", f"all {config.sessions} sessions are taken", retry_after=retry)
+        if sum(live.address == connection.address for live in self._digests) >= config.sessions_per_address:
+            text = f"{config.sessions_per_address} sessions from one address are the most"
+            raise ProtocolError("busy", text, retry_after=retry)
+        taken = self._slots[agreement.codec.name]
+        if any(there + more > config.slots for there, more in zip(taken, _needs(agreement), strict=True)):
+            raise ProtocolError("busy", f"all {config.slots} slots of this codec are taken", retry_after=retry)
+        if hello.room is not None:
+            self.rooms.check(hello.room.name, agreement.codec.name, agreement.takes is not None)
+
+    def _open(self, connection: Connection, protocol: ServerSession, agreement: Agreement) -> Live:
+        hello, now = agreement.hello, self.clock()
+        name, token = secrets.token_hex(6), new_token(self.worker)
+        live = Live(
+            name, protocol, agreement, connection.address, self.engine,
+            self.engine.credit(agreement.codec.name, self.config.queue_seconds), self.clock, self._over, self._lost,
+        )  # fmt: skip
+        live.link = connection
+        self._digests[live] = digest(token)
+        self._lives[self._digests[live]] = live
+        self._take_slots(agreement, 1)
+        room = None
+        place = self.rooms.enter(hello.room.name, live) if hello.room is not None else None
+        if place is not None:
+            live.seat, room = place, place.room.facts(place)
+        protocol.accept(name, token, delays(agreement), now, time.time(), room)
+        if place is not None:
+            place.room.announce(place)
+        self.metrics.opened.labels(hello.mode).inc()
+        self.metrics.sessions.labels(agreement.codec.name, hello.mode).inc()
+        self.log("info", "opened", session=name, mode=hello.mode, codec=agreement.codec.name,
+                 address=connection.address)  # fmt: skip
+        return live
+
+    def _take_slots(self, agreement: Agreement, sign: int) -> None:
+        taken = self._slots[agreement.codec.name]
+        for direction, more in enumerate(_needs(agreement)):
+            taken[direction] += sign * more
+
+    def resume(self, connection: Connection, request: Resume) -> Live | None:
+        """The session with that token, on this connection from now on."""
+        live = self._lives.get(digest(request.token))
+        if live is None or self.draining:
+            assert connection.protocol is not None
+            connection.protocol.refuse("resume_unknown", "no session has this token", self.clock())
+            self.refused("resume_unknown", connection.address)
+            return None
+        old = live.link
+        if isinstance(old, Connection):
+            old.replaced()
+        live.link, live.catching_up = connection, True
+        connection.protocol = live.protocol
+        connection.live = live
+        live.take(live.protocol.resume(request, self.clock()))
+        self.metrics.resumed.inc()
+        self.log("info", "resumed", session=live.name, address=connection.address)
+        return live
+
+    def _lost(self, live: Live, lost: Lost) -> None:
+        self.metrics.lost.inc()
+        self.log("info", "lost", session=live.name, code=lost.code)
+
+    def _over(self, live: Live, ended: Ended) -> None:
+        self._count(live)
+        self._counted.pop(live, None)
+        self._lives.pop(self._digests.pop(live), None)
+        self._take_slots(live.agreement, -1)
+        if isinstance(live.seat, Place):
+            gone = {"goodbye": "goodbye", "lost": "lost", "resume_timeout": "lost"}
+            self.rooms.leave(live.seat, gone.get(ended.code, "removed"))
+        mode = live.agreement.hello.mode
+        self.metrics.ended.labels(ended.code).inc()
+        self.metrics.sessions.labels(live.agreement.codec.name, mode).dec()
+        self.log("info", "ended", session=live.name, code=ended.code, received=live.protocol.received_messages,
+                 sent=live.protocol.sent_messages)  # fmt: skip
+
+    # -- metrics ---------------------------------------------------------------------------------------------------
+
+    def _count(self, live: Live) -> None:
+        protocol = live.protocol
+        now = (protocol.received_messages, protocol.received_bytes, protocol.sent_messages, protocol.sent_bytes)
+        before = self._counted.get(live, (0, 0, 0, 0))
+        self._counted[live] = now
+        received, received_bytes, sent, sent_bytes = (new - old for new, old in zip(now, before, strict=True))
+        self.metrics.messages.labels("received").inc(received)
+        self.metrics.messages.labels("sent").inc(sent)
+        self.metrics.bytes.labels("received").inc(received_bytes)
+        self.metrics.bytes.labels("sent").inc(sent_bytes)
+
+    def _measure(self) -> None:
+        for live in self._digests:
+            self._count(live)
+        self.metrics.detached.set(sum(live.link is None for live in self._digests))
+        self.metrics.rooms.set(len(self.rooms))
+        self.metrics.engine_cpu.set(self.engine.cpu_seconds)
+        self.metrics.process_cpu.set(time.process_time())
+        self.metrics.resident.set(_resident())
+
+
+def _needs(agreement: Agreement) -> tuple[int, int]:
+    """Slots of a session: encoders, decoders. A room's speaker may have to be decoded for those who hear PCM."""
+    if agreement.hello.mode == "room":
+        return int(agreement.takes == "pcm"), int(agreement.takes is not None)
+    return int(agreement.takes == "pcm"), int(agreement.gives == "pcm")
+
+
+def _resident() -> int:
+    """Bytes of memory that the process has now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # no Linux: the most that it ever had
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"--tls-certificate {config.tls_certificate} cannot be used: {error}") from error
+    return context
+
+
+def _quiet() -> "object":
+    """The library's own log would have addresses and requests in another form."""
+    import logging
+
+    logger = logging.getLogger("streamcodec.websockets")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+async def run(server: Server) -> None:
+    """Serve until SIGTERM or SIGINT, then end in good order."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await server.start()
+    await told.wait()
+    await server.stop()

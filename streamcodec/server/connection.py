@@ -1,0 +1,223 @@
+"""One WebSocket: a reader and a writer, and the session that they serve."""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from ..protocol import REPLACED, Close, Ended, HelloReceived, ProtocolError, Resume, ServerSession
+from ..protocol.messages import FROM_CLIENT, type_of
+from ..protocol.text import parse as parse_text
+from .live import Live
+
+if TYPE_CHECKING:
+    from .app import Server
+
+__all__ = ["Connection"]
+
+# Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
+CLOSE_SECONDS = 3.0
+REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
+# Media messages that are read ahead while the session has no room: none where nobody acknowledges, see `_read_ahead`.
+
+
+class Connection:
+    """Reads messages into the session's protocol and writes what that has to say.
+
+    address: of the peer, for limits and logs. live: the session, once it is open.
+    """
+
+    def __init__(self, server: "Server", ws: ServerConnection, address: str, bearer: str | None) -> None:
+        self.server, self.ws, self.address, self.bearer = server, ws, address, bearer
+        self.protocol: ServerSession | None = ServerSession(server.offers, server.limits, server.clock())
+        self.live: Live | None = None
+        self._outbox: deque[str | bytes] = deque()
+        self._outbox_bytes = 0
+        self._wake = asyncio.Event()
+        self._close: Close | None = None
+        self._parked: deque[tuple[float, str | bytes]] = deque()
+        self._parked_bytes = 0
+        self._room = asyncio.Event()
+
+    # -- for the session -------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Messages that the transport has not taken yet."""
+        return len(self._outbox)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._outbox_bytes
+
+    def pump(self) -> None:
+        """Hand what the protocol has to send to the writer."""
+        protocol = self.protocol
+        if protocol is None:
+            return
+        for message in protocol.messages_to_send():
+            self._outbox.append(message)
+            self._outbox_bytes += len(message)
+        if protocol.close is not None and self._close is None:
+            self._finish(protocol.close)
+        if self._outbox or self._close:
+            self._wake.set()
+
+    def unpark(self) -> None:
+        """The session has room: go on with what was read ahead."""
+        live = self.live
+        while self._parked and live is not None and not live.full and self._close is None:
+            arrived, message = self._parked.popleft()
+            self._parked_bytes -= len(message)
+            self._receive(message, arrived)
+        self._room.set()
+
+    def replaced(self) -> None:
+        """Another connection has the session now."""
+        self.live = self.protocol = None
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._finish(REPLACED)
+
+    def _finish(self, close: Close) -> None:
+        self._close = close
+        self._wake.set()
+        self._room.set()
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection, whatever waits."""
+        self.ws.transport.abort()
+
+    # -- the tasks -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the connection is gone."""
+        writer = asyncio.create_task(self._write())
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                await self._read()
+            if self._close is not None:
+                await self.ws.wait_closed()
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+                await writer
+            self._gone()
+
+    def _gone(self) -> None:
+        live, protocol = self.live, self.protocol
+        self._parked.clear()
+        if protocol is None or (live is not None and live.link is not self):
+            return
+        events = protocol.disconnected(self.server.clock())
+        if live is not None:
+            live.link = None
+            live.take(events)
+
+    async def _write(self) -> None:
+        outbox, ws = self._outbox, self.ws
+        while True:
+            while outbox:
+                message = outbox[0]
+                await ws.send(message)
+                if outbox and outbox[0] is message:  # else the session has moved to another connection
+                    outbox.popleft()
+                    self._outbox_bytes -= len(message)
+            if self._close is not None:
+                code, reason = self._close
+                await ws.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+                return
+            self._wake.clear()
+            if self.live is not None and self.live.full:
+                self.live.feed()
+                self.pump()
+            if not outbox and self._close is None:
+                await self._wake.wait()
+
+    async def _read(self) -> None:
+        clock = self.server.clock
+        async for message in self.ws:
+            live = self.live
+            if live is None:
+                self._first(message)
+            elif live.full or self._parked or live.draining:
+                await self._read_ahead(live, message)
+            else:
+                self._receive(message, clock())
+
+    def _receive(self, message: str | bytes, arrived: float) -> None:
+        if self.protocol is None or self.live is None:
+            return
+        events = self.protocol.receive(message, arrived)
+        if events:
+            self.live.take(events)
+        self.pump()
+
+    async def _read_ahead(self, live: Live, message: str | bytes) -> None:
+        """A message for which the session has no room.
+
+        Those without a number, acknowledgements above all, are taken at once: a session without room may wait for just
+        these. The others wait, unread by the protocol, so that they are not acknowledged and the client stops sending.
+        A session that cannot be resumed has no acknowledgements to wait for: there one message waits, and the
+        transport's flow control does the rest. When the server drains, no more input is taken.
+        """
+        if _is_control(message, live.protocol.limits.text_bytes):
+            self._receive(message, self.server.clock())
+            return
+        if live.draining:
+            return
+        self._parked.append((self.server.clock(), message))
+        self._parked_bytes += len(message)
+        self.unpark()  # an acknowledgement may have made room
+        limits = live.protocol.limits
+        most = limits.unacknowledged_bytes + limits.message_bytes if live.protocol.resumable else 0
+        stopped = False
+        while self._parked and self._parked_bytes > most and self._close is None and self.protocol is not None:
+            stopped = True
+            self._room.clear()
+            closed = asyncio.ensure_future(self.ws.wait_closed())
+            room = asyncio.ensure_future(self._room.wait())
+            done, waiting = await asyncio.wait({closed, room}, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            if closed in done:
+                return
+        if stopped:
+            live.protocol.read_again(self.server.clock())
+
+    # -- the first message -----------------------------------------------------------------------------------------
+
+    def _first(self, message: str | bytes) -> None:
+        protocol, server = self.protocol, self.server
+        if protocol is None:
+            return
+        for event in protocol.receive(message, server.clock()):
+            if isinstance(event, HelloReceived):
+                self.live = server.admit(self, event.agreement)
+            elif isinstance(event, Resume):
+                self.live = server.resume(self, event)
+            elif isinstance(event, Ended):
+                server.refused(event.code, self.address)
+        self.pump()
+
+    def tick(self, now: float) -> None:
+        """Time passes, before there is a session."""
+        if self.protocol is not None and self.live is None:
+            for event in self.protocol.tick(now):
+                if isinstance(event, Ended):
+                    self.server.refused(event.code, self.address)
+            self.pump()
+
+
+def _is_control(message: str | bytes, most: int) -> bool:
+    """Whether it is a text message without a number."""
+    if not isinstance(message, str):
+        return False
+    try:
+        return not type_of(parse_text(message, most), FROM_CLIENT).numbered
+    except ProtocolError:
+        return False

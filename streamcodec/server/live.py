@@ -1,0 +1,343 @@
+"""A live session: what it was sent, its voice in the engine, and what comes back. It outlives its connections."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..protocol import (
+    Agreement,
+    CodesReceived,
+    Ended,
+    Event,
+    Lost,
+    Missing,
+    PcmReceived,
+    ServerSession,
+    State,
+)
+from ..protocol.messages import AskStatistics, Bandwidth, Flush, Marker
+from .engine_thread import Array, EngineThread, Frames, Output, Voice
+from .media import FramePackets, Inlet, Outlet, no_frames, part
+
+__all__ = ["Link", "Live", "Seat"]
+
+# Samples of silence made at a time, for what a client left out.
+SILENCE = 48_000
+
+
+class Link(Protocol):
+    """The connection of a session, as it sees it."""
+
+    @property
+    def waiting(self) -> int:
+        """Messages that the transport has not taken yet."""
+
+    @property
+    def waiting_bytes(self) -> int: ...
+
+    def pump(self) -> None:
+        """Send what the protocol has to send."""
+
+    def unpark(self) -> None:
+        """The session has room again."""
+
+
+class Seat(Protocol):
+    """A place in a room, as its session sees it."""
+
+    def spread(self, frames: Frames) -> None:
+        """What was said, to all listeners."""
+
+    def end(self, length: int | None) -> int:
+        """A stretch of what is said ends; returns its frames."""
+
+    def leave(self, reason: str) -> None: ...
+
+    def want(self, codebooks: int) -> None: ...
+
+    @property
+    def backlog(self) -> int:
+        """Frames on the way to those who hear PCM."""
+
+
+class Live:
+    """One session from welcome to its end.
+
+    protocol: its end of the wire; `over` is called once, when it has ended. credit: frames that may be in the engine.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        protocol: ServerSession,
+        agreement: Agreement,
+        address: str,
+        engine: EngineThread,
+        credit: int,
+        clock: Callable[[], float],
+        over: Callable[["Live", Ended], None],
+        lost: Callable[["Live", Lost], None],
+    ) -> None:
+        self.name, self.protocol, self.agreement, self.address = name, protocol, agreement, address
+        self.link: Link | None = None
+        self.seat: Seat | None = None
+        self.ended: Ended | None = None
+        self.draining = self.drained = False
+        self.catching_up = False  # since a resume: what it lacked is on its way
+        self.progress = clock()  # when input was last taken in
+        self._clock, self._over, self._lost = clock, over, lost
+        self._engine = engine
+        codec, hello = agreement.codec, agreement.hello
+        self._unit = codec.hop_length if agreement.takes == "pcm" else 1  # input units of a frame
+        self._credit = credit * self._unit
+        self._sent = self._taken = 0  # input units: given to the voice, and of those the ones that went into a step
+        self._inbox: deque[tuple[str, Any]] = deque()
+        self._inlet = Inlet(agreement.pcm, codec) if agreement.takes == "pcm" and agreement.pcm else None
+        self._direct = hello.mode != "room"
+        self._packets = FramePackets(hello.frames_per_packet)
+        self._outlet = None
+        if self._direct and agreement.gives == "pcm" and agreement.pcm:
+            self._outlet = Outlet(agreement.pcm, codec, hello.frames_per_packet * codec.hop_length)
+        self._depth = agreement.codebooks
+        self._frames = self._length = 0  # of the stream that comes out
+        self._fresh = True  # nothing of the stream came yet
+        self.voice = self._open_voice()
+
+    def _open_voice(self) -> Voice | None:
+        agreement, mode = self.agreement, self.agreement.hello.mode
+        direction = mode if self._direct else "encode" if agreement.takes == "pcm" else None
+        if direction is None:
+            return None
+        hello = agreement.hello
+        return Voice(self._engine, agreement.codec.name, direction, hello.start, agreement.bandwidth, self.voiced)
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def take(self, events: list[Event]) -> None:
+        """What the protocol told."""
+        for event in events:
+            if isinstance(event, PcmReceived):
+                self._inbox.append(("pcm", event.samples))
+            elif isinstance(event, CodesReceived):
+                self._inbox.append(("codes", Frames(event.codes, event.scale)))
+                self._depth = event.codes.shape[0]
+            elif isinstance(event, Missing):
+                self._inbox.append(("silence", event.count))
+            elif isinstance(event, (Bandwidth, Marker, Flush)):
+                self._inbox.append((event.type, event))
+            elif isinstance(event, AskStatistics):
+                self.protocol.statistics(self._clock(), {"waiting": self._sent - self._taken})
+            elif isinstance(event, Lost):
+                self._lost(self, event)
+            elif isinstance(event, Ended):
+                self._finish(event)
+        self.feed()
+
+    @property
+    def full(self) -> bool:
+        """Whether the client has to wait: what it sent before is not taken in yet."""
+        return bool(self._inbox)
+
+    @property
+    def _room(self) -> int:
+        """Input units that the voice may be given now."""
+        link = self.link
+        if not self.protocol.writable or (link is not None and link.waiting_bytes > self.protocol.limits.message_bytes):
+            return 0
+        seat = 0 if self.seat is None else self.seat.backlog * self._unit
+        return self._credit - max(self._sent - self._taken, seat)
+
+    def feed(self) -> None:
+        """Give the voice of the inbox what it has room for."""
+        inbox = self._inbox
+        fed = False
+        while inbox and self.ended is None and (room := self._room) > 0:
+            kind, item = inbox.popleft()
+            rest = getattr(self, f"_feed_{kind}")(item, room)
+            if rest is not None:
+                inbox.appendleft((kind, rest))
+            fed = True
+        if fed:
+            self.progress = self._clock()
+            if self.link is not None and not inbox:
+                self.link.unpark()
+
+    def _feed_pcm(self, samples: Array, room: int) -> Array | None:
+        assert self._inlet is not None
+        resampler = self._inlet.resampler
+        most = max(1, room * resampler.source // resampler.target)
+        self._say(self._inlet.push(samples[:, :most]))
+        return samples[:, most:] if samples.shape[1] > most else None
+
+    def _say(self, audio: Array) -> None:
+        if audio.shape[1] and self.voice is not None:
+            self._fresh = False
+            self._sent += audio.shape[1]
+            self.voice.feed(audio)
+
+    def _feed_codes(self, frames: Frames, room: int) -> Frames | None:
+        self._fresh = False
+        now = part(frames, 0, room) if frames.codes.shape[1] > room else frames
+        if self.voice is not None:
+            self._sent += now.codes.shape[1]
+            self.voice.feed_codes(now)
+        elif self.seat is not None:
+            self.seat.spread(now)
+        return part(frames, room, frames.codes.shape[1]) if now is not frames else None
+
+    def _feed_silence(self, count: int, room: int) -> int | None:
+        if self._inlet is not None:
+            now = min(count, SILENCE)
+            zeros = np.zeros((self._inlet.channels, now), np.float32)
+            rest = self._feed_pcm(zeros, room)
+            left = count - now + (0 if rest is None else rest.shape[1])
+            return left or None
+        self._fresh = False
+        now = min(count, room)
+        if self.voice is not None:
+            self._sent += now
+            self.voice.feed_silence(now, self._depth)
+        elif self.seat is not None:
+            self.seat.spread(self._engine.silence(self.agreement.codec.name, now, self._depth))
+        return count - now or None
+
+    def _feed_bandwidth(self, message: Bandwidth, room: int) -> None:
+        codec = self.agreement.codec
+        if self.seat is not None and self.agreement.gives == "codes":
+            self.seat.want(codec.bandwidth_codebooks[codec.bandwidths.index(message.bandwidth)])
+        if self.voice is not None and self._inlet is not None:
+            self.voice.change(message.bandwidth)
+        else:
+            self.protocol.change_bandwidth(message.bandwidth, 0)
+
+    def _feed_marker(self, message: Marker, room: int) -> None:
+        if self.voice is None:
+            self.protocol.echo(message.id)
+        else:
+            self.voice.mark(message.id)
+
+    def _feed_flush(self, message: Flush | None, room: int) -> None:
+        """message: None where it is the server that ends the stream, before it goes away."""
+        if self._inlet is not None:
+            self._say(self._inlet.finish())
+        if self.voice is not None:
+            self.voice.flush(message)
+        elif self.seat is not None:
+            frames = self.seat.end(None if message is None else message.length)
+            self._flushed(message, frames)
+
+    # -- what comes back -------------------------------------------------------------------------------------------
+
+    def voiced(self, output: Output) -> None:
+        """What the voice gave."""
+        if self.ended is not None:
+            return
+        self._taken = output.taken
+        if output.error is not None:
+            self.take(self.protocol.refuse("internal", "the codec failed on this session", self._clock()))
+        else:
+            self._give(output)
+        self.feed()
+        if self.link is not None:
+            self.link.pump()
+
+    def _give(self, output: Output) -> None:
+        answers = deque(output.answers)
+        self._length += output.length
+        for frames in output.frames:
+            while answers and answers[0][0] == "bandwidth" and answers[0][2] <= self._frames:
+                self._answer(*answers.popleft())
+            self._frames += frames.codes.shape[1]
+            self._depth = frames.codes.shape[0]
+            if self.seat is not None:
+                self.seat.spread(frames)
+            else:
+                for packet in self._packets.push(frames):
+                    self.protocol.send_codes(packet.codes, scale=packet.scale)
+        if output.audio is not None and self._outlet is not None:
+            for samples in self._outlet.push(output.audio):
+                self.protocol.send_pcm(samples)
+        for answer in answers:
+            self._answer(*answer)
+
+    def _answer(self, kind: str, tag: Any, frames: int) -> None:
+        if kind == "bandwidth":
+            self.protocol.change_bandwidth(tag, frames)
+        elif kind == "mark":
+            self.protocol.echo(tag)
+        elif kind == "flushed":
+            self._flushed(tag, self._end_of_output(tag))
+
+    def _end_of_output(self, message: Flush | None) -> int:
+        """Send the last packet of the stream; its length in samples or frames."""
+        frames, length = self._frames, self._length
+        self._frames = self._length = 0
+        if self.seat is not None:
+            return self.seat.end(length)
+        if self._outlet is None:
+            scaled = self.agreement.codec.scaled
+            rest = self._packets.take() if self._packets.count else no_frames(self._depth, scaled)
+            self.protocol.send_codes(rest.codes, scale=rest.scale, last=True, length=length)
+            return frames
+        *packets, last = self._outlet.finish(None if message is None else message.length)
+        for samples in packets:
+            self.protocol.send_pcm(samples)
+        self.protocol.send_pcm(last, last=True)
+        length = self._outlet.index
+        self._outlet.restart()
+        if message is not None and message.length is not None:
+            # Less than was sent where that was before the length was known: the client cuts there.
+            length = min(length, self._outlet.resampler.length(message.length))
+        return length
+
+    def _flushed(self, message: Flush | None, length: int) -> None:
+        self._fresh = not self._inbox and self._sent == self._taken
+        if message is None:
+            self.drained = True
+        else:
+            self.protocol.flushed(length)
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more input; what came is finished, and its stream ended. `drained` says when."""
+        if self.draining:
+            return
+        self.draining = True
+        if self.agreement.takes is None or (self._fresh and not self._inbox):
+            self.drained = True
+        else:
+            self._inbox.append(("flush", None))
+            self.feed()
+
+    def _finish(self, ended: Ended) -> None:
+        if self.ended is not None:
+            return
+        self.ended = ended
+        self._inbox.clear()
+        if self.voice is not None:
+            self.voice.close()
+        self._over(self, ended)
+
+    def tick(self, now: float) -> None:
+        """What has waited too long."""
+        protocol = self.protocol
+        idle = protocol.limits.idle_seconds
+        if self.full and protocol.state is State.OPEN:
+            if now - self.progress >= idle:
+                text = f"nothing that was sent to this client was taken for {idle:g} s"
+                self.take(protocol.refuse("too_slow", text, now))
+        else:
+            self.take(protocol.tick(now))
+        if self.link is not None:
+            self.link.pump()
+
+    @property
+    def lag(self) -> float:
+        """Packets on their way to the client beyond those that any client has: 0 for one that keeps up."""
+        protocol = self.protocol
+        if self.link is None or protocol.resumable:
+            return float(max(0, protocol.unacknowledged[0] - protocol.limits.acknowledge_every))
+        return float(self.link.waiting)

@@ -1,0 +1,54 @@
+"""What the server counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+STEP_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+
+
+class Metrics:
+    """One registry a server, so that several can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.connections = Gauge("streamcodec_connections", "Open connections", registry=registry)
+        self.sessions = Gauge(
+            "streamcodec_sessions", "Sessions, detached ones included", ["codec", "mode"], registry=registry
+        )
+        self.detached = Gauge("streamcodec_detached_sessions", "Sessions without a connection", registry=registry)
+        self.rooms = Gauge("streamcodec_rooms", "Rooms with members", registry=registry)
+        self.opened = Counter("streamcodec_sessions_opened", "Sessions admitted", ["mode"], registry=registry)
+        self.ended = Counter("streamcodec_sessions_ended", "Sessions that are over", ["code"], registry=registry)
+        self.refused = Counter("streamcodec_refusals", "Hellos and resumes refused", ["code"], registry=registry)
+        self.resumed = Counter("streamcodec_resumes", "Sessions resumed", registry=registry)
+        self.lost = Counter("streamcodec_connections_lost", "Connections lost under a session", registry=registry)
+        self.messages = Counter(
+            "streamcodec_messages", "Messages of ended sessions and closed connections", ["direction"], registry=registry
+        )
+        self.bytes = Counter(
+            "streamcodec_bytes", "Bytes of messages, as `streamcodec_messages`", ["direction"], registry=registry
+        )
+        self.dropped = Counter("streamcodec_dropped_frames", "Frames that slow listeners lost", registry=registry)
+        self.reduced = Counter(
+            "streamcodec_reduced_packets", "Packets with fewer codebooks for slow listeners", registry=registry
+        )
+        self.failed = Counter("streamcodec_engine_failures", "Sessions that failed in the engine", registry=registry)
+        self.step = Histogram(
+            "streamcodec_engine_step_seconds", "Time of an engine's step", ["codec"], registry=registry,
+            buckets=STEP_BUCKETS,
+        )  # fmt: skip
+        self.batch = Histogram(
+            "streamcodec_engine_step_sessions", "Sessions that a step gave something", ["codec"], registry=registry,
+            buckets=BATCH_BUCKETS,
+        )  # fmt: skip
+        self.engine_cpu = Gauge("streamcodec_engine_cpu_seconds", "CPU time of the engine's thread", registry=registry)
+        self.process_cpu = Gauge("streamcodec_process_cpu_seconds", "CPU time of the process", registry=registry)
+        self.resident = Gauge("streamcodec_resident_bytes", "Memory of the process", registry=registry)
+
+    def exposition(self) -> bytes:
+        """In the text format of Prometheus."""
+        return generate_latest(self.registry)

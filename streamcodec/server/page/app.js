@@ -1,0 +1,371 @@
+// The page: its form, its buttons, and what it shows of a run.
+
+import { microphones, openMicrophone } from "./audio.js";
+import { debugObject } from "./debug.js";
+import { total } from "./delay.js";
+import { Live } from "./live.js";
+import { Meter } from "./meter.js";
+import { OPEN } from "./session.js";
+import { ofMicrophone, ofProtocol } from "./sentences.js";
+import { Spectrogram } from "./spectrogram.js";
+
+const CODECS_PATH = "v1/codecs";
+const FIGURES_SECONDS = 0.4; // between changes of the figures
+
+const $ = (id) => document.getElementById(id);
+const form = $("controls");
+const fragment = new URLSearchParams(location.hash.slice(1)); // key, room, rate (Hz, for tests): never in a query
+const scopes = ["input", "output"].map((name) => {
+  const figure = $(`${name}-scope`);
+  return {
+    spectrogram: new Spectrogram(figure.querySelector("canvas"), figure.querySelector(".ticks")),
+    meter: new Meter(figure.querySelector(".meter")),
+  };
+});
+
+let codecs = [];
+let live = null; // the run, from Start to its end
+let starting = 0; // counts starts, so that one that was stopped before it was ready is known
+let file = null; // { name, bytes }
+let muted = false;
+
+const mode = () => form.elements.mode.value;
+const codec = () => codecs.find(({ name }) => name === $("codec").value);
+const bandwidth = () => Number(form.elements.bandwidth?.value);
+
+// Status and problems
+
+function status(state, text) {
+  $("status").dataset.state = state;
+  if ($("status-text").textContent !== text) $("status-text").textContent = text;
+}
+
+function problem(text) {
+  $("problem").hidden = !text;
+  $("problem").textContent = text ?? "";
+  if (text) $("problem").scrollIntoView({ block: "nearest" });
+}
+
+// The form
+
+function showMode() {
+  for (const part of form.querySelectorAll("[data-mode]")) part.hidden = !part.dataset.mode.split(" ").includes(mode());
+  $("room").disabled = mode() !== "room" || Boolean(live);
+  enable();
+}
+
+function enable() {
+  const running = Boolean(live) || starting > 0;
+  for (const input of form.elements.mode) input.disabled = running;
+  for (const id of ["codec", "device", "echo", "member", "file", "key"]) $(id).disabled = running;
+  $("room").disabled = running || mode() !== "room";
+  if (!codecs.length) $("codec").disabled = true;
+  $("start").disabled = !running && (!codecs.length || (mode() === "file" && !file));
+  $("start").textContent = running ? "Stop" : mode() === "room" ? "Join the call" : "Start";
+  $("start").classList.toggle("running", running);
+  document.body.classList.toggle("running-page", running);
+  $("mute").disabled = !live;
+  for (const input of form.elements.listen) input.disabled = !live;
+  for (const note of document.querySelectorAll(".empty")) note.hidden ||= running;
+  $("members").hidden = !live || mode() !== "room";
+}
+
+function showCodec() {
+  const facts = codec();
+  if (!facts) return;
+  const frame = (1000 * facts.hop_length) / facts.sample_rate;
+  $("codec-facts").textContent =
+    `${facts.sample_rate / 1000} kHz ${facts.channels > 1 ? "stereo" : "mono"}, frames of ${frame.toFixed(1)} ms, ` +
+    `up to ${facts.num_codebooks} codebooks of ${facts.codebook_size}`;
+  const wanted = facts.bandwidths.includes(bandwidth()) ? bandwidth() : facts.default_bandwidth;
+  $("bandwidth-choices").replaceChildren(
+    ...facts.bandwidths.map((value) => {
+      const label = document.createElement("label"), input = document.createElement("input");
+      const text = document.createElement("span");
+      Object.assign(input, { type: "radio", name: "bandwidth", value, checked: value === wanted });
+      text.textContent = value;
+      label.append(input, text);
+      return label;
+    }),
+  );
+}
+
+async function loadCodecs() {
+  try {
+    const answer = await fetch(CODECS_PATH);
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    ({ codecs } = await answer.json());
+  } catch {
+    status("bad", "No server");
+    return problem(ofProtocol({ code: "unreachable" }));
+  }
+  $("codec").replaceChildren(...codecs.map(({ name }) => new Option(name, name)));
+  problem(null);
+  status("idle", "Ready");
+  showCodec();
+  enable();
+}
+
+async function loadDevices() {
+  const chosen = $("device").value;
+  const found = await microphones();
+  const named = found.filter(({ deviceId, label }) => label && deviceId !== "default" && deviceId !== "communications");
+  $("device").replaceChildren(new Option("The system’s own", ""), ...named.map((one) => new Option(one.label, one.deviceId)));
+  if (named.some(({ deviceId }) => deviceId === chosen)) $("device").value = chosen;
+}
+
+function takeFile(chosen) {
+  if (!chosen || live) return;
+  file = chosen;
+  $("file-name").textContent = chosen.name;
+  $("file-facts").textContent = `${(chosen.size / 1e6).toFixed(1)} MB; choose or drop another one`;
+  enable();
+}
+
+// A run
+
+function hello() {
+  const values = { mode: mode() === "file" ? "roundtrip" : mode(), codec: $("codec").value, bandwidth: bandwidth() };
+  if (mode() === "room") {
+    const name = $("room").value, member = $("member").value.trim();
+    values.room = { name, role: "both", send: "pcm", receive: "pcm", member };
+  }
+  if ($("key").value) values.key = $("key").value;
+  return values;
+}
+
+async function openSource(run) {
+  if (mode() !== "file") {
+    run.graph.useMicrophone(run.stream);
+    loadDevices();
+    return;
+  }
+  const buffer = await run.graph.context.decodeAudioData(await file.arrayBuffer());
+  run.graph.useFile(buffer, $("loop").checked);
+}
+
+async function begin() {
+  const mine = ++starting;
+  problem(null);
+  enable();
+  status("wait", mode() === "file" ? "Reading the file" : "Asking for the microphone");
+  let stream = null, run = null;
+  try {
+    if (mode() !== "file") stream = await openMicrophone($("device").value, $("echo").checked);
+    run = await Live.open(hello(), handlers(), { rate: Number(fragment.get("rate")) || null });
+    run.stream = stream;
+    await openSource(run);
+  } catch (error) {
+    for (const track of stream?.getTracks() ?? []) track.stop();
+    await run?.graph.close();
+    if (mine !== starting) return;
+    starting = 0;
+    status("bad", "Not started");
+    problem(mode() === "file" ? `This file could not be read as audio: ${error.message}.` : ofMicrophone(error));
+    return enable();
+  }
+  if (mine !== starting) return void run.graph.close(); // stopped meanwhile
+  starting = 0;
+  live = run;
+  live.graph.volume = Number($("volume").value) ** 2;
+  live.graph.muted = muted;
+  scopes[0].spectrogram.analyser = live.graph.input;
+  scopes[1].spectrogram.analyser = live.graph.output;
+  status("wait", "Connecting");
+  window.streamcodec.began(live);
+  live.connect();
+  enable();
+  requestAnimationFrame(frame);
+}
+
+function end(state = "idle", text = "Stopped", why = null) {
+  starting = 0;
+  const run = live;
+  live = null;
+  run?.stop();
+  if (muted) mute();
+  form.elements.listen.value = "codec";
+  for (const { spectrogram, meter } of scopes) {
+    spectrogram.analyser = null;
+    meter.reset();
+  }
+  status(state, text);
+  problem(why);
+  enable();
+}
+
+function handlers() {
+  return {
+    event: onEvent,
+    state: (state) => (state === OPEN ? opened() : status("wait", "Connection lost, resuming")),
+    levels: (name, rms, peak) => scopes[name === "input" ? 0 : 1].meter.push(rms, peak),
+    ended: () => end("idle", "The file is over"),
+  };
+}
+
+function opened() {
+  status("open", { room: `In room ${$("room").value}`, file: "Playing", roundtrip: "Live" }[mode()]);
+}
+
+function onEvent(event) {
+  if (event.type === "ended") {
+    if (event.code === "unauthorised") $("key-box").open = true;
+    end("bad", "Ended", ofProtocol(event));
+  } else if (event.type === "error" && event.scope === "message") {
+    problem(ofProtocol(event));
+  } else if (event.type === "bandwidth") {
+    const choice = form.querySelector(`[name=bandwidth][value="${event.bandwidth}"]`);
+    if (choice) choice.checked = true;
+  }
+  if (live && ["welcome", "joined", "left"].includes(event.type)) showMembers();
+}
+
+function showMembers() {
+  const own = live.welcome?.room?.id;
+  $("member-list").replaceChildren(
+    ...[...live.members.values()].map(({ id, member, role }) => {
+      const item = document.createElement("li"), note = document.createElement("small");
+      note.textContent = id === own ? " you" : role === "listener" ? " listens" : "";
+      item.append(member || `Guest ${id}`, note);
+      return item;
+    }),
+  );
+}
+
+function mute() {
+  muted = !muted;
+  $("mute").setAttribute("aria-pressed", muted);
+  $("mute").textContent = muted ? "Muted" : "Mute";
+  if (live) live.graph.muted = muted;
+}
+
+// Figures and drawing
+
+function figures() {
+  if (!live?.welcome) return null;
+  const { parts, measured } = live.delay(), [up, down] = live.linkRates();
+  const report = live.report ?? { underruns: 0, target: 0, fill: 0 };
+  return {
+    bitrate: live.bitrate, codebooks: live.codebooks, bandwidth: live.bandwidth, up, down,
+    delay: total(parts), parts, measured,
+    underruns: report.underruns, target: 1000 * report.target, fill: parts[3].ms,
+    lost: live.lostFrames, resumes: live.statistics?.resumes ?? 0,
+  };
+}
+
+function text(id, value) {
+  if ($(id).textContent !== value) $(id).textContent = value;
+}
+
+function showFigures() {
+  const now = figures();
+  if (!now) return;
+  const about = now.measured ? "measured" : "the sum of its parts";
+  text("bitrate", now.bitrate.toFixed(now.bitrate < 9.95 ? 1 : 0));
+  text("bitrate-more", `link ↑ ${now.up.toFixed(0)} ↓ ${now.down.toFixed(0)} kbit/s`);
+  text("delay", now.delay.toFixed(0));
+  text("delay-more", about);
+  $("delay").closest("div").title = now.parts.map(({ name, ms, what }) => `${name} ${ms.toFixed(1)} ms: ${what}`).join("\n");
+  text("underruns", String(now.underruns));
+  text("underruns-more", `buffer ${now.fill.toFixed(0)} of ${now.target.toFixed(0)} ms`);
+  text("lost", String(now.lost));
+  text("lost-more", now.resumes ? `on either way; ${now.resumes} resumed` : "on either way");
+  text("budget-total", `${now.delay.toFixed(0)} ms, ${about}`);
+  showParts(now.parts);
+}
+
+function showParts(parts) {
+  const sum = Math.max(total(parts), 1);
+  while ($("stack").children.length < parts.length) {
+    const place = $("stack").children.length + 1;
+    $("stack").append(document.createElement("div"));
+    const item = document.createElement("li");
+    item.append(document.createElement("span"), document.createElement("b"));
+    $("legend").append(item);
+    for (const element of [$("stack").lastChild, item]) element.className = `part-${place}`;
+  }
+  [...$("stack").children].forEach((element, n) => {
+    const part = parts[n];
+    element.style.flexBasis = part ? `${(100 * part.ms) / sum}%` : "0%";
+    const item = $("legend").children[n];
+    item.hidden = !part;
+    if (!part) return;
+    item.title = part.what;
+    const [name, value] = item.children;
+    if (name.textContent !== part.name) name.textContent = part.name;
+    value.textContent = `${part.ms.toFixed(0)} ms`;
+  });
+}
+
+let drawn = 0, shown = 0;
+
+// Browsers call it for visible pages only, so a hidden one draws nothing.
+function frame(now) {
+  if (!live) return;
+  const seconds = Math.min(0.25, (now - drawn) / 1000);
+  drawn = now;
+  for (const { spectrogram, meter } of scopes) {
+    spectrogram.draw(seconds);
+    meter.draw(seconds);
+  }
+  if (now - shown > 1000 * FIGURES_SECONDS) {
+    shown = now;
+    showFigures();
+  }
+  requestAnimationFrame(frame);
+}
+
+// What people do
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (live || starting) end();
+  else begin();
+});
+form.elements.mode.forEach((input) => input.addEventListener("change", showMode));
+$("codec").addEventListener("change", showCodec);
+$("bandwidth-choices").addEventListener("change", () => live?.changeBandwidth(bandwidth()));
+$("volume").addEventListener("input", () => live && (live.graph.volume = Number($("volume").value) ** 2));
+$("mute").addEventListener("click", mute);
+$("loop").addEventListener("change", () => live && (live.graph.loop = $("loop").checked));
+$("listen").addEventListener("change", () => live?.graph.listenTo(form.elements.listen.value === "original", live.pathSeconds));
+$("file").addEventListener("change", () => takeFile($("file").files[0]));
+for (const type of ["dragover", "drop"]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", type === "dragover");
+    if (type === "drop" && event.dataTransfer.files.length && !live) {
+      form.elements.mode.value = "file";
+      showMode();
+      takeFile(event.dataTransfer.files[0]);
+    }
+  });
+}
+document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
+$("copy").addEventListener("click", async () => {
+  const url = new URL(location.href);
+  url.hash = new URLSearchParams({ room: $("room").value });
+  try {
+    await navigator.clipboard.writeText(url.href);
+    $("copy").textContent = "Copied";
+  } catch {
+    $("copy").textContent = url.href;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || !live) return;
+  if (event.key === "Escape") end();
+  else if (event.key.toLowerCase() === "m" && !event.target.matches("input[type=text], input[type=password], select")) mute();
+});
+addEventListener("pagehide", () => live && end()); // so that the server need not wait for a resume
+navigator.mediaDevices?.addEventListener("devicechange", loadDevices);
+
+if (fragment.get("key")) $("key").value = fragment.get("key");
+if (fragment.get("room")) {
+  $("room").value = fragment.get("room");
+  form.elements.mode.value = "room";
+}
+window.streamcodec = debugObject(() => live, figures);
+showMode();
+loadDevices();
+loadCodecs();

@@ -1,0 +1,167 @@
+// The audio graph: a microphone or a file to blocks of samples, and packets to the loudspeaker.
+//
+//   microphone or file -> tap (analyser) -> capture worklet -> onBlock
+//   play() -> playback worklet -> codec gain -+-> tap (analyser) -> volume -> loudspeaker
+//             file -> delay -> original gain -+
+
+const MOST_RATE = 48000; // what the protocol takes
+const FFT = 2048; // 43 ms at 48 kHz: harmonics of a voice apart, syllables too
+const GLIDE = 0.015; // seconds in which a gain moves
+const MOST_DELAY = 5; // seconds by which the original can be held back
+
+// rate: Hz, or null for the browser's own.
+function openContext(rate) {
+  const context = new AudioContext({ latencyHint: "interactive", ...(rate && { sampleRate: rate }) });
+  if (context.sampleRate <= MOST_RATE) return context;
+  context.close();
+  return new AudioContext({ latencyHint: "interactive", sampleRate: MOST_RATE });
+}
+
+export async function microphones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return devices.filter((device) => device.kind === "audioinput" && device.deviceId);
+}
+
+// A stream of the microphone. Throws a DOMException.
+export async function openMicrophone(deviceId, echoCancellation) {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw new DOMException("no microphone for this page", isSecureContext ? "NotFoundError" : "InsecureContextError");
+  }
+  const audio = { echoCancellation, autoGainControl: false, noiseSuppression: false, channelCount: 1 };
+  if (deviceId) audio.deviceId = { exact: deviceId };
+  return navigator.mediaDevices.getUserMedia({ audio });
+}
+
+export class AudioGraph {
+  // on: { block(samples, levels), report(figures), ended() when a file is over, played(samples, position) while tapped }
+  static async open(on, { rate = null, packetSeconds = 0.02 } = {}) {
+    const context = openContext(rate);
+    const here = (name) => new URL(name, import.meta.url);
+    await Promise.all([
+      context.audioWorklet.addModule(here("capture-worklet.js")),
+      context.audioWorklet.addModule(here("playback-worklet.js")),
+    ]);
+    await context.resume();
+    return new AudioGraph(context, on, packetSeconds);
+  }
+
+  constructor(context, on, packetSeconds) {
+    this.context = context;
+    this.on = on;
+    this.inputLatency = 0;
+    this._media = this._source = this._file = null;
+    this.input = new AnalyserNode(context, { fftSize: FFT, smoothingTimeConstant: 0 });
+    this.output = new AnalyserNode(context, { fftSize: FFT, smoothingTimeConstant: 0 });
+    this.block = Math.round(packetSeconds * context.sampleRate);
+    this._capture = new AudioWorkletNode(context, "streamcodec-capture", {
+      numberOfOutputs: 0, processorOptions: { block: this.block },
+    });
+    this._playback = new AudioWorkletNode(context, "streamcodec-playback", {
+      numberOfInputs: 0, outputChannelCount: [1], processorOptions: { packet: packetSeconds },
+    });
+    this._codec = new GainNode(context);
+    this._original = new GainNode(context, { gain: 0 });
+    this._held = new DelayNode(context, { maxDelayTime: MOST_DELAY });
+    this._volume = new GainNode(context);
+    this._input = new GainNode(context);
+    this._input.connect(this.input);
+    this._input.connect(this._capture);
+    this._playback.connect(this._codec).connect(this.output);
+    this._held.connect(this._original).connect(this.output);
+    this.output.connect(this._volume).connect(context.destination);
+    this._capture.port.onmessage = ({ data }) => on.block(data);
+    this._playback.port.onmessage = ({ data }) => (data.report ? on.report(data.report) : on.played?.(data));
+  }
+
+  get rate() {
+    return this.context.sampleRate;
+  }
+
+  // Milliseconds from a sample that is played to the air, as far as the browser tells.
+  get outputLatency() {
+    return 1000 * (this.context.outputLatency || this.context.baseLatency || 0);
+  }
+
+  useMicrophone(stream) {
+    this._unplug();
+    this._media = stream;
+    this.inputLatency = 1000 * (stream.getAudioTracks()[0].getSettings().latency ?? 0);
+    this._source = new MediaStreamAudioSourceNode(this.context, { mediaStream: stream });
+    this._source.connect(this._input);
+  }
+
+  // buffer: AudioBuffer. It starts with `run`.
+  useFile(buffer, loop) {
+    this._unplug();
+    this._file = new AudioBufferSourceNode(this.context, { buffer, loop });
+    this._file.onended = () => this.on.ended?.();
+    this._file.connect(this._input);
+    this._file.connect(this._held);
+    this._source = this._file;
+  }
+
+  set loop(value) {
+    if (this._file) this._file.loop = value;
+  }
+
+  // Blocks come from now on.
+  run() {
+    this._capture.port.postMessage({ run: true });
+    this._file?.start();
+  }
+
+  pause() {
+    this._capture.port.postMessage({ run: false });
+  }
+
+  play(samples, { stream, index, gap, last }) {
+    this._playback.port.postMessage({ samples, stream, index, gap, last }, [samples.buffer]);
+  }
+
+  // No more comes of a stream.
+  end(stream) {
+    this._playback.port.postMessage({ end: stream });
+  }
+
+  tap(on) {
+    this._playback.port.postMessage({ tap: on });
+  }
+
+  set muted(value) {
+    this._input.gain.setTargetAtTime(value ? 0 : 1, this.context.currentTime, GLIDE / 3);
+  }
+
+  set volume(value) {
+    this._volume.gain.setTargetAtTime(value, this.context.currentTime, GLIDE / 3);
+  }
+
+  // What is heard: the codec, or the original, held back by `seconds` so that both say the same at the same time.
+  listenTo(original, seconds) {
+    const now = this.context.currentTime;
+    if (original) this._held.delayTime.setValueAtTime(Math.min(seconds, MOST_DELAY), now);
+    this._codec.gain.setTargetAtTime(original ? 0 : 1, now, GLIDE / 3);
+    this._original.gain.setTargetAtTime(original ? 1 : 0, now, GLIDE / 3);
+  }
+
+  async close() {
+    this._unplug();
+    this._capture.port.onmessage = this._playback.port.onmessage = null;
+    await this.context.close();
+  }
+
+  _unplug() {
+    if (this._file) this._file.onended = null;
+    this._source?.disconnect();
+    for (const track of this._media?.getTracks() ?? []) track.stop();
+    this._source = this._media = this._file = null;
+  }
+}
+
+// Float samples as s16le has them: 1.0 is 32767 after clipping.
+export function toInt16(samples) {
+  return Int16Array.from(samples, (value) => Math.max(-32768, Math.min(32767, Math.round(value * 32768))));
+}
+
+export function toFloat32(samples) {
+  return Float32Array.from(samples, (value) => value / 32768);
+}

@@ -1,0 +1,194 @@
+// The jitter buffer: a cushion of samples that takes up what the network and the page are late by, and no clicks where
+// it fails. The same rules as streamcodec/live/playout.py. No dependencies: it runs in the playback worklet and in node.
+//
+// Playing begins when a cushion is there. Where the cushion does not last (an underrun), the last sample fades out over
+// 5 ms, the cushion grows, and the sound fades in when the new one is full. Where for 5 s there was always more than
+// needed, the surplus is left out under a crossfade. What the server left out (DISCONTINUITY) is silence between fades.
+
+export const FADE_SECONDS = 0.005; // long enough not to click, too short to be heard as a fade
+const FIRST_MARGIN = 0.04; // a page's main thread draws and collects garbage: tens of milliseconds
+const MORE_MARGIN = 0.02; // added by every underrun
+const MOST_MARGIN = 0.4; // beyond this a conversation is lost anyway
+const LEAST_MARGIN = 0.02;
+const WINDOW = 5; // seconds over which samples must not have been needed before they are cut
+const SHORT_WINDOW = 1, MUCH = 0.1; // a surplus of so much, as after a pause of the network, is cut sooner
+const CAPACITY = 12; // seconds: more than the server may send at once
+const MOST_GAP = 1; // seconds of silence for one gap; a listener that comes late has missed all before
+
+const NO_EVENTS = 256; // changes of course that are remembered, so that memory is bounded
+
+export class Playout {
+  // rate: Hz. packet: seconds that come at a time. base: seconds by which the cushion must be larger for the blocks of
+  // the device.
+  constructor(rate, { packet = 0.02, base = 0.005, margin = FIRST_MARGIN } = {}) {
+    this.rate = rate;
+    this.fade = Math.max(1, Math.round(FADE_SECONDS * rate));
+    this.underruns = this.cuts = this.gaps = this.silence = this.position = 0;
+    this.playing = false;
+    this.events = []; // { kind, position, source }: what is played from `position` on is what came as `source`
+    this._ring = new Float32Array(Math.round(CAPACITY * rate));
+    this._read = this._fill = 0;
+    this._index = 0; // of the sample after the last one pushed, in its stream
+    this._burst = Math.round(packet * rate);
+    this._base = Math.round(base * rate);
+    this._margin = Math.round(margin * rate);
+    this._ended = true; // no stream yet: that nothing comes is no underrun
+    this._fadeIn = 0; // samples of a fade-in that are still to be pushed
+    this._up = this.fade; // how far the gain has risen
+    this._last = 0; // the last sample played
+    this._tail = 0; // the last sample played, which fades out
+    this._tailAt = 0; // samples of that fade that are left
+    this._cut = null; // { length, at }: a surplus that is being left out
+    this._forgetWatch();
+  }
+
+  get fill() {
+    return this._fill;
+  }
+
+  // Samples that must be there before playing begins.
+  get target() {
+    return Math.min(this._burst + this._base + this._margin, this._ring.length - this._burst);
+  }
+
+  // Index in its stream of the sample that is played next.
+  get source() {
+    return this._index - this._fill;
+  }
+
+  // samples: Float32Array. index: of the first in its stream. gap: samples that are missing before them. last: the
+  // stream ends after them.
+  push(samples, { index = this._index, gap = 0, last = false } = {}) {
+    if (gap > 0) this._pushGap(gap);
+    if (samples.length > this._burst) this._burst = Math.min(samples.length, Math.round(0.5 * this.rate));
+    if (this._fadeIn > 0) samples = this._faded(samples);
+    this._write(samples);
+    this._index = index + samples.length;
+    this._ended = last;
+  }
+
+  // Nothing more comes: what is there is played out.
+  end() {
+    this._ended = true;
+  }
+
+  // Whether there is nothing left to be heard.
+  get done() {
+    return this._ended && this._fill === 0 && this._tailAt === 0;
+  }
+
+  // Adds the next samples to `out`, a Float32Array. Nothing is allocated here.
+  mix(out) {
+    if (!this.playing && this._fill > 0 && (this._fill >= this.target || this._ended)) this._start();
+    for (let n = 0; n < out.length; n++) {
+      let value = 0;
+      if (this.playing && this._fill === 0) this._stop(this.position + n);
+      if (this.playing) {
+        value = this._next();
+        if (this._up < this.fade) value *= ++this._up / this.fade;
+        this._last = value;
+      } else {
+        this.silence++;
+      }
+      if (this._tailAt > 0) value += (this._tail * --this._tailAt) / this.fade;
+      out[n] += value;
+    }
+    this.position += out.length;
+    this._watch(out.length);
+  }
+
+  _pushGap(gap) {
+    this.gaps++;
+    this._fadeIn = this.fade;
+    if (this._fill === 0 && !this.playing) return; // silence has been heard already
+    // Before playing begins no time passes: then the gap is but a place to fade.
+    const gone = this.playing ? Math.min(gap, Math.round(MOST_GAP * this.rate)) : 0;
+    const silence = new Float32Array(Math.max(this.fade, gone));
+    const from = this._fill > 0 ? this._ring[(this._read + this._fill - 1) % this._ring.length] : this._last;
+    for (let n = 0; n < this.fade; n++) silence[n] = from * (1 - (n + 1) / this.fade);
+    this._write(silence);
+  }
+
+  _faded(samples) {
+    const faded = samples.slice();
+    for (let n = 0; n < faded.length && this._fadeIn > 0; n++) faded[n] *= 1 - --this._fadeIn / this.fade;
+    return faded;
+  }
+
+  // What does not fit pushes out the oldest.
+  _write(samples) {
+    const size = this._ring.length;
+    for (const value of samples) {
+      this._ring[(this._read + this._fill) % size] = value;
+      if (this._fill < size) this._fill++;
+      else this._read = (this._read + 1) % size;
+    }
+  }
+
+  _start() {
+    this.playing = true;
+    this._up = 0;
+    this._note("start", this.position);
+    this._forgetWatch();
+  }
+
+  _stop(position) {
+    this.playing = false;
+    this._cut = null;
+    this._tail = this._last;
+    this._tailAt = this.fade;
+    this._note("stop", position);
+    if (this._ended) return;
+    this.underruns++;
+    this._margin = Math.min(this._margin + Math.round(MORE_MARGIN * this.rate), Math.round(MOST_MARGIN * this.rate));
+  }
+
+  _next() {
+    const size = this._ring.length;
+    let value = this._ring[this._read];
+    if (this._cut) {
+      const { length } = this._cut, share = ++this._cut.at / this.fade;
+      value = value * (1 - share) + this._ring[(this._read + length) % size] * share;
+      if (this._cut.at === this.fade) {
+        this._read = (this._read + length) % size;
+        this._fill -= length;
+        this._cut = null;
+      }
+    }
+    this._read = (this._read + 1) % size;
+    this._fill--;
+    return value;
+  }
+
+  _forgetWatch() {
+    this._lowest = this._ring.length;
+    this._watched = 0;
+  }
+
+  // Lets go of a cushion that was larger than needed for a whole window: first of what is there above the target, and
+  // slowly of the margin itself.
+  _watch(count) {
+    if (!this.playing || this._cut || this._ended) return;
+    this._lowest = Math.min(this._lowest, this._fill);
+    this._watched += count;
+    const much = this._lowest > this._margin + MUCH * this.rate;
+    if (this._watched < (much ? SHORT_WINDOW : WINDOW) * this.rate) return;
+    const least = Math.round(LEAST_MARGIN * this.rate);
+    if (this._lowest > this._margin && this._margin > least) {
+      this._margin = Math.max(least, this._margin - Math.round((MORE_MARGIN / 2) * this.rate));
+    }
+    const surplus = this._lowest - this._margin - this.fade;
+    if (surplus > 2 * this.fade && this._fill > surplus + this.fade) {
+      this._cut = { length: surplus, at: 0 };
+      this.cuts++;
+      this._note("cut", this.position, surplus);
+    }
+    this._forgetWatch();
+  }
+
+  _note(kind, position, skipped = 0) {
+    if (this.events.length < NO_EVENTS) {
+      this.events.push({ kind, position, source: this.source + skipped });
+    }
+  }
+}

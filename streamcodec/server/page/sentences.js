@@ -1,0 +1,59 @@
+// What went wrong, as a sentence for people that says what to do.
+
+const seconds = (value) => `${Math.max(1, Math.ceil(value))} second${value > 1 ? "s" : ""}`;
+const choices = (allowed) => (Array.isArray(allowed) && allowed.length ? ` It allows ${allowed.join(", ")}.` : "");
+
+const OF_CODES = {
+  unauthorised: () => "The server asks for an access key, and this is not it. Enter the key you were given and start again.",
+  forbidden_origin: () => "The server does not serve pages of this address. Open the page at the address its operator gave you.",
+  busy: ({ retry_after }) => `The server is full. Try again in ${seconds(retry_after ?? 5)}.`,
+  unknown_codec: () => "The server does not offer this codec any more. Reload the page to see what it offers.",
+  bad_bandwidth: ({ allowed }) => `This codec has no such bandwidth.${choices(allowed)}`,
+  bad_rate: ({ allowed }) =>
+    `The server does not take your device's sample rate.${
+      allowed ? ` It takes ${allowed[0]} to ${allowed[1]} Hz: choose another microphone or change the rate in the system's settings.` : ""
+    }`,
+  room_name: () => "A room's name may have letters, digits, - and _ only, at most 64 of them.",
+  room_full: () => "The room is full. Choose another room, or wait until somebody leaves.",
+  resume_unknown: () => "The connection was away for too long, and the server has closed the session. Start again.",
+  resume_gap: () => "The connection was away for too long to go on without a gap. Start again.",
+  resume_timeout: () => "The server could not be reached in time to go on. Check the network and start again.",
+  replaced: () => "The session was taken over in another tab.",
+  handshake_timeout: () => "The server waited in vain for the page to speak. Check the network and start again.",
+  idle_timeout: () => "The server heard nothing for a while and closed the session. Start again.",
+  too_slow: () => "This connection is too slow for the audio. Close other downloads, or try another network.",
+  too_fast: () => "The page sent faster than the server allows. Start again.",
+  too_many_errors: () => "The server refused too much of what the page sent. Reload the page; if it happens again, tell its operator.",
+  unsupported_version: () => "The page and the server are of different versions. Reload the page.",
+  server_shutdown: ({ retry_after }) =>
+    `The server is going away.${retry_after ? ` It may be back in ${seconds(retry_after)}.` : " Try again later."}`,
+  internal: () => "Something failed inside the server. Start again; if it happens again, tell its operator.",
+  unreachable: () => "The server does not answer. Check that it runs, and that the network is there.",
+  lost: () => "The connection was lost before the session could begin. Start again.",
+};
+
+// error: { code, message, allowed, retry_after } of the protocol, or of the page's own.
+export function ofProtocol(error) {
+  const known = OF_CODES[error.code];
+  if (known) return known(error);
+  return `The server says: ${String(error.message || error.code).replace(/\.?$/, ".")} Start again.`;
+}
+
+// error: a DOMException of getUserMedia, or why there is none.
+export function ofMicrophone(error) {
+  switch (error?.name) {
+    case "InsecureContextError":
+      return "Browsers give the microphone only to pages from https:// or from localhost. Open this page so, or choose “A file”.";
+    case "NotAllowedError":
+    case "SecurityError":
+      return "The browser was not allowed to use the microphone. Allow it at the left of the address bar, then start again.";
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return "No such microphone was found. Plug one in or choose another one, then start again.";
+    case "NotReadableError":
+    case "AbortError":
+      return "The microphone could not be opened; another program may be using it. Close that one, then start again.";
+    default:
+      return `The microphone could not be opened: ${error?.message ?? error}.`;
+  }
+}

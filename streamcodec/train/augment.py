@@ -1,0 +1,49 @@
+"""Changes to training audio: random gain, a second sound mixed in, a limited band. All keep within full scale.
+
+Each takes its own generator's numbers, so that a crop depends on its place in the training alone.
+"""
+
+import numpy as np
+
+from .config import AugmentSettings
+
+__all__ = ["amplify", "band_limit", "mix"]
+
+# Width of the cut-off's slope as a share of the cut-off: steep, as the filters of telephones and converters are, and
+# wide enough not to ring for long (10% of 3.4 kHz rings for some 3 ms).
+SLOPE = 0.1
+
+
+def _decibels(rng: np.random.Generator, low: float, high: float) -> float:
+    """A factor drawn evenly in dB."""
+    return float(10 ** (rng.uniform(low, high) / 20))
+
+
+def _within_full_scale(crop: np.ndarray) -> np.ndarray:
+    """The crop, made quieter where it passes ±1."""
+    return crop / np.float32(max(1.0, float(np.abs(crop).max(initial=0.0))))
+
+
+def amplify(crop: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+    """Random level and sign, [N] float32 to the same; never past full scale."""
+    gain = _decibels(rng, settings.gain_low, settings.gain_high)
+    sign = 1 - 2 * int(rng.integers(2))
+    return _within_full_scale(crop * np.float32(sign * gain))
+
+
+def mix(crop: np.ndarray, other: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+    """`crop` with `other` under it, both [N], at a level relative to the crop's (RMS); silence changes nothing."""
+    power, other_power = float(np.mean(crop**2)), float(np.mean(other**2))
+    if power == 0 or other_power == 0:
+        return crop
+    factor = _decibels(rng, settings.mix_low, settings.mix_high) * np.sqrt(power / other_power)
+    return _within_full_scale(crop + np.float32(factor) * other)
+
+
+def band_limit(crop: np.ndarray, sample_rate: int, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+    """`crop` [N] without what lies above a random cut-off in Hz: a zero-phase filter with a raised-cosine slope."""
+    cutoff = float(rng.uniform(settings.cutoff_low, settings.cutoff_high))
+    frequencies = np.fft.rfftfreq(len(crop), 1 / sample_rate)
+    place = np.clip((frequencies - cutoff) / (SLOPE * cutoff), 0.0, 1.0)
+    spectrum = np.fft.rfft(crop) * (0.5 + 0.5 * np.cos(np.pi * place))
+    return _within_full_scale(np.fft.irfft(spectrum, len(crop)).astype(np.float32))

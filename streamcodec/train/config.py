@@ -1,0 +1,299 @@
+"""The settings of a training: TOML in, TOML out with every default and what it means."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Settings", "parse_settings", "read_settings", "to_toml"]
+
+
+def _of(default: Any, meaning: str) -> Any:
+    """A setting with its default; the meaning becomes the comment in TOML."""
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a training ends, and what it leaves behind on its way."""
+
+    steps: int = _of(0, "the planned end, in updates; 0: minutes decide")
+    minutes: float = _of(60.0, "the planned end, in minutes of training, where steps is 0")
+    seed: int = _of(0, "of everything random")
+    device: str = _of("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+    precision: str = _of("bfloat16", "of the networks while training: bfloat16 or float32; losses are float32")
+    log_every: int = _of(50, "updates between two rows of log.csv and of TensorBoard")
+    audio_every: int = _of(1000, "updates between two audio samples for TensorBoard; 0: none")
+    save_minutes: float = _of(3.0, "minutes between two checkpoints")
+    tensorboard: bool = _of(True, "write TensorBoard files if the package tensorboard is installed")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What the networks hear."""
+
+    batch: int = _of(4, "crops of an update, in each process")
+    crop_samples: int = _of(9600, "length of a crop")
+    shares: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "folder name to its share of the crops; a folder left out: by its duration"},
+    )
+    threads: int = _of(1, "threads that prepare batches ahead; 0: none")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How crops are changed before the networks hear them, and have to give them back."""
+
+    gain_low: float = _of(-10.0, "random gain, dB: the lowest")
+    gain_high: float = _of(6.0, "random gain, dB: the highest; full scale is never passed")
+    mix: float = _of(0.1, "chance that another crop is mixed in")
+    mix_low: float = _of(-15.0, "its level, dB relative to the crop: the lowest")
+    mix_high: float = _of(0.0, "its level: the highest")
+    band_limit: float = _of(
+        0.1, "chance that high frequencies are cut off, as a telephone or a 16 kHz recording has it"
+    )
+    cutoff_low: float = _of(3400.0, "the cut-off, Hz: the lowest")
+    cutoff_high: float = _of(10000.0, "the cut-off: the highest")
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """What is trained. Without init_from, an EnCodec of these sizes; with it, these sizes are not used."""
+
+    init_from: str = _of("", "begin with a codec's weights: bundled, a directory or a hub id; empty: random weights")
+    sampling_rate: int = _of(24000, "Hz")
+    target_bandwidths: tuple[float, ...] = _of((1.5, 3.0, 6.0), "kbps")
+    default_bandwidth: float = _of(6.0, "kbps, one of them")
+    hidden_size: int = _of(64, "channels of a frame's latents, and of a codebook's entries")
+    num_filters: int = _of(16, "channels of the first convolution")
+    num_residual_layers: int = _of(1, "residual blocks of each stage")
+    upsampling_ratios: tuple[int, ...] = _of((8, 5, 4, 2), "strides of the decoder; the encoder has them reversed")
+    kernel_size: int = _of(7, "of the first convolution")
+    last_kernel_size: int = _of(7, "of the last one")
+    residual_kernel_size: int = _of(3, "of a residual block's first one")
+    dilation_growth_rate: int = _of(2, "of the residual blocks")
+    compress: int = _of(2, "by how much a residual block is narrower inside")
+    num_lstm_layers: int = _of(1, "LSTM layers in encoder and decoder")
+    use_causal_conv: bool = _of(True, "no look-ahead")
+    use_conv_shortcut: bool = _of(False, "1x1 convolutions beside residual blocks instead of identities")
+    pad_mode: str = _of("constant", "constant (a stream starts at once), reflect or replicate")
+    codebook_size: int = _of(1024, "entries of a codebook")
+
+    def to_huggingface(self) -> dict[str, Any]:
+        """As the config.json of an EnCodec model."""
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        del values["init_from"]
+        values |= {"audio_channels": 1, "normalize": False, "norm_type": "weight_norm", "trim_right_ratio": 1.0}
+        return values | {"streamcodec_default_bandwidth": values.pop("default_bandwidth")}
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Balanced losses: each weight is a fraction of the gradient that reaches the output, whatever the loss's scale."""
+
+    mel: float = _of(3.0, "log-mel spectra, L1, at every window")
+    linear: float = _of(0.0, "magnitude spectra, L1, at every window")
+    wave: float = _of(0.3, "waveform, L1")
+    adversarial: float = _of(1.0, "hinge loss of the discriminators")
+    feature: float = _of(2.0, "feature matching of the discriminators")
+    windows: tuple[int, ...] = _of((64, 128, 256, 512, 1024, 2048), "STFT lengths in samples, hop a quarter")
+    bands: int = _of(80, "mel bands of the longest window")
+    total: float = _of(0.2, "norm of a crop's balanced gradient, times the crop's level")
+    balance_decay: float = _of(0.999, "of the moving averages of gradient norms")
+    commitment: float = _of(0.25, "of the encoder to the codebooks, relative to the latents' variance; not balanced")
+    semantic: float = _of(1.0, "X-Codec's semantic reconstruction, for codecs that have it; not balanced")
+
+
+@dataclass(frozen=True)
+class DiscriminatorSettings:
+    """Multi-scale STFT discriminators; not used while the weights of adversarial and feature are 0."""
+
+    windows: tuple[int, ...] = _of((2048, 1024, 512, 256, 128), "STFT lengths in samples, hop a quarter")
+    filters: int = _of(16, "channels of each convolution; EnCodec has 32")
+    learning_rate: float = _of(3e-4, "of AdamW; annealed as the codec's is")
+    start: float = _of(0.0, "share of the planned end before which discriminators neither learn nor judge")
+    alone: int = _of(200, "updates that discriminators learn before they judge")
+    chance: float = _of(0.67, "of an update of the discriminators in an update of the codec")
+
+
+@dataclass(frozen=True)
+class QuantizerSettings:
+    """How the codebooks are learnt."""
+
+    warm_share: float = _of(0.06, "share of the planned end without quantiser, for fresh codecs")
+    start_batches: int = _of(200, "batches of the k-means start")
+    books: tuple[int, ...] = _of((2, 4, 8), "numbers of codebooks that a row of a batch may use")
+    chances: tuple[float, ...] = _of((0.2, 0.2, 0.6), "of each number")
+    decay: float = _of(0.99, "of the codebooks' moving averages, per update; rises to a tenth of the distance from 1")
+    dead: float = _of(0.1, "an entry used less than this share of even use is revived")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW for the codec's networks."""
+
+    learning_rate: float = _of(8e-4, "at its peak")
+    rise_steps: int = _of(150, "updates of a linear rise; then half a cosine down to a hundredth")
+    clip: float = _of(10.0, "largest norm of the gradient; 0: any")
+    average: float = _of(0.999, "of the moving average of the weights, which is what is exported")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a training can be told."""
+
+    run: RunSettings = field(default_factory=RunSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    codec: CodecSettings = field(default_factory=CodecSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there are discriminators."""
+        return self.loss.adversarial > 0 or self.loss.feature > 0
+
+
+def _check(settings: Settings) -> None:
+    """Raises ConfigError for values that do not go together or are out of range."""
+    run, data, quantizer, augment = settings.run, settings.data, settings.quantizer, settings.augment
+    if run.steps < 0 or (run.steps == 0 and run.minutes <= 0):
+        raise ConfigError(f"run.steps is {run.steps} and run.minutes {run.minutes}; one must be above 0")
+    if run.precision not in ("float32", "bfloat16"):
+        raise ConfigError(f"run.precision {run.precision!r} is not known; float32 and bfloat16 are")
+    if not quantizer.books or len(quantizer.books) != len(quantizer.chances):
+        raise ConfigError(
+            f"quantizer.books {list(quantizer.books)} and chances {list(quantizer.chances)} must have one chance for "
+            "each number"
+        )
+    for name, value in (
+        ("data.batch", data.batch),
+        ("data.crop_samples", data.crop_samples),
+        ("run.log_every", run.log_every),
+        ("quantizer.start_batches", quantizer.start_batches),
+        ("optimizer.rise_steps", settings.optimizer.rise_steps),
+        ("discriminator.filters", settings.discriminator.filters),
+    ):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    weights = {name: getattr(settings.loss, name) for name in ("mel", "linear", "wave", "adversarial", "feature")}
+    if min(weights.values()) < 0 or not any(weights[name] for name in ("mel", "linear", "wave")):
+        raise ConfigError(f"the weights of loss are {weights}; none may be below 0, and one of the first three above 0")
+    used = settings.discriminator.windows if settings.adversarial else ()
+    if not settings.loss.windows or data.crop_samples < max(*settings.loss.windows, *used, 1):
+        raise ConfigError(
+            f"data.crop_samples is {data.crop_samples}; a crop must hold the longest window of loss.windows "
+            f"{list(settings.loss.windows)} and discriminator.windows {list(used)}"
+        )
+    for low, high in (("gain_low", "gain_high"), ("mix_low", "mix_high"), ("cutoff_low", "cutoff_high")):
+        if getattr(augment, low) > getattr(augment, high):
+            raise ConfigError(f"augment.{low} is {getattr(augment, low)}, above {high}, {getattr(augment, high)}")
+
+
+def _convert(name: str, value: Any, default: Any) -> Any:
+    """`value` with the type of `default`; raises ConfigError where it has another."""
+    if isinstance(default, tuple):
+        if isinstance(value, (list, tuple)) and value:
+            return tuple(_convert(f"{name}[{i}]", item, default[0]) for i, item in enumerate(value))
+        raise ConfigError(f"{name} is {value!r}; it must be a list such as {list(default)}")
+    if isinstance(default, dict):
+        if isinstance(value, Mapping):
+            return {str(key): _convert(f"{name}.{key}", item, 0.0) for key, item in value.items()}
+        raise ConfigError(f"{name} is {value!r}; it must be a table of names and numbers")
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ConfigError(f"{name} is {value!r}; it must be a {type(default).__name__} such as {default!r}")
+    return value
+
+
+def parse_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from nested tables; what is left out has its default. Raises ConfigError for an unknown name."""
+    defaults = Settings()
+    sections = {section.name: getattr(defaults, section.name) for section in fields(defaults)}
+    if unknown := sorted(set(values) - set(sections)):
+        raise ConfigError(f"settings {unknown} are not known; the sections are {sorted(sections)}")
+    made: dict[str, Any] = {}
+    for section, table in values.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{section} is {table!r}; it is a section: [{section}] and lines below it")
+        known = {setting.name: getattr(sections[section], setting.name) for setting in fields(sections[section])}
+        if unknown := sorted(set(table) - set(known)):
+            raise ConfigError(f"settings {unknown} of [{section}] are not known; these are: {sorted(known)}")
+        converted = {name: _convert(f"{section}.{name}", value, known[name]) for name, value in table.items()}
+        made[section] = type(sections[section])(**converted)
+    return Settings(**made)
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    """Apply one ``section.name=value``, the value in TOML or a bare word."""
+    path, equals, value = text.partition("=")
+    section, dot, name = path.strip().partition(".")
+    if not (equals and section and dot and name):
+        raise ConfigError(f"{text!r} is no setting; write section.name=value, such as loss.mel=2")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    values.setdefault(section, {})[name] = parsed
+
+
+def read_settings(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
+    """The settings of a TOML file (None: the defaults) with some of them changed: ``section.name=value``.
+
+    Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    for text in overrides:
+        _override(values, text)
+    return parse_settings(values)
+
+
+def _literal(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value)  # a JSON string is a basic string of TOML
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, dict):
+        inside = ", ".join(f"{json.dumps(key)} = {_literal(item)}" for key, item in value.items())
+        return "{ " + inside + " }" if inside else "{}"
+    return repr(value)
+
+
+def to_toml(settings: Settings) -> str:
+    """Every setting with its meaning; `read_settings` gives the same settings back."""
+    lines: list[str] = []
+    for section in fields(settings):
+        table = getattr(settings, section.name)
+        assert is_dataclass(table)
+        meaning = " ".join((table.__doc__ or "").split())
+        lines += [f"# {meaning}", f"[{section.name}]"]
+        for setting in fields(table):
+            value = _literal(getattr(table, setting.name))
+            lines.append(f"{setting.name} = {value}  # {setting.metadata['help']}")
+        lines.append("")
+    return "\n".join(lines)

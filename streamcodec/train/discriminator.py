@@ -1,0 +1,107 @@
+"""Multi-scale STFT discriminators and their losses (Défossez et al. 2022, section 3.4, "Discriminative Loss").
+
+Each scale looks at the complex spectrogram of one window length, real and imaginary parts as channels, with 2-D
+convolutions: dilated over time (1, 2, 4) and halving the frequencies.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+__all__ = ["Discriminators", "Verdict", "adversarial_loss", "discriminator_loss", "feature_loss"]
+
+SLOPE = 0.2  # of the leaky ReLUs
+DILATIONS = (1, 2, 4)
+
+
+class Verdict(NamedTuple):
+    """What one scale makes of audio: logits [B, 1, T, F], high for real; features: of every layer, [B, C, T, F]."""
+
+    logits: Tensor
+    features: list[Tensor]
+
+
+def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, dilation: int = 1) -> nn.Module:
+    padding = ((kernel[0] - 1) // 2 * dilation, (kernel[1] - 1) // 2)
+    made: nn.Module = weight_norm(
+        nn.Conv2d(inputs, outputs, kernel, stride=(1, stride), dilation=(dilation, 1), padding=padding)
+    )
+    return made
+
+
+class StftDiscriminator(nn.Module):
+    """One scale. window: STFT length in samples, hop a quarter of it; filters: channels of each convolution."""
+
+    def __init__(self, window: int, filters: int):
+        super().__init__()
+        self.window = window
+        hann = torch.hann_window(window)
+        # Unit energy: a sample of white noise of deviation 1 gives a bin of deviation 1 at every window length.
+        self.register_buffer("hann", hann / hann.square().sum().sqrt(), persistent=False)
+        self.layers = nn.ModuleList(
+            [
+                _conv(2, filters, (3, 9)),
+                *(_conv(filters, filters, (3, 9), stride=2, dilation=dilation) for dilation in DILATIONS),
+                _conv(filters, filters, (3, 3)),
+            ]
+        )
+        self.last = _conv(filters, 1, (3, 3))
+
+    def spectrogram(self, audio: Tensor) -> Tensor:
+        """[B, N] to [B, 2, frames, window // 2 + 1]; whole windows only, N at least one of them."""
+        frames = audio.unfold(1, self.window, self.window // 4) * self.get_buffer("hann")
+        return torch.view_as_real(torch.fft.rfft(frames)).permute(0, 3, 1, 2).contiguous()
+
+    def forward(self, audio: Tensor) -> Verdict:
+        """Audio [B, N] of about unit level."""
+        with torch.autocast(audio.device.type, enabled=False):  # transforms have no bfloat16
+            x = self.spectrogram(audio.float())
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+            features.append(x)
+        return Verdict(self.last(x), features)
+
+
+class Discriminators(nn.Module):
+    """All scales, each with weights of its own."""
+
+    def __init__(self, windows: tuple[int, ...], filters: int):
+        super().__init__()
+        self.scales = nn.ModuleList(StftDiscriminator(window, filters) for window in windows)
+
+    def forward(self, audio: Tensor) -> list[Verdict]:
+        """[B, N] to a verdict per scale."""
+        return [scale(audio) for scale in self.scales]
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean()
+
+
+def discriminator_loss(real: list[Verdict], fake: list[Verdict]) -> Tensor:
+    """Hinge loss, mean over the scales: real audio should come out above 1, the codec's below -1."""
+    scales = zip(real, fake, strict=True)
+    return _mean([F.relu(1 - r.logits.float()).mean() + F.relu(1 + f.logits.float()).mean() for r, f in scales])
+
+
+def adversarial_loss(fake: list[Verdict]) -> Tensor:
+    """The codec's side of it, max(0, 1 - D(output)), mean over the scales."""
+    return _mean([F.relu(1 - verdict.logits.float()).mean() for verdict in fake])
+
+
+def feature_loss(real: list[Verdict], fake: list[Verdict]) -> Tensor:
+    """Mean distance of the features, each relative to the mean magnitude of the real ones, row by row.
+
+    Row by row, where the paper divides by the batch's mean: so a row's loss does not depend on the rows beside it.
+    """
+    distances = []
+    for one, other in zip(real, fake, strict=True):
+        for wanted, got in zip(one.features, other.features, strict=True):
+            wanted = wanted.detach().float()
+            size = wanted.abs().mean((1, 2, 3)).clamp_min(1e-8)
+            distances.append(((got.float() - wanted).abs().mean((1, 2, 3)) / size).mean())
+    return _mean(distances)

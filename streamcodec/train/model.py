@@ -1,0 +1,114 @@
+"""The codec as training sees it: networks at unit level, latents in between, codebooks that are learnt elsewhere."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..codecs import Codec
+from ..codecs.semantic import SemanticBase
+from ..nn.layer import Sequential
+from .initialise import scale_input, scale_output, scale_to_data
+
+__all__ = ["GAIN", "Latents", "Networks", "install"]
+
+# Audio is about 1 / GAIN RMS. While training, the networks see it at unit level; otherwise the last layer's weights
+# would be as small as Adam's steps. The factor is folded into the outer convolutions before and after.
+GAIN = 16.0
+
+
+class Latents(NamedTuple):
+    """values: [B, T, D]; features: of the speech model, [B, F, C], for codecs that have one."""
+
+    values: Tensor
+    features: Tensor | None
+
+
+def _modules(codec: Codec) -> nn.ModuleDict:
+    """What is trained, under the names that checkpoints of a training use."""
+    parts: dict[str, nn.Module] = {"encoder": codec.encoder, "decoder": codec.decoder}
+    if isinstance(codec, SemanticBase):
+        for name in ("encoder_semantic", "decoder_semantic", "fc", "fc1"):
+            parts[name] = getattr(codec, name)
+    return nn.ModuleDict(parts)
+
+
+@torch.no_grad()
+def install(codec: Codec, weights: Mapping[str, Tensor], codebooks: Tensor) -> None:
+    """Put weights, as a training holds them, and codebooks into `codec`, ready for use."""
+    for name, parameter in _modules(codec).named_parameters():
+        parameter.copy_(weights[name])
+    scale_input(codec.encoder, GAIN)
+    scale_output(codec.decoder, 1 / GAIN)
+    codec.quantizer.set_codebooks(codebooks)
+
+
+class Networks:
+    """A codec's networks while they are trained; `codec` itself is of no other use until `install`.
+
+    device: where they compute; bfloat16: whether they do so in bfloat16, all but the first and the last layer: those
+    carry audio, whose weak high frequencies eight bits of mantissa would drown.
+    """
+
+    def __init__(self, codec: Codec, device: torch.device, bfloat16: bool):
+        self.codec, self.device, self.bfloat16 = codec.to(device), device, bfloat16
+        scale_input(codec.encoder, 1 / GAIN)
+        scale_output(codec.decoder, GAIN)
+        self.modules = _modules(codec)
+        self.parameters = dict(self.modules.named_parameters())
+
+    def initialise(self, audio: Tensor) -> None:
+        """Scale fresh random weights on audio [B, N]; not for weights that were trained before."""
+        codec = self.codec
+        latents = scale_to_data(codec.encoder, GAIN * audio[..., None])
+        if isinstance(codec, SemanticBase):
+            latents = codec.join(latents, codec.encoder_semantic(codec.features(audio[..., None])))
+        scale_to_data(codec.decoder, latents)
+
+    def autocast(self) -> torch.autocast:
+        """Where the networks' precision holds."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def encode(self, audio: Tensor) -> Latents:
+        """[B, N], N whole frames, to float32 latents."""
+        codec = self.codec
+        assert isinstance(codec.encoder, Sequential)
+        first, *others = codec.encoder.chain
+        rows = first(GAIN * audio[..., None])
+        with self.autocast():
+            for layer in others:
+                rows = layer(rows)
+            if not isinstance(codec, SemanticBase):
+                return Latents(rows.float(), None)
+            features = codec.features(audio[..., None])
+            return Latents(codec.join(rows, codec.encoder_semantic(features)).float(), features)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, T, D] to float32 audio [B, N]."""
+        layers = _flat(self.codec.decoder)
+        rows = latents
+        with self.autocast():
+            for layer in layers[:-1]:
+                rows = layer(rows)
+        audio: Tensor = layers[-1](rows.float())
+        return audio[..., 0] / GAIN
+
+    def semantic(self, quantised: Tensor, heard: Latents) -> Tensor | None:
+        """X-Codec's semantic reconstruction loss: mean squared error of the features that quantised latents give back.
+
+        None for codecs without a semantic branch (Ye et al. 2024, "Codec Does Matter", section 3.2).
+        """
+        codec = self.codec
+        if not isinstance(codec, SemanticBase) or heard.features is None:
+            return None
+        with self.autocast():
+            got = codec.decoder_semantic(codec.fc1(quantised))
+        return nn.functional.mse_loss(got.float(), heard.features.float())
+
+
+def _flat(half: nn.Module) -> list[nn.Module]:
+    """The layers of a decoder in order, those of sequences inside it one by one."""
+    if not isinstance(half, Sequential):
+        return [half]
+    return [inner for layer in half.chain for inner in _flat(layer)]

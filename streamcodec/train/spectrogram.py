@@ -1,0 +1,49 @@
+"""Pictures of spectrograms side by side: the original, the codec, Opus."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError
+from .evaluate import OURS, Heard
+
+__all__ = ["draw"]
+
+WINDOW, HOP = 1024, 256
+RANGE = 90.0  # dB from white to black
+SECONDS = 6.0  # of a recording that a picture shows
+
+
+def _decibels(wav: np.ndarray) -> np.ndarray:
+    """[N] to [bins, frames], dB of full scale."""
+    padded = np.pad(wav, (0, max(0, WINDOW - len(wav))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    window = np.hanning(WINDOW)
+    return 20 * np.log10(np.abs(np.fft.rfft(frames * window) / window.sum()).T + 1e-9)
+
+
+def draw(heard: Heard, path: Path) -> None:
+    """Write a PNG with a panel per system: the recording's first seconds. Raises ConfigError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("pictures need the package matplotlib: pip install 'streamcodec[plots]'") from error
+    end = int(SECONDS * heard.sample_rate)
+    panels = {"original": heard.original}
+    for (system, nominal), audio in sorted(heard.results.items(), key=lambda item: (item[0][0] != OURS, item[0][1])):
+        panels[f"{system} {nominal:g} kbps"] = audio
+    columns = -(-len(panels) // 2) if len(panels) > 4 else len(panels)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
+    top = float(_decibels(heard.original[:end]).max())
+    for place, (title, audio) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        shown = _decibels(audio[:end])
+        extent = (0, min(len(audio), end) / heard.sample_rate, 0, heard.sample_rate / 2000)
+        axes.imshow(shown, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE, vmax=top, cmap="magma")
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("seconds", fontsize=8)
+    figure.supylabel("kHz", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)

@@ -1,0 +1,89 @@
+"""Several processes: what torchrun starts must train what one process with all of their rows trains."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from train_small import run_of, small
+
+from streamcodec.errors import ConfigError
+from streamcodec.train.config import to_toml
+from streamcodec.train.distributed import World, joined
+from streamcodec.train.shards import newest, read_folder
+
+# Sums over rows are added in another order, about 1e-7 apart in float32 at each update. Adam divides a gradient by its
+# own size, so a weight whose gradient is that small may move by the whole learning rate either way: such weights are
+# few, and what is held to is the distance relative to how far the weights moved.
+TOLERANCE = 1e-3
+
+
+def _torchrun(processes: int, *arguments: str) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run(
+        [*launch, "-m", "streamcodec", "train", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _moved(folder: Path, start: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    found = newest(folder)
+    assert found is not None
+    tensors, _ = read_folder(found)
+    names = [name for name in start if name.startswith(("networks.", "discriminators.", "learner.codebooks"))]
+    return {name: (tensors[name] - start[name]).detach().double() for name in names}
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+def test_two_processes_train_what_one_with_twice_the_batch_does(recordings: Path, tmp_path: Path) -> None:
+    sections = {"discriminator": {"alone": 1, "chance": 1.0}, "run": {"steps": 5}, "quantizer": {"dead": 0.3}}
+    config = tmp_path / "two.toml"
+    config.write_text(to_toml(small(**sections)))
+    _torchrun(2, "run", "--data", str(recordings), "--out", str(tmp_path / "two"), "--config", str(config))
+    one = run_of(recordings, tmp_path / "one", **sections, data={"batch": 4})
+    start = {name: value.detach().clone() for name, value in one.trainer.tensors().items()}
+    list(one.updates())
+    assert one.trainer.quantised
+    first, second = _moved(tmp_path / "one", start), _moved(tmp_path / "two", start)
+    for part in ("networks.", "discriminators.", "learner."):
+        a, b = (torch.cat([v.flatten() for k, v in moved.items() if k.startswith(part)]) for moved in (first, second))
+        assert a.norm() > 0
+        assert float((a - b).norm() / a.norm()) < TOLERANCE
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+@pytest.mark.slow
+def test_two_processes_resume(recordings: Path, tmp_path: Path) -> None:
+    config = tmp_path / "two.toml"
+    config.write_text(to_toml(small(run={"steps": 4})))
+    common = ["--data", str(recordings), "--config", str(config)]
+    _torchrun(2, "run", *common, "--out", str(tmp_path / "parts"), "--stop-after", "1e-6")
+    assert newest(tmp_path / "parts") == tmp_path / "parts" / "checkpoints" / "step-00000001"
+    _torchrun(2, "resume", str(tmp_path / "parts"))
+    _torchrun(2, "run", *common, "--out", str(tmp_path / "whole"))
+    one, two = (read_folder(newest(tmp_path / name))[0] for name in ("parts", "whole"))
+    assert not [name for name in one if not one[name].equal(two[name])]
+
+
+def test_alone_every_call_is_the_identity() -> None:
+    world, value = World(), torch.arange(3.0)
+    assert world.leads
+    assert world.mean(value) is value
+    assert world.gather(value, 0) is value
+    assert world.of_the_first([1.0, 2.0]) == [1.0, 2.0]
+    world.mean_in_place([value])
+    world.wait()
+
+
+def test_a_device_that_is_not_there_is_told() -> None:
+    with joined("cpu") as world:
+        assert world == World()
+    with pytest.raises(ConfigError, match="nonsense"), joined("nonsense"):
+        pass
