@@ -5,13 +5,15 @@ from functools import cache
 from typing import Any
 
 import torch
+from streamcodec_kernels.factorised_reference import excess_direction
 from streamcodec_kernels.rvq_reference import NEAR_TIE, excess_distance
 from torch import Tensor
 
-from streamcodec import codecs
+from streamcodec import Codec, codecs
 from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.segments import Segments
+from streamcodec.nn.factorised import FactorisedQuantizer
 
 # 100 frames of 6 samples a second; each codebook of 16 entries is 0.4 kbps.
 SMALL: dict[str, Any] = {
@@ -88,10 +90,9 @@ def fitted_codebooks(codec: EncodecCodec, stages: int, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def latents_of(codec: EncodecCodec, wav: Tensor) -> Tensor:
+def latents_of(codec: Codec, wav: Tensor) -> Tensor:
     """What the quantizer is given for `wav`, [B, T, D]."""
-    rows = codec.as_rows(wav)
-    return codec.encoder(rows) if codec.segments is None else codec.segments.encode(rows, codec.encoder).rows
+    return codec.analyse(codec.as_rows(wav)).rows
 
 
 def random_transformers_model(seed: int = 0, **config: Any) -> Any:
@@ -133,11 +134,31 @@ def codec_of(model: Any, dtype: torch.dtype = torch.float32) -> EncodecCodec:
     return codec.to(dtype).eval()
 
 
-def compare_codes(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle: Tensor) -> dict[str, int]:
+def excess_of_directions(quantizer: FactorisedQuantizer, latents: Tensor, codes: Tensor) -> Tensor:
+    """`excess_direction` of codes [M, K'] of latents [M, D], all by its definition in float64."""
+    stages, _, small = quantizer.codebooks.shape
+    down = quantizer.in_weight.double().transpose(0, 1).flatten(1)
+    later = torch.ones(stages, stages).triu(1).bool().repeat_interleave(small, 1)
+
+    def tables(down: Tensor, up: Tensor, constant: Tensor, z: Tensor, bias: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+        cross = (up @ down) * later[:, None]
+        return z @ down + bias.flatten() - sign * ((constant @ down) * later).sum(0), cross
+
+    weights = (quantizer.out_weight, quantizer.out_bias, latents, quantizer.in_bias)
+    weights = tuple(tensor.double() for tensor in weights)
+    projected, cross = tables(down, *weights, 1)
+    sizes = tables(down.abs(), *(tensor.abs() for tensor in weights), -1)
+    return excess_direction(projected, quantizer.codebooks.double(), cross, codes, *sizes)
+
+
+def compare_codes(
+    latents: Tensor, quantizer: Tensor | FactorisedQuantizer, codes: Tensor, oracle: Tensor
+) -> dict[str, int]:
     """How two encoders' codes [B, K, T] of the same `latents` [B, T, D] (float64) relate.
 
-    compared: codes; differ: those that are not equal; wrong: frames that differ although their first difference is no
-    near tie of the two nearest entries. After a near tie the two go separate ways in that frame, and may.
+    quantizer: the codebooks [K, N, D] of a euclidean one, or DAC's. compared: codes; differ: those that are not equal;
+    wrong: frames that differ although their first difference is no near tie of the two nearest entries. After a near
+    tie the two go separate ways in that frame, and may.
     """
     assert codes.shape == oracle.shape, f"codes are {list(codes.shape)}, the oracle's {list(oracle.shape)}"
     ours, theirs = (data.transpose(1, 2).flatten(0, 1) for data in (codes, oracle))
@@ -147,8 +168,13 @@ def compare_codes(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle: Ten
     if len(rows):
         first = differ[rows].int().argmax(1, keepdim=True)
         z = latents.double().flatten(0, 1)[rows]
-        books = codebooks.double()[: codes.shape[1]]
-        worst = torch.maximum(*(excess_distance(z, books, side[rows]).gather(1, first) for side in (ours, theirs)))
+
+        def excess(side: Tensor) -> Tensor:
+            if isinstance(quantizer, FactorisedQuantizer):
+                return excess_of_directions(quantizer, z, side)
+            return excess_distance(z, quantizer.double()[: codes.shape[1]], side)
+
+        worst = torch.maximum(*(excess(side[rows]).gather(1, first) for side in (ours, theirs)))
         wrong = int((~(worst < NEAR_TIE)).sum())  # a NaN is wrong too
     return {"compared": differ.numel(), "differ": int(differ.sum()), "wrong": wrong}
 

@@ -64,7 +64,19 @@ def make(preset: Preset, seed: int = 0) -> Codec:
         for half in (codec.encoder, codec.decoder):
             _settle(half)
         _fit(codec)
+        _set_level(codec)
     return codec
+
+
+def _set_level(codec: Codec) -> None:
+    """Audio at about -12 dBFS, by the decoder's last convolution; measured far below a final tanh's bend."""
+    last = [layer for layer in codec.decoder.modules() if isinstance(layer, Conv1d)][-1]
+    if last.bias is not None:
+        last.bias.zero_()
+    noise = 0.1 * torch.randn(1, codec.spec.channels, 40 * codec.spec.hop_length)
+    codes = codec.encode(noise, codec.spec.bandwidths[-1])
+    for level in (1e-3, 0.25):
+        last.weight.mul_(level / codec.decode(codes).std())
 
 
 def _settle(half: nn.Module) -> None:

@@ -329,12 +329,15 @@ class SemanticBase(Codec):
         """
         count = self.spec.codebooks(self.spec.default_bandwidth if bandwidth is None else bandwidth)
         rows = self.as_rows(wav)
-        padded = whole_frames(rows, self.hearing.hop_length)
         with torch.no_grad():
-            features = windowed_features(self._windowed_parts(), padded, self._window(window))
-            latents = self.join(self.encoder(padded), self.encoder_semantic(features))
-            codes = self.quantizer.encode(latents, count)
+            codes = self.quantizer.encode(self.analyse_windowed(rows, window).rows, count)
         return Codes(codes.transpose(1, 2).contiguous(), None, self.covered(rows.shape[1], codes.shape[1]))
+
+    def analyse_windowed(self, rows: Tensor, window: SemanticWindow | None = None) -> Piece:
+        """`analyse` as a stream does it: a whole signal, [B, N, 1], to the latents that are quantized, [B, T, D]."""
+        padded = whole_frames(rows, self.hearing.hop_length)
+        features = windowed_features(self._windowed_parts(), padded, self._window(window))
+        return Piece(self.join(self.encoder(padded), self.encoder_semantic(features)))
 
     # -- streams ---------------------------------------------------------------------------------------------------
 

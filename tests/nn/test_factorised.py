@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from streamcodec_kernels.factorised_reference import NEAR_TIE, excess_direction
+from oracles import excess_of_directions
+from streamcodec_kernels.factorised_reference import NEAR_TIE
 from torch import Tensor
 
 from streamcodec.errors import InputError
@@ -109,20 +110,8 @@ def fitted(stages: int, size: int, codebook_dim: int, dimension: int, seed: int)
 
 
 def excess(rvq: FactorisedQuantizer, latents: Tensor, codes: Tensor) -> Tensor:
-    """`excess_direction` of codes [B, T, K] that come from float32 latents [B, T, D], by the definition in float64."""
-    rvq, z = copy.deepcopy(rvq).double(), latents.flatten(0, 1).double()
-    stages, _, small = rvq.codebooks.shape
-    down = rvq.in_weight.transpose(0, 1).flatten(1)
-    later = torch.ones(stages, stages).triu(1).bool().repeat_interleave(small, 1)
-
-    def of(down: Tensor, up: Tensor, constant: Tensor, z: Tensor, bias: Tensor, sign: int) -> tuple[Tensor, Tensor]:
-        cross = (up @ down) * later[:, None]
-        return z @ down + bias.flatten() - sign * ((constant @ down) * later).sum(0), cross
-
-    weights = (rvq.out_weight, rvq.out_bias, z, rvq.in_bias)
-    projected, cross = of(down, *weights, 1)
-    sizes = of(down.abs(), *(tensor.abs() for tensor in weights), -1)
-    return excess_direction(projected, rvq.codebooks, cross, codes.flatten(0, 1), *sizes)
+    """How much worse than the nearest directions codes [B, T, K] of float32 latents [B, T, D] are."""
+    return excess_of_directions(rvq, latents.flatten(0, 1), codes.flatten(0, 1))
 
 
 shapes = [(1, 16, 8, 64), (9, 64, 8, 256), (32, 32, 8, 64), (5, 50, 3, 12), (4, 7, 5, 5), (3, 40, 16, 32)]
