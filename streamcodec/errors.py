@@ -23,6 +23,7 @@
     ├── EngineFullError        every slot of an engine is taken
     ├── StateError             saved state of another codec, another version, or damaged
     ├── ProtocolError          a peer that broke the protocol (defined in `streamcodec.protocol`)
+    ├── SessionError           a client's session that was refused or is over (defined in `streamcodec.client`)
     ├── DeviceError            no PortAudio, or no sound device that takes what is asked
     └── BackendError           a kernel asked for by name that cannot run here
 

@@ -44,7 +44,7 @@ register_optimizer_step_post_hook(_count_step)
 
 
 def stamp(tensors: Iterable[Tensor]) -> Stamp:
-    """What changes when the tensors do: `copy_`, `load_state_dict`, other memory (`tensor.data =`), an optimizer's step.
+    """What changes when the tensors do: by `copy_`, `load_state_dict`, `tensor.data =` or an optimizer's step.
 
     Torch counts neither writes to tensors made in inference mode nor writes through `.data`.
     """

@@ -1,4 +1,4 @@
-"""``streamcodec bench speed | drift``: what streaming costs, and what a window changes, measured on this machine.
+"""``streamcodec bench speed | drift | serve``: what streaming costs, what a window changes, what a server carries.
 
 A subcommand is a module of this package with `HELP`, `add_arguments(parser)` and `run(args)`, named in `SUBCOMMANDS`.
 """
@@ -9,7 +9,7 @@ import sys
 
 __all__ = ["SUBCOMMANDS", "add_arguments"]
 
-SUBCOMMANDS = ("speed", "drift")
+SUBCOMMANDS = ("speed", "drift", "serve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

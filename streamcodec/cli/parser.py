@@ -39,6 +39,15 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     serve.set_defaults(module=".serve")
     if arguments[:1] == ["serve"]:  # its options are those of the server's configuration
         importlib.import_module("streamcodec.cli.serve").add_arguments(serve)
+    connect = commands.add_parser(
+        "connect",
+        help="a session with a live server, from and to files",
+        description="Send a recording or codes to a live server, and keep or play what comes back (pip install "
+        "'streamcodec[client]').",
+    )
+    connect.set_defaults(module=".connect")
+    if arguments[:1] == ["connect"]:
+        importlib.import_module("streamcodec.cli.connect").add_arguments(connect)
     bench = commands.add_parser(
         "bench", help="measure cost and drift on this machine", description="Measure on this machine."
     )

@@ -27,6 +27,7 @@ from ..protocol.messages import (
 )
 from .events import CodesPacket, Event, Pcm, Renewed, SessionError
 from .jitter import JitterBuffer
+from .mixer import Mixer
 from .opening import connect
 from .session import Session
 
@@ -43,6 +44,7 @@ __all__ = [
     "Lost",
     "Marker",
     "Missing",
+    "Mixer",
     "NewBandwidth",
     "Pcm",
     "Renewed",

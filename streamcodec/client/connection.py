@@ -5,6 +5,7 @@ import contextlib
 import ssl as tls
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
@@ -66,7 +67,7 @@ class Connection:
         sent: Callable[[], None],
     ) -> "Connection":
         """sent: called when messages have left. Raises those of FAILURES."""
-        secure = {"ssl": ssl} if ssl is not None else {}
+        secure: dict[str, Any] = {"ssl": ssl} if ssl is not None else {}
         socket = await open_socket(
             url,
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]

@@ -71,12 +71,11 @@ class SessionError(StreamcodecError):
 
     code: that of docs/protocol.md, or of this end: "unreachable" (no connection could be made), "lost" (the connection
     broke and the session could not be resumed), "resume_timeout" (no connection for as long as the server keeps the
-    session), "closed" (used after `close`). allowed: what would have been taken; retry_after: seconds until it may work.
+    session), "closed" (used after `close`). allowed: what would have been taken; retry_after: seconds until it may
+    work.
     """
 
-    def __init__(
-        self, code: str, message: str, *, allowed: object = None, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, *, allowed: object = None, retry_after: float | None = None) -> None:
         hint = "" if retry_after is None else f" (try again in {retry_after:g} s)"
         super().__init__(f"{message}{hint}")
         self.code, self.message, self.allowed, self.retry_after = code, message, allowed, retry_after

@@ -30,8 +30,8 @@ class JitterBuffer:
     rate: Hz. block: samples of a `pull`, so that the cushion allows for it. clock: seconds, for when packets came.
 
     target: samples that must wait before playing begins: one packet and one block, and what covers the jitter: the
-    spread of (time of arrival - time of the samples) over the last 5 s, and a margin that an underrun adds 10 ms to. Where
-    more than that was left over for 5 s, the surplus is left out under a crossfade.
+    spread of (time of arrival - time of the samples) over the last 5 s, and a margin that an underrun adds 10 ms to.
+    Where more than that was left over for 5 s, the surplus is left out under a crossfade.
 
     Counted: played, samples of the signal; silence, samples of silence in place of it; underruns, times that playing
     stopped for want of samples; dropped, samples left out; missing, samples that `gap` said were lost.
@@ -46,7 +46,7 @@ class JitterBuffer:
         self._clock, self._lock = clock, threading.Lock()
         self._rows: Rows = np.zeros((0, channels), np.float32)
         self._fade = max(1, round(FADE_SECONDS * rate))
-        self._up: Rows = (np.arange(1, self._fade + 1, dtype=np.float32) / self._fade)[:, None]
+        self._up: Rows = np.linspace(1 / self._fade, 1, self._fade, dtype=np.float32)[:, None]
         self._risen = 0  # samples of the fade-in that are done
         self._last: Rows = np.zeros((1, channels), np.float32)
         self._tail: Rows = self._last[:0]  # what is left of a fade-out

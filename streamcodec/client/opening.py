@@ -49,8 +49,8 @@ def connect(
 
     reconnect: after a lost connection, try with back-off for as long as the server keeps the session, and go on to the
     bit. renew: where the session is gone (a server that was restarted), open another one; the iteration has a `Renewed`
-    then. Otherwise that is a SessionError. open_seconds: for how long opening is tried again where the server is busy or
-    cannot be reached. queue: packets and messages that wait to be taken; beyond it the server is not read from.
+    then. Otherwise that is a SessionError. open_seconds: for how long opening is tried again where the server is busy
+    or cannot be reached. queue: packets and messages that wait to be taken; beyond it the server is not read from.
 
     Entering raises SessionError where the server cannot be reached or refuses, and InputError for a wrong url.
     """

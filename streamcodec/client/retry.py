@@ -13,8 +13,8 @@ FACTOR = 2.0
 class Retry:
     """Exponential back-off with jitter, for a bounded time.
 
-    ends: the time to give up; may be put off. uniform: draws between two numbers, so that clients whose server restarted
-    do not all come back at once. The waits are drawn between half of and all of 0.1, 0.2, 0.4 ... 5 s.
+    ends: the time to give up; may be put off. uniform: draws between two numbers, so that clients whose server
+    restarted do not all come back at once. The waits are drawn between half of and all of 0.1, 0.2, 0.4 ... 5 s.
     """
 
     def __init__(self, ends: float, uniform: Callable[[float, float], float] = random.uniform) -> None:

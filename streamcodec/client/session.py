@@ -134,7 +134,9 @@ class Session:
         """kbps, from here on; the iteration has a `NewBandwidth` that says from which frame. Raises InputError."""
         offered = self.welcome.codec.bandwidths
         if bandwidth not in offered:
-            raise InputError(f"{bandwidth:g} kbps; {self.welcome.codec.name} has {', '.join(f'{b:g}' for b in offered)}")
+            raise InputError(
+                f"{bandwidth:g} kbps; {self.welcome.codec.name} has {', '.join(f'{b:g}' for b in offered)}"
+            )
         await self._writable()
         self._protocol.change_bandwidth(bandwidth)
         self._pump()
@@ -263,7 +265,7 @@ class Session:
             await asyncio.sleep(wait)
 
     def _anew(self, error: SessionError, retry: Retry, wait: float | None) -> float:
-        """There is no session, or none any more: prepares another. Seconds to wait; raises the error if that is the end."""
+        """There is no session (any more): prepares another. Seconds to wait; raises the error if that is the end."""
         if hasattr(self, "welcome") and self._renewing is None:  # there was a session
             seconds = self.welcome.resume_seconds
             if self._protocol.state is State.DETACHED and error.code != "replaced":
@@ -345,7 +347,7 @@ class Session:
         elif isinstance(event, Statistics):
             if self._asked:
                 self._asked.pop(0).set_result(event)
-        elif isinstance(event, ErrorMessage) and event.scope != "message" or isinstance(event, Farewell):
+        elif (isinstance(event, ErrorMessage) and event.scope != "message") or isinstance(event, Farewell):
             self._fault = event
         elif not isinstance(event, Pong):
             await self._take_other(event)

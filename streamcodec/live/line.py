@@ -9,7 +9,7 @@ import torch
 
 from ..codecs import Codec
 from ..errors import InputError
-from .resample import Resampler
+from ..resample import Resampler
 from .ring import Rows
 
 __all__ = ["Line"]
@@ -78,7 +78,7 @@ class Line:
     @property
     def resampling(self) -> float:
         """Seconds that both changes of rate withhold."""
-        return self._down.delay + self._up.delay
+        return self._down.delay / self.input_rate + self._up.delay / self.spec.sample_rate
 
     @property
     def framing(self) -> float:
@@ -91,11 +91,12 @@ class Line:
         Samples that are not finite, which a driver may give, are taken as silence.
         """
         finite = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-        self._waiting = np.concatenate([self._waiting, self._down.push(_mixed(finite, self.spec.channels))])
+        heard = self._down.push(_mixed(finite, self.spec.channels).T).T
+        self._waiting = np.concatenate([self._waiting, heard])
         parts = [np.zeros((0, self.output_channels), np.float32)]
         while len(self._waiting) >= self.step:
             step, self._waiting = self._waiting[: self.step], self._waiting[self.step :]
-            parts.append(_mixed(self._up.push(self._run(step)), self.output_channels))
+            parts.append(_mixed(self._up.push(self._run(step).T).T, self.output_channels))
         return np.concatenate(parts)
 
     def _run(self, step: Rows) -> Rows:

@@ -19,6 +19,7 @@ __all__ = ["FactorisedQuantizer"]
 
 T = TypeVar("T")
 
+
 class FactorisedQuantizer(nn.Module):
     """Stages of: project down, take the entry of the nearest direction, project up, pass on what is left.
 

@@ -30,6 +30,8 @@ from .messages import (
     Flush,
     Goodbye,
     Hello,
+    Joined,
+    Left,
     Marker,
     Message,
     Ping,
@@ -59,6 +61,7 @@ class ClientSession(End):
         self.welcome: Welcome | None = None
         self._hello: Hello | None = None
         self._most = MAX_BYTES
+        self._streams: dict[int, int | None] = {}  # id of a room's member: its stream
 
     # To the server
 
@@ -170,6 +173,13 @@ class ClientSession(End):
         elif isinstance(message, Acknowledge):
             self._acknowledged(message)
             return []
+        elif isinstance(message, Joined):
+            self._streams[message.member.id] = message.member.stream
+        elif isinstance(message, Left):
+            # The number of its stream may be given to somebody else, who begins at index 0.
+            stream = self._streams.pop(message.id, None)
+            if stream is not None:
+                self._next_in.pop(stream, None)
         elif isinstance(message, ErrorMessage):
             return self._error(message)
         elif isinstance(message, Farewell):
@@ -186,6 +196,7 @@ class ClientSession(End):
         takes = _TAKES.get(hello.mode) or (room.send if room and room.role != "listener" else None)
         gives = _GIVES.get(hello.mode) or (room.receive if room and room.role != "speaker" else None)
         self.welcome, limits = welcome, welcome.limits
+        self._streams = {member.id: member.stream for member in welcome.room.members} if welcome.room else {}
         self._agreement = Agreement(
             hello, welcome.codec, welcome.bandwidth, welcome.codebooks, welcome.pcm, takes, gives
         )

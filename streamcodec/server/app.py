@@ -11,6 +11,7 @@ import sys
 import time
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
@@ -39,6 +40,7 @@ from .live import Live
 from .logs import Log
 from .media import delays
 from .metrics import CONTENT_TYPE, Metrics
+from .peers import Peers
 from .rooms import Place, Rooms
 
 __all__ = ["Server", "facts_of"]
@@ -50,7 +52,6 @@ OVERSIZE = 4
 READ_AHEAD = 4
 WRITE_BUFFER = 32_768
 PING_SECONDS = 20.0
-HEADER_BYTES = 64  # beside the message
 
 
 def facts_of(name: str, codec: Codec) -> CodecFacts:
@@ -76,9 +77,10 @@ class Server:
     """
 
     def __init__(
-        self, config: Config, codecs: dict[str, Codec], *, log: Log | None = None, worker: int = 0, reuse_port: bool = False
+        self, config: Config, codecs: dict[str, Codec], *, log: Log | None = None, peers: Peers | None = None
     ) -> None:
-        self.config, self.worker = config, worker
+        self.config, self.peers = config, peers
+        self.worker = 0 if peers is None else peers.worker
         self.limits = config.limits
         self.clock = time.monotonic
         self.log = log or Log(config.log_level)
@@ -96,47 +98,53 @@ class Server:
         )  # fmt: skip
         self.draining = False
         self.port = 0
-        self._reuse_port = reuse_port
         self._lives: dict[bytes, Live] = {}  # by digest of the token
         self._digests: dict[Live, bytes] = {}
         self._slots: dict[str, list[int]] = {name: [0, 0] for name in codecs}  # taken: encoders, decoders
         self._connections: set[Connection] = set()
         self._counted: dict[Live, tuple[int, int, int, int]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: WebSocketServer | None = None
+        self._servers: list[WebSocketServer] = []
         self._ticker: asyncio.Task[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen; ready when the engine is. Raises OSError where the address cannot be had."""
-        config, limits = self.config, self.limits
+        """Listen; ready when the engine is. Raises InputError where the address cannot be had."""
+        config = self.config
         self._loop = asyncio.get_running_loop()
         self.engine.start()
-        self._server = await serve(
-            self._connected,
-            config.host,
-            config.port,
-            ssl=_tls(config),
-            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            process_request=self._request,
-            compression=None,
-            max_size=OVERSIZE * limits.message_bytes,
-            max_queue=READ_AHEAD,
-            write_limit=WRITE_BUFFER,
-            open_timeout=limits.handshake_seconds,
-            close_timeout=CLOSE_SECONDS,
-            ping_interval=PING_SECONDS,
-            ping_timeout=PING_SECONDS,
-            server_header=None,
-            logger=_quiet(),
-            **({"reuse_port": True} if self._reuse_port else {}),
-        )
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        try:
+            await self._listen()
+        except OSError as error:
+            self.engine.stop()
+            raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
+        self.port = next(iter(self._servers[0].sockets)).getsockname()[1]
         self._ticker = asyncio.create_task(self._tick())
         self.log("info", "listening", host=config.host, port=self.port, codecs=", ".join(self.offers))
         await self._loop.run_in_executor(None, self.engine.ready.wait)
         self.log("info", "ready")
+
+    async def _listen(self) -> None:
+        config, limits = self.config, self.limits
+        options: dict[str, Any] = {
+            "subprotocols": [SUBPROTOCOL],
+            "compression": None,
+            "max_size": OVERSIZE * limits.message_bytes,
+            "max_queue": READ_AHEAD,
+            "write_limit": WRITE_BUFFER,
+            "open_timeout": limits.handshake_seconds,
+            "close_timeout": CLOSE_SECONDS,
+            "logger": _quiet(),
+        }
+        if self.peers is not None:
+            self._servers.append(await self.peers.listen(self._inside, self._exposition, **options))
+            options["reuse_port"] = True
+        server = await serve(
+            self._connected, config.host, config.port, ssl=_tls(config), process_request=self._request,
+            ping_interval=PING_SECONDS, ping_timeout=PING_SECONDS, server_header=None, **options,
+        )  # fmt: skip
+        self._servers.insert(0, server)
 
     async def stop(self) -> None:
         """Readiness goes false, audio on the way is finished, sessions are told; then all connections are closed.
@@ -157,17 +165,19 @@ class Server:
                 live.link.pump()
         if self._ticker is not None:
             self._ticker.cancel()
-        closing = self.clock() + CLOSE_SECONDS
+        # What is passed on to another process lasts as long as that one drains.
+        carried = any(connection.carried for connection in self._connections)
+        closing = (max(deadline, self.clock()) if carried else self.clock()) + CLOSE_SECONDS
         while self._connections and self.clock() < closing:
             for connection in self._connections:
-                if connection.live is None:
+                if connection.live is None and not connection.carried:
                     connection.abort()
             await asyncio.sleep(0.01)
-        if self._server is not None:
-            for connection in self._connections:
-                connection.abort()
-            self._server.close()
-            await self._server.wait_closed()
+        for connection in self._connections:
+            connection.abort()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
         await asyncio.get_running_loop().run_in_executor(None, self.engine.stop)
         self.log("info", "stopped", unfinished=unfinished)
 
@@ -208,25 +218,32 @@ class Server:
         assert request is not None
         address = ws.remote_address[0] if ws.remote_address else ""
         connection = Connection(self, ws, address, bearer(request.headers.get("Authorization")))
+        origin, host = request.headers.get("Origin"), request.headers.get("Host")
+        if not self.keeper.allows_origin(origin, host):
+            text = f"pages of {str(origin)[:200]} may not connect to this server"
+            assert connection.protocol is not None
+            connection.protocol.refuse("forbidden_origin", text, self.clock())
+            self.refused("forbidden_origin", address)
+            connection.pump()
+        await self._serve(connection)
+
+    async def _inside(self, ws: ServerConnection, address: str, token: str | None) -> None:
+        """A connection that another process got, and passes on."""
+        await self._serve(Connection(self, ws, address, token, inside=True))
+
+    async def _serve(self, connection: Connection) -> None:
         self._connections.add(connection)
         self.metrics.connections.set(len(self._connections))
         try:
-            origin, host = request.headers.get("Origin"), request.headers.get("Host")
-            if not self.keeper.allows_origin(origin, host):
-                text = f"pages of {str(origin)[:200]} may not connect to this server"
-                assert connection.protocol is not None
-                connection.protocol.refuse("forbidden_origin", text, self.clock())
-                self.refused("forbidden_origin", address)
-                connection.pump()
             await connection.run()
         except Exception as error:
-            self.log("error", "connection", address=address, error=f"{type(error).__name__}: {error}")
+            self.log("error", "connection", address=connection.address, error=f"{type(error).__name__}: {error}")
             raise
         finally:
             self._connections.discard(connection)
             self.metrics.connections.set(len(self._connections))
 
-    def _request(self, ws: ServerConnection, request: Request) -> Response | None:
+    async def _request(self, ws: ServerConnection, request: Request) -> Response | None:
         """Answers what is no WebSocket; None lets the handshake go on."""
         path = request.path.partition("?")[0]
         if path == SOCKET_PATH and "Upgrade" in request.headers:
@@ -236,9 +253,9 @@ class Server:
                     Retry_After=str(round(self.config.retry_seconds)),
                 )  # fmt: skip
             return None
-        return self._page(path, request)
+        return await self._page(path, request)
 
-    def _page(self, path: str, request: Request) -> Response:
+    async def _page(self, path: str, request: Request) -> Response:
         if path == "/healthz":
             ok = self.engine.alive
             return respond(HTTPStatus.OK if ok else HTTPStatus.INTERNAL_SERVER_ERROR, "ok\n" if ok else "engine\n")
@@ -251,8 +268,9 @@ class Server:
         if path == "/metrics":
             if not self.keeper.admits(bearer(request.headers.get("Authorization"))):
                 return respond(HTTPStatus.UNAUTHORIZED, "a bearer token is needed\n", WWW_Authenticate="Bearer")
-            self._measure()
-            return respond(HTTPStatus.OK, self.metrics.exposition(), CONTENT_TYPE)
+            own = self._exposition()
+            body = own if self.peers is None else await self.peers.metrics(own)
+            return respond(HTTPStatus.OK, body, CONTENT_TYPE)
         if path == SOCKET_PATH:
             return respond(HTTPStatus.UPGRADE_REQUIRED, "a WebSocket is spoken here\n", Upgrade="websocket")
         return self.pages.get(path) or respond(HTTPStatus.NOT_FOUND, "not found\n")
@@ -277,7 +295,7 @@ class Server:
 
     def admit(self, connection: Connection, agreement: Agreement) -> Live | None:
         """The answer to hello: a session, or a refusal."""
-        protocol, hello = connection.protocol, agreement.hello
+        protocol = connection.protocol
         assert protocol is not None
         try:
             self._check(connection, agreement)
@@ -387,7 +405,7 @@ class Server:
         self.metrics.bytes.labels("received").inc(received_bytes)
         self.metrics.bytes.labels("sent").inc(sent_bytes)
 
-    def _measure(self) -> None:
+    def _exposition(self) -> bytes:
         for live in self._digests:
             self._count(live)
         self.metrics.detached.set(sum(live.link is None for live in self._digests))
@@ -395,6 +413,7 @@ class Server:
         self.metrics.engine_cpu.set(self.engine.cpu_seconds)
         self.metrics.process_cpu.set(time.process_time())
         self.metrics.resident.set(_resident())
+        return self.metrics.exposition()
 
 
 def _needs(agreement: Agreement) -> tuple[int, int]:

@@ -35,7 +35,9 @@ class Config:
     workers: int = option(1, "processes that share the port (Linux)", "N")
 
     sessions: int = option(64, "sessions at once, those that wait for a resume included", "N")
-    slots: int = option(32, "sessions at once per codec and direction that compute; memory for them is taken at start", "N")
+    slots: int = option(
+        32, "sessions at once per codec and direction that compute; memory for them is taken at start", "N"
+    )
     sessions_per_address: int = option(16, "sessions at once from one address", "N")
     connections: int = option(256, "connections at once, those without a session included", "N")
     retry_seconds: float = option(5.0, "when a client that was answered `busy` may try again", "S")
@@ -53,16 +55,22 @@ class Config:
     drain_seconds: float = option(10.0, "after SIGTERM: time to finish audio on the way", "S")
     queue_seconds: float = option(1.0, "audio of one session that waits for the engine, at most", "S")
 
-    listener_lag: float = option(0.5, "delay of a room's listener from which it loses codebooks; at 3 times it, frames", "S")
+    listener_lag: float = option(
+        0.5, "delay of a room's listener from which it loses codebooks; at 3 times it, frames", "S"
+    )
     room_members: int = option(64, "members of a room at most", "N")
     room_speakers: int = option(8, "speakers of a room at most", "N")
 
-    key_file: str | None = option(None, "file with the key that clients must have (hello.key or a bearer token)", "PATH")
+    key_file: str | None = option(
+        None, "file with the key that clients must have (hello.key or a bearer token)", "PATH"
+    )
     no_key: bool = option(False, "let anyone in, though the address is not a loopback one")
     origin: tuple[str, ...] = option((), "origin of pages that may connect, repeatable; `any` allows all", "URL")
     tls_certificate: str | None = option(None, "PEM file with the certificate and its chain", "PATH")
     tls_key: str | None = option(None, "PEM file with the private key (default: in the certificate's file)", "PATH")
-    log_level: str = option("info", "debug, info, warning or error", "LEVEL", choices=("debug", "info", "warning", "error"))
+    log_level: str = option(
+        "info", "debug, info, warning or error", "LEVEL", choices=("debug", "info", "warning", "error")
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -73,7 +81,7 @@ class Config:
             raise InputError(f"--port is {self.port}; it must be 0 to 65535")
         if not (is_loopback(self.host) or self.key_file or self.no_key):
             raise InputError(
-                f"--host {self.host} lets other machines in: give a key with --key-file, or say --no-key to let anyone in"
+                f"--host {self.host} lets other machines in: give a key with --key-file, or say --no-key to let all in"
             )
         if self.tls_key and not self.tls_certificate:
             raise InputError("--tls-key without --tls-certificate; give both")
@@ -81,7 +89,9 @@ class Config:
     @property
     def limits(self) -> Limits:
         """Those of one session."""
-        names = {field.name for field in dataclasses.fields(Limits)} & {field.name for field in dataclasses.fields(self)}
+        names = {field.name for field in dataclasses.fields(Limits)} & {
+            field.name for field in dataclasses.fields(self)
+        }
         return Limits(**{name: getattr(self, name) for name in names})
 
 

@@ -21,7 +21,6 @@ __all__ = ["Connection"]
 # Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
 CLOSE_SECONDS = 3.0
 REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
-# Media messages that are read ahead while the session has no room: none where nobody acknowledges, see `_read_ahead`.
 
 
 class Connection:
@@ -30,10 +29,14 @@ class Connection:
     address: of the peer, for limits and logs. live: the session, once it is open.
     """
 
-    def __init__(self, server: "Server", ws: ServerConnection, address: str, bearer: str | None) -> None:
+    def __init__(
+        self, server: "Server", ws: ServerConnection, address: str, bearer: str | None, inside: bool = False
+    ) -> None:
         self.server, self.ws, self.address, self.bearer = server, ws, address, bearer
         self.protocol: ServerSession | None = ServerSession(server.offers, server.limits, server.clock())
         self.live: Live | None = None
+        self.inside = inside  # passed on by another process
+        self.carried = False  # passed on to another process
         self._outbox: deque[str | bytes] = deque()
         self._outbox_bytes = 0
         self._wake = asyncio.Event()
@@ -98,13 +101,13 @@ class Connection:
         """Until the connection is gone."""
         writer = asyncio.create_task(self._write())
         try:
-            with contextlib.suppress(ConnectionClosed):
+            with contextlib.suppress(ConnectionClosed, OSError):
                 await self._read()
             if self._close is not None:
                 await self.ws.wait_closed()
         finally:
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed, OSError):
                 await writer
             self._gone()
 
@@ -143,6 +146,12 @@ class Connection:
         async for message in self.ws:
             live = self.live
             if live is None:
+                peers = self.server.peers
+                if peers is not None and not self.inside and self.protocol is not None:
+                    worker = peers.place(message, self.protocol.limits.text_bytes)
+                    if worker != peers.worker:
+                        await self._carried(message, worker)
+                        return
                 self._first(message)
             elif live.full or self._parked or live.draining:
                 await self._read_ahead(live, message)
@@ -153,7 +162,7 @@ class Connection:
         if self.protocol is None or self.live is None:
             return
         events = self.protocol.receive(message, arrived)
-        if events:
+        if events or self.live.full:  # an acknowledgement is no event, and may have made room
             self.live.take(events)
         self.pump()
 
@@ -188,6 +197,17 @@ class Connection:
                 return
         if stopped:
             live.protocol.read_again(self.server.clock())
+
+    async def _carried(self, message: str | bytes, worker: int) -> None:
+        """The connection is another process's: pass it on."""
+        protocol, peers = self.protocol, self.server.peers
+        assert protocol is not None
+        assert peers is not None
+        self.protocol, self.carried = None, True
+        if not await peers.carry(self, message, worker):
+            self.protocol, self.carried = protocol, False
+            protocol.refuse("internal", "the process that holds this is not there", self.server.clock())
+            self.pump()
 
     # -- the first message -----------------------------------------------------------------------------------------
 

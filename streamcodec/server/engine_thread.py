@@ -1,15 +1,15 @@
 """The engines in a thread of their own, one for each codec.
 
-The event loop posts commands to voices and is given outputs, in batches: one call into the loop for each step. The thread
-sleeps until there is something to do. It steps as soon as any session can move on; sessions that come meanwhile make up
-the next step's batch, so batches grow with the load and nobody waits for a timer.
+The event loop posts commands to voices and is given outputs, in batches: one call into the loop for each step. The
+thread sleeps until there is something to do. It steps as soon as any session can move on; sessions that come meanwhile
+make up the next step's batch, so batches grow with the load and nobody waits for a timer.
 """
 
 import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class Output:
     """What a voice has to tell. taken: of all that it was fed, what went into a step (samples; frames for "decode").
 
     frames: what came out of the encoder; length: samples that they stand for; audio: float32 [C, n].
-    answers: marks that were reached after these, each with the frames of the stream so far; "flushed": the stream ended.
+    answers: marks that were reached, each with the frames of the stream so far; "flushed": the stream ended.
     """
 
     taken: int = 0
@@ -56,8 +56,8 @@ class Output:
 class Voice:
     """One session of an engine after another: a flush ends one, what is fed after it begins the next.
 
-    All calls are for the event loop, and return at once. `receive` gets every Output, there. After `close`, or an Output
-    with an error, nothing comes any more.
+    All calls are for the event loop, and return at once. `receive` gets every Output, there. After `close`, or an
+    Output with an error, nothing comes any more.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class EngineThread:
     """codecs: by the name that clients use. slots, threads: of each engine.
 
     deliver: called in this thread with a batch of (voice, output) after each step; it has to hand them to the loop.
-    stepped: called in this thread after each step with the codec's name, its seconds and the sessions that got something.
+    stepped: called in this thread after each step with the codec's name, its seconds and how many sessions it served.
     """
 
     def __init__(
@@ -197,7 +197,8 @@ class EngineThread:
         """A codec's codes for silence, once the thread is ready. For any thread."""
         one = self._silence[name]
         return Frames(
-            np.repeat(one.codes[:codebooks], frames, axis=1), None if one.scale is None else np.repeat(one.scale, frames)
+            np.repeat(one.codes[:codebooks], frames, axis=1),
+            None if one.scale is None else np.repeat(one.scale, frames),
         )
 
     def post(self, voice: Voice, kind: str, argument: Any) -> None:
@@ -316,9 +317,9 @@ class EngineThread:
                 self._fail(part, error)
             return
         for delivery in deliveries:
-            part = self._by_session.get(delivery.session)
-            if part is not None:
-                self._delivered(part, delivery)
+            owner = self._by_session.get(delivery.session)
+            if owner is not None:
+                self._delivered(owner, delivery)
         self._stepped(name, time.perf_counter() - began, len(deliveries))
 
     def _delivered(self, part: _Part, delivery: Delivery) -> None:
@@ -356,7 +357,7 @@ class EngineThread:
     def _collect(self) -> list[tuple[Voice, Output]]:
         """What there is to tell, and to go on with, after a step."""
         batch = []
-        for part in self._concerned():
+        for part in list(self._touched):
             if part.commands:
                 self._advance(part)
             taken = part.fed - part.queued()
@@ -367,9 +368,6 @@ class EngineThread:
             if part.closed or not (part.commands or part.queued()):
                 self._touched.discard(part)
         return batch
-
-    def _concerned(self) -> Iterable[_Part]:
-        return list(self._touched)
 
 
 def queue_frames(codec: Codec, seconds: float) -> int:

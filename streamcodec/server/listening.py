@@ -7,7 +7,7 @@ from .engine_thread import Array, Frames
 from .live import Live
 from .media import FramePackets, Outlet, no_frames
 
-__all__ = ["CodesEar", "Ear", "PcmEar", "Pace"]
+__all__ = ["CodesEar", "Ear", "Pace", "PcmEar"]
 
 FINE, REDUCE, DROP = 0, 1, 2
 # A listener loses codebooks when it lags by so many seconds (an option), and frames at this many times that.
@@ -20,9 +20,7 @@ class Pace:
     dropped, reduced: called with what it lost: frames, and packets with fewer codebooks.
     """
 
-    def __init__(
-        self, live: Live, lag: float, dropped: Callable[[int], None], reduced: Callable[[], None]
-    ) -> None:
+    def __init__(self, live: Live, lag: float, dropped: Callable[[int], None], reduced: Callable[[], None]) -> None:
         self.heard = 0
         self.dropped, self.reduced = dropped, reduced
         self._live, self._limit = live, lag

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr. Callers pass names and numbers, never audio, codes, keys or tokens."""
+"""Structured logs: one JSON object a line on stderr. Callers pass names and numbers, never audio, keys or tokens."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ MAX_TEXT = 500  # of one value: what a stranger sends does not fill a disk
 
 
 class Log:
-    """level: the lowest that is written. Every line has time (seconds since 1970), level, event, and what the call adds."""
+    """level: the lowest that is written. Lines have time (seconds since 1970), level, event, and what the call adds."""
 
     def __init__(self, level: str = "info", stream: IO[str] | None = None, **always: object) -> None:
         self._least = LEVELS[level]

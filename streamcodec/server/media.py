@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..protocol import Agreement, CodecFacts, Delay, Delays, Pcm
+from ..resample import Resampler
 from .engine_thread import Frames
-from .resample import Resampler
 
 __all__ = ["FramePackets", "Inlet", "Outlet", "delays"]
 
@@ -99,7 +99,7 @@ class Outlet:
 
 
 class FramePackets:
-    """Frames of codes in packets of `frames` each. A packet has one number of codebooks: where that changes it is shorter."""
+    """Frames of codes in packets of `frames` each; a packet is shorter where the number of codebooks changes."""
 
     def __init__(self, frames: int) -> None:
         self._frames = frames

@@ -27,7 +27,10 @@ class Metrics:
         self.resumed = Counter("streamcodec_resumes", "Sessions resumed", registry=registry)
         self.lost = Counter("streamcodec_connections_lost", "Connections lost under a session", registry=registry)
         self.messages = Counter(
-            "streamcodec_messages", "Messages of ended sessions and closed connections", ["direction"], registry=registry
+            "streamcodec_messages",
+            "Messages of ended sessions and closed connections",
+            ["direction"],
+            registry=registry,
         )
         self.bytes = Counter(
             "streamcodec_bytes", "Bytes of messages, as `streamcodec_messages`", ["direction"], registry=registry
@@ -51,4 +54,6 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """In the text format of Prometheus."""
-        return generate_latest(self.registry)
+        lines = generate_latest(self.registry).decode().splitlines()
+        # The times at which series were made say nothing, and cannot be added up over processes.
+        return ("\n".join(line for line in lines if "_created" not in line) + "\n").encode()

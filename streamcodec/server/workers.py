@@ -1,26 +1,103 @@
-"""The processes of a server."""
+"""The processes of a server: one, or several that share the port."""
 
 import asyncio
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import signal
+import socket
 import sys
+import tempfile
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..checkpoint import load
 from ..codecs import Codec
-from ..errors import InputError
+from ..errors import InputError, StreamcodecError
 from .app import Server, run
 from .config import Config
+from .logs import Log
+from .peers import Peers
 
 __all__ = ["load_codecs", "run_loop", "serve"]
+
+FAILED = 2  # the exit code of a worker that explained its error
 
 
 def serve(config: Config) -> int:
     """Run a server until it is told to stop; the exit code."""
-    torch.set_num_threads(1)  # a step is too little work to share; `threads` shares its sessions
-    server = Server(config, load_codecs(config))
-    run_loop(run(server))
+    if config.workers > 1:
+        return _serve_many(config)
+    _serve_one(config, None)
     return 0
+
+
+def _serve_one(config: Config, peers: Peers | None) -> None:
+    torch.set_num_threads(1)  # a step is too little work to share; `threads` shares its sessions
+    log = Log(config.log_level) if peers is None else Log(config.log_level, worker=peers.worker)
+    server = Server(config, load_codecs(config), log=log, peers=peers)
+    run_loop(run(server))
+
+
+def _serve_many(config: Config) -> int:
+    """Processes that listen at one port; the kernel shares out the connections (SO_REUSEPORT)."""
+    if not sys.platform.startswith("linux"):
+        raise InputError(f"--workers {config.workers}: only Linux shares a port's connections; use --workers 1 here")
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="streamcodec-") as folder, _reserved(config) as port:
+        share = dataclasses.replace(
+            config, port=port, sessions=math.ceil(config.sessions / config.workers),
+            slots=math.ceil(config.slots / config.workers), connections=math.ceil(config.connections / config.workers),
+        )  # fmt: skip
+        processes = [
+            context.Process(target=_work, args=(share, number, config.workers, folder), name=f"worker {number}")
+            for number in range(config.workers)
+        ]
+        told = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: told.set())
+        for process in processes:
+            process.start()
+        return _watch(processes, told)
+
+
+def _watch(processes: list[Any], told: threading.Event) -> int:
+    """Until all have ended. One that ends by itself takes the others with it: who runs the server starts it anew."""
+    while not told.wait(0.1) and all(process.is_alive() for process in processes):
+        pass
+    for process in processes:
+        if process.is_alive():
+            process.terminate()  # SIGTERM: each drains
+    for process in processes:
+        process.join()
+    return max((0 if process.exitcode == 0 else FAILED) for process in processes)
+
+
+@contextlib.contextmanager
+def _reserved(config: Config) -> Any:
+    """The port, held but not listened at, so that all processes get the same one."""
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as held:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind((config.host, config.port))
+            yield held.getsockname()[1]
+    except OSError as error:
+        raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
+
+
+def _work(config: Config, number: int, workers: int, folder: str) -> None:
+    try:
+        _serve_one(config, Peers(number, workers, Path(folder)))
+    except StreamcodecError as error:
+        print("streamcodec: error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(FAILED)
 
 
 def load_codecs(config: Config) -> dict[str, Codec]:
@@ -36,7 +113,7 @@ def load_codecs(config: Config) -> dict[str, Codec]:
     return codecs
 
 
-def run_loop(main: Any) -> None:
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """asyncio.run, on uvloop where it is installed."""
     try:
         import uvloop

@@ -15,6 +15,12 @@ FAST = {"messages_per_second": 5000.0, "burst": 5000}
 WIRE = {"sample_rate": RATE, "pcm_format": "f32le"}
 
 
+async def rest(session, *kinds):
+    """All that comes until the session's error, which passes; only events of these kinds may come."""
+    async for event in session:
+        assert isinstance(event, kinds)
+
+
 def paced(samples, seed=0, pause=0.002):
     """Sends a recording in random pieces with pauses, markers between them, then flushes."""
 
@@ -37,9 +43,9 @@ async def through(server, budget, samples, seed, mode="encode", **options):
         return events, proxy.cuts, session.reconnects
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_cut_at_random_places_it_gives_the_same_to_the_bit(seed):
-    samples = wave(2.0, seed=seed)
+    samples = wave(1.2, seed=seed)
 
     async def run():
         async with served(**FAST) as server:
@@ -57,12 +63,12 @@ def test_cut_at_random_places_it_gives_the_same_to_the_bit(seed):
 
 
 def test_audio_through_broken_connections_has_the_bits_of_an_unbroken_one():
-    samples = wave(1.5, seed=9)
+    samples = wave(1.0, seed=9)
 
     async def run():
         async with served(**FAST) as server:
             whole, none, _ = await through(server, lambda: None, samples, 1, "roundtrip")
-            broken, cuts, _ = await through(server, random_cuts(5, 5000, 30_000), samples, 1, "roundtrip")
+            broken, cuts, _ = await through(server, random_cuts(5, 2000, 12_000), samples, 1, "roundtrip")
             assert not none
             assert cuts >= 2
             return collect(whole), collect(broken)
@@ -74,22 +80,25 @@ def test_what_is_sent_without_a_connection_waits_and_then_goes():
     samples = wave(1.0)
 
     async def run():
-        async with served(**FAST) as server, Proxy(server.port) as proxy:
-            async with connect(proxy.url, "encode", **WIRE) as session:
-                await session.send(samples[0, :3000])
-                proxy.open = False
-                proxy.cut()
+        async with (
+            served(**FAST) as server,
+            Proxy(server.port) as proxy,
+            connect(proxy.url, "encode", **WIRE) as session,
+        ):
+            await session.send(samples[0, :3000])
+            proxy.open = False
+            proxy.cut()
+            event = await session.__anext__()
+            while not isinstance(event, Lost):
                 event = await session.__anext__()
-                while not isinstance(event, Lost):
-                    event = await session.__anext__()
-                assert not session.connected
-                await session.send(samples[0, 3000:])
-                await session.flush()
-                assert session.unacknowledged[0] > 1
-                await asyncio.sleep(0.2)
-                proxy.open = True
-                packets = [packet async for packet in session.packets()]
-                return packets, session.reconnects
+            assert not session.connected
+            await session.send(samples[0, 3000:])
+            await session.flush()
+            assert session.unacknowledged[0] > 1
+            await asyncio.sleep(0.2)
+            proxy.open = True
+            packets = [packet async for packet in session.packets()]
+            return packets, session.reconnects
 
     packets, reconnects = asyncio.run(run())
     assert reconnects == 1
@@ -103,21 +112,23 @@ def test_what_is_sent_without_a_connection_waits_and_then_goes():
 
 def test_a_server_that_is_gone_for_good_is_an_error_after_the_time_it_keeps_a_session():
     async def run():
-        async with served(resume_seconds=1.0) as server, Proxy(server.port) as proxy:
-            async with connect(proxy.url, "encode", **WIRE) as session:
-                loop = asyncio.get_running_loop()
-                proxy.open = False
-                proxy.cut()
-                began = loop.time()
-                with pytest.raises(SessionError, match=r"no connection for 1 s .*the session is lost") as caught:
-                    async for event in session:
-                        assert isinstance(event, Lost)
-                assert caught.value.code == "resume_timeout"
-                assert 0.9 < loop.time() - began < 3
-                with pytest.raises(SessionError, match="the session is lost"):
-                    await session.send(np.zeros(4, np.float32))
-                with pytest.raises(SessionError, match="the session is lost"):
-                    await session.statistics()
+        async with (
+            served(resume_seconds=1.0) as server,
+            Proxy(server.port) as proxy,
+            connect(proxy.url, "encode", **WIRE) as session,
+        ):
+            loop = asyncio.get_running_loop()
+            proxy.open = False
+            proxy.cut()
+            began = loop.time()
+            with pytest.raises(SessionError, match=r"no connection for 1 s .*the session is lost") as caught:
+                await rest(session, Lost)
+            assert caught.value.code == "resume_timeout"
+            assert 0.9 < loop.time() - began < 3
+            with pytest.raises(SessionError, match="the session is lost"):
+                await session.send(np.zeros(4, np.float32))
+            with pytest.raises(SessionError, match="the session is lost"):
+                await session.statistics()
 
     asyncio.run(run())
 
@@ -127,37 +138,43 @@ def test_a_server_that_forgot_the_session(renew):
     """Another server at the same address has no such token."""
 
     async def run():
-        async with served() as first, served() as second, Proxy(first.port) as proxy:
-            async with connect(proxy.url, "encode", renew=renew, **WIRE) as session:
-                name = session.welcome.session
-                proxy.target = second.port
-                proxy.cut()
-                if not renew:
-                    with pytest.raises(SessionError, match="no session has this token") as caught:
-                        async for event in session:
-                            assert isinstance(event, Lost)
-                    assert caught.value.code == "resume_unknown"
-                    return
-                events = [await session.__anext__(), await session.__anext__()]
-                assert isinstance(events[0], Lost)
-                assert isinstance(events[1], Renewed)
-                assert events[1].code == "resume_unknown"
-                assert session.welcome.session != name
-                samples = wave(0.5)
-                codes = collect(await sent_while_read(session, paced(samples)))
-                np.testing.assert_array_equal(codes, encoded(small_codec(), samples)[0])
+        async with (
+            served() as first,
+            served() as second,
+            Proxy(first.port) as proxy,
+            connect(proxy.url, "encode", renew=renew, **WIRE) as session,
+        ):
+            name = session.welcome.session
+            proxy.target = second.port
+            proxy.cut()
+            if not renew:
+                with pytest.raises(SessionError, match="no session has this token") as caught:
+                    await rest(session, Lost)
+                assert caught.value.code == "resume_unknown"
+                return
+            events = [await session.__anext__(), await session.__anext__()]
+            assert isinstance(events[0], Lost)
+            assert isinstance(events[1], Renewed)
+            assert events[1].code == "resume_unknown"
+            assert session.welcome.session != name
+            samples = wave(0.5)
+            codes = collect(await sent_while_read(session, paced(samples)))
+            np.testing.assert_array_equal(codes, encoded(small_codec(), samples)[0])
 
     asyncio.run(run())
 
 
 def test_without_resume_a_lost_connection_ends_the_session():
     async def run():
-        async with served() as server, Proxy(server.port) as proxy:
-            async with connect(proxy.url, "encode", reconnect=False, **WIRE) as session:
-                assert session.welcome.token is None
-                proxy.cut()
-                with pytest.raises(SessionError, match="the connection was lost"):
-                    await session.__anext__()
+        async with (
+            served() as server,
+            Proxy(server.port) as proxy,
+            connect(proxy.url, "encode", reconnect=False, **WIRE) as session,
+        ):
+            assert session.welcome.token is None
+            proxy.cut()
+            with pytest.raises(SessionError, match="the connection was lost"):
+                await session.__anext__()
 
     asyncio.run(run())
 
@@ -170,7 +187,8 @@ def test_who_takes_a_session_over_has_it():
                 thief._protocol.welcome = session.welcome  # its token
                 thief._connection._socket.transport.abort()
                 with pytest.raises(SessionError, match="another connection"):
-                    await session.__anext__()
+                    await rest(session, Lost)
+                assert session.reconnects == 0
 
     asyncio.run(run())
 
@@ -178,15 +196,16 @@ def test_who_takes_a_session_over_has_it():
 def test_a_server_that_shuts_down_says_so():
     async def run():
         samples = wave(0.5)
-        async with served(retry_seconds=3.0) as server, connect(f"127.0.0.1:{server.port}", "encode", **WIRE) as session:
+        async with (
+            served(retry_seconds=3.0) as server,
+            connect(f"127.0.0.1:{server.port}", "encode", **WIRE) as session,
+        ):
             await session.send(samples[0])
+            await session.statistics()  # the answer: the server has the samples
             stopping = asyncio.ensure_future(server.stop())
-            packets = []
+            packets = [packet async for packet in session.packets()]
             with pytest.raises(SessionError) as caught:
-                async for packet in session.packets():
-                    packets.append(packet)
-                async for _ in session:
-                    pass
+                await rest(session)
             await stopping
             assert caught.value.code == "server_shutdown"
             assert caught.value.retry_after == 3.0

@@ -67,7 +67,7 @@ class Proxy:
         self._writers -= pair
 
 
-def random_cuts(seed, least=600, most=30_000, times=12):
+def random_cuts(seed, least=600, most=16_000, times=12):
     """Budgets for so many connections; those that follow are not cut."""
     rng = random.Random(seed)
     budgets = [rng.randint(least, most) for _ in range(times)]

@@ -13,8 +13,8 @@ from streamcodec.codes import Codes
 from streamcodec.errors import BandwidthError, InputError
 from streamcodec.live.line import Line
 from streamcodec.live.playout import FADE_SECONDS
-from streamcodec.live.resample import Resampler
 from streamcodec.live.roundtrip import RoundTrip
+from streamcodec.resample import Resampler
 
 
 def streamed(codec, heard: np.ndarray, frames: int, bandwidths=((0, None),)) -> np.ndarray:
@@ -74,11 +74,11 @@ def test_other_rates_and_channels_are_converted():
     line, heard = Line(codec, input_rate=1600, output_rate=1200, input_channels=2, output_channels=2), []
     line.heard = heard.append
     played = np.concatenate([line.push(part) for part in cut(stereo, [100] * 29)])
-    mono = Resampler(1600, 600, 1).push(stereo.mean(axis=1, keepdims=True))
+    mono = Resampler(1600, 600, 1).push(stereo.mean(axis=1)[None]).T
     np.testing.assert_allclose(np.concatenate(heard), mono[: line.steps * line.step], atol=1e-6)
     said = streamed(codec, np.concatenate(heard), 1)
-    np.testing.assert_array_equal(played, np.repeat(Resampler(600, 1200, 1).push(said), 2, axis=1))
-    assert line.resampling == Resampler(1600, 600, 1).delay + Resampler(600, 1200, 1).delay
+    np.testing.assert_array_equal(played, np.repeat(Resampler(600, 1200, 1).push(said.T).T, 2, axis=1))
+    assert line.resampling == Resampler(1600, 600, 1).delay / 1600 + Resampler(600, 1200, 1).delay / 600
 
 
 def test_what_is_not_finite_is_silence():

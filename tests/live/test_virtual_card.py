@@ -23,7 +23,7 @@ from virtual_card import RATE, VirtualCard, missing, stop, urgent
 from streamcodec import load
 from streamcodec.cli.roundtrip import RECORDING
 from streamcodec.live.playout import FADE_SECONDS
-from streamcodec.live.resample import Resampler
+from streamcodec.resample import Resampler
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
 
@@ -73,7 +73,7 @@ class Trial:
         hop = codec.spec.hop_length
         pcm = torch.from_numpy(self.heard.T.copy())[None]
         steps = [decoder.push(encoder.push(step)) for step in pcm.split(hop, 2) if step.shape[2] == hop]
-        return Resampler(CODEC_RATE, self.rate, 1).push(torch.cat(steps, 2)[0].numpy().T)
+        return Resampler(CODEC_RATE, self.rate, 1).push(torch.cat(steps, 2)[0].numpy()).T
 
     def compare(self, events: list[tuple[str, int, int]]) -> float:
         """Whether all that was played is what the codec said, or silence where so noted; which part was codec."""

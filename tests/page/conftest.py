@@ -1,6 +1,5 @@
 """The real server, and Debian's Chromium with a file for a microphone."""
 
-import base64
 import json
 import os
 import shutil
@@ -9,14 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import soxr
+from recorded import KEY, ROOT, SPEECH
 
-ROOT = Path(__file__).parents[2]
-SPEECH = ROOT / "streamcodec" / "bundled" / "jfk.flac"
-KEY = "a-key-for-the-tests-of-the-page"
 SECONDS = 90  # for the server to start on a busy machine
 
 # Chromium as root, headless, and silent towards the network; a microphone that plays a file.
@@ -28,6 +24,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
     "--autoplay-policy=no-user-gesture-required",
     "--use-fake-device-for-media-stream",
 ]
@@ -89,19 +86,25 @@ def open_page(browser, server):
     """Opens the page: open_page(fragment, **options of the browser's context). No page may complain at the end."""
     contexts, complaints = [], []
 
-    def open_it(fragment=f"key={KEY}", microphone=True, **options):
+    def complain(text):
+        if not text.startswith("The Cross-Origin-Opener-Policy header has been ignored"):  # over http it is
+            complaints.append(text)
+
+    def open_it(fragment=f"key={KEY}", microphone=True, host="127.0.0.1", **options):
         context = browser.new_context(permissions=["microphone"] if microphone else [], **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("console", lambda line: line.type in ("error", "warning") and complaints.append(line.text))
-        page.on("request", lambda request: KEY in request.url.split("#")[0] and complaints.append("the key is in a URL"))
+        page.on("console", lambda line: line.type in ("error", "warning") and complain(line.text))
+        page.on(
+            "request", lambda request: KEY in request.url.split("#")[0] and complaints.append("the key is in a URL")
+        )
         # What breaks the Content-Security-Policy is an error on the console too; this names the directive.
         page.add_init_script(
             "addEventListener('securitypolicyviolation', (event) => console.error('policy', event.violatedDirective))"
         )
-        page.goto(f"{server}#{fragment}")
+        page.goto(f"{server.replace('127.0.0.1', host)}#{fragment}")
         page.wait_for_selector("#start:enabled")
         return page
 
@@ -117,20 +120,3 @@ def pictures():
     folder = Path(os.environ.get("CI_ARTIFACTS") or ROOT / "tests" / ".artifacts") / "page"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-class Recording:
-    """What a page recorded from a run's start on: float32 arrays at `rate`, `sent` and `received` multiples of 2**-15.
-
-    places: of each sample received, its index in its stream.
-    """
-
-    def __init__(self, values):
-        self.rate, self.streams = values["rate"], values["streams"]
-        self.sent, self.received = (_samples(values[name], "<i2") / np.float32(32768) for name in ("sent", "received"))
-        self.played = _samples(values["played"], "<f4")
-        self.places = np.concatenate([np.arange(index, index + count) for index, count in values["places"]])
-
-
-def _samples(text, kind):
-    return np.frombuffer(base64.b64decode(text), kind)

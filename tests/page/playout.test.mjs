@@ -115,7 +115,7 @@ test("a surplus after a pause of the network is cut under a crossfade", () => {
 test("a gap while playing is silence between fades, and time stands", () => {
   const playout = make();
   for (let n = 0; n < 20; n++) playout.push(new Float32Array(PACKET).fill(0.5), { index: n * PACKET });
-  playout.push(new Float32Array(PACKET).fill(0.5), { index: 20 * PACKET + 400, gap: 400 }); // not played yet: a fade only
+  playout.push(new Float32Array(PACKET).fill(0.5), { index: 20 * PACKET + 400, gap: 400 }); // before: a fade
   mixed(playout);
   playout.push(new Float32Array(800).fill(0.5), { index: 21 * PACKET + 800, gap: 400, last: true });
   const out = [];

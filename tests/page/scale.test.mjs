@@ -82,8 +82,8 @@ test("the delay is the sum of its parts, and what was measured beyond them is to
   assert.equal(total(withRest(parts, 140)), 140);
   assert.equal(withRest(parts, 140).at(-1).name, "Computing");
   assert.deepEqual(withRest(parts, 120), parts);
-  const room = delayParts({ rtt: 20, delays: { total_ms: 15 }, block: 10, input: 5, output: 30, cushion: 50, room: true });
-  assert.equal(total(room), 120);
+  const same = { rtt: 20, delays: { total_ms: 15 }, block: 10, input: 5, output: 30, cushion: 50 };
+  assert.equal(total(delayParts({ ...same, room: true })), 120);
   assert.equal(median([]), 0);
   assert.equal(median([3, 100, 1]), 3);
 });

@@ -157,7 +157,9 @@ test("nothing is lost and nothing comes twice over any pattern of cuts", () => {
       session.receive(JSON.stringify({ type: "resumed", session: "s1", last_sequence: last, server_time: 1 }));
     }
     for (const message of session.takeOutgoing()) server.take(message);
-    for (; given < server.out.length; given++) heard.push(...session.receive(server.out[given]).flatMap((e) => [...e.samples]));
+    for (; given < server.out.length; given++) {
+      for (const event of session.receive(server.out[given])) heard.push(...event.samples);
+    }
     assert.deepEqual(server.audio, said, `seed ${seed}`);
     assert.deepEqual(heard, said, `seed ${seed}`);
   }
@@ -172,7 +174,8 @@ test("gaps are told, and LAST begins anew", () => {
 });
 
 test("each speaker has a stream, whose number may be given anew", () => {
-  const session = opened({}, { room: { name: "lobby", id: 1, members: [{ id: 2, member: "Ada", role: "both", stream: 5 }] } });
+  const members = [{ id: 2, member: "Ada", role: "both", stream: 5 }];
+  const session = opened({}, { room: { name: "lobby", id: 1, members } });
   session.receive(packet(0, 1000, [1], { stream: 5, discontinuity: true }));
   assert.equal(session.receive(packet(1, 1001, [2], { stream: 5 }))[0].stream, 5);
   const left = JSON.stringify({ type: "left", sequence: 2, id: 2, reason: "goodbye" });
@@ -223,6 +226,7 @@ test("an error's scope says what it ends", () => {
 test("an error before welcome ends the session", () => {
   const session = new Session();
   session.hello({ mode: "roundtrip", pcm: PCM16 });
-  const [ended] = session.receive(JSON.stringify({ type: "error", code: "unauthorised", scope: "session", message: "no" }));
+  const error = { type: "error", code: "unauthorised", scope: "session", message: "no" };
+  const [ended] = session.receive(JSON.stringify(error));
   assert.deepEqual([ended.type, ended.code, session.state], ["ended", "unauthorised", CLOSED]);
 });

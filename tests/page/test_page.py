@@ -5,15 +5,15 @@ import pytest
 import soundfile
 import soxr
 import torch
-from conftest import KEY, SPEECH, Recording
+from recorded import KEY, SPEECH, Recording
 
 import streamcodec
 
 pytestmark = pytest.mark.slow
 
 OWN_RATE = f"key={KEY}&rate=24000"  # the codec's: then nothing is resampled, and results can be compared exactly
-# Rounding to 16 bits leaves 70 dB and more of speech. A batch of another size rounds float32 differently, which may turn
-# a code whose two nearest entries nearly tie (docs/exactness.md); that costs a frame, not the whole.
+# Rounding to 16 bits leaves 70 dB and more of speech. A batch of another size rounds float32 differently, which may
+# turn a code whose two nearest entries nearly tie (docs/exactness.md); that costs a frame, not the whole.
 EXACT_DB = 40.0
 
 
@@ -35,19 +35,40 @@ def start(page):
     page.wait_for_selector("#status[data-state=open]")
 
 
+HEARD = """() => {
+    const { live } = streamcodec;
+    if (!live) return document.getElementById("problem").textContent;
+    return live.record.received.reduce((sum, { samples }) => sum + samples.length, 0) / live.graph.rate;
+}"""
+
+
+def listen(page, seconds):
+    """Waits until so much audio has come; a busy machine takes longer."""
+    for _ in range(300):
+        heard = page.evaluate(HEARD)
+        assert not isinstance(heard, str), f"the run is over: {heard}"
+        if heard >= seconds:
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(f"{heard} s of audio came in a minute; {seconds} s are wanted")
+
+
 def stop(page):
     """What was sent, received and played since `start`."""
     return Recording(page.evaluate("streamcodec.stopRecording()"))
 
 
-def assert_equals_the_codec(codec, sent, heard, seconds):
-    """What was heard, at least so long, is what the codec makes of what was sent, both at the codec's rate."""
+def assert_equals_the_codec(codec, sent, heard, seconds, settled=0):
+    """What was heard, at least so long, is what the codec makes of what was sent, both at the codec's rate.
+
+    settled: seconds to leave out at the start. For a member who comes later the server's decoder begins in mid-stream,
+    and its LSTM has forgotten that after 1.5 s.
+    """
     wanted = through(codec, sent)
-    known = heard.places < len(wanted)
+    known = (heard.places < len(wanted)) & (heard.places >= heard.places[0] + settled * 24000)
     wanted, given = wanted[heard.places[known]], heard.received[known]
     assert len(given) > seconds * 24000
     assert np.abs(sent).max() > 0.1  # the fake microphone speaks
-    np.savez(f"/tmp/page/cmp{len(given)}.npz", wanted=wanted, given=given)
     noise = np.sum((given - wanted) ** 2)
     assert 10 * np.log10(np.sum(wanted**2) / noise) > EXACT_DB
 
@@ -57,8 +78,8 @@ def assert_played_what_came(recording):
     blocks = recording.played.reshape(-1, 128)
     loud = [block for block in blocks if np.all(block != 0)]
     places = {recording.received[at : at + 12].tobytes(): at for at in range(len(recording.received) - 128)}
-    found = [places.get(block[:12].tobytes(), -1) for block in loud]
-    same = [at >= 0 and np.array_equal(block, recording.received[at : at + 128]) for at, block in zip(found, loud)]
+    found = [(block, places.get(block[:12].tobytes(), -1)) for block in loud]
+    same = [at >= 0 and np.array_equal(block, recording.received[at : at + 128]) for block, at in found]
     # An underrun costs the blocks of two fades, 5 ms each; this leaves room for two a second.
     assert len(loud) > 200
     assert np.mean(same) > 0.9
@@ -67,7 +88,7 @@ def assert_played_what_came(recording):
 def test_round_trip_equals_the_codec(open_page, codec):
     page = open_page(OWN_RATE)
     start(page)
-    page.wait_for_timeout(6000)
+    listen(page, 4)
     figures, heard = page.evaluate("streamcodec.figures()"), stop(page)
     assert heard.rate == 24000
     assert heard.places[0] == 0
@@ -79,34 +100,33 @@ def test_round_trip_equals_the_codec(open_page, codec):
 
 
 def test_round_trip_at_the_browsers_rate(open_page, codec):
-    """The server resamples both ways, with a filter of its own, so codes differ from those of another resampler's audio.
+    """The server resamples both ways with a filter of its own, so codes differ from those of another resampler's audio.
 
-    Of two such runs of this codec on speech the waveforms stay alike; a wrong rate, a shift or a wrong codec would leave
-    a correlation near 0.
+    Of two such runs of this codec on speech the waveforms stay alike; a wrong rate, a shift or a wrong codec would
+    leave a correlation near 0.
     """
     page = open_page()
     start(page)
-    page.wait_for_timeout(6000)
+    listen(page, 4)
     heard = stop(page)
     assert heard.rate in (44100, 48000)
     wanted = soxr.resample(through(codec, soxr.resample(heard.sent, heard.rate, 24000)), 24000, heard.rate)
     count = min(len(wanted), len(heard.received))
     assert count > 3 * heard.rate
     correlation = np.corrcoef(wanted[:count], heard.received[:count])[0, 1]
-    print(f"correlation {correlation:.3f}")
-    assert correlation > 0.9
+    assert correlation > 0.99
     assert_played_what_came(heard)
 
 
 def test_nothing_is_lost_over_a_broken_connection(open_page, codec):
     page = open_page(OWN_RATE)
     start(page)
-    page.wait_for_timeout(2000)
+    listen(page, 1.5)
     page.evaluate("streamcodec.cut()")
     page.wait_for_selector("#status[data-state=wait]")
     page.wait_for_selector("#status[data-state=open]")
-    page.wait_for_timeout(4000)
-    assert page.evaluate("streamcodec.figures().resumes") == 1
+    listen(page, 4)
+    page.wait_for_selector("#lost-more:text('1 resumed')")
     heard = stop(page)
     np.testing.assert_array_equal(heard.places, np.arange(len(heard.places)))
     assert_equals_the_codec(codec, heard.sent, heard, 2)
@@ -120,12 +140,12 @@ def test_call_between_two_tabs(open_page, codec):
     start(second)
     first.wait_for_selector("#member-list li:nth-child(2)")
     assert first.locator("#member-list li").all_inner_texts() == ["Ada you", "Grace"]
-    second.wait_for_timeout(6000)
+    listen(first, 4)
+    listen(second, 4)
     at_first, at_second = stop(first), stop(second)
     for heard, said in ((at_first, at_second), (at_second, at_first)):
         assert len(heard.streams) == 1  # the other's, not one's own
-        print("gaps", np.flatnonzero(np.diff(heard.places) != 1), len(said.sent), heard.places[0], len(heard.places))
-        assert_equals_the_codec(codec, said.sent, heard, 1)
+        assert_equals_the_codec(codec, said.sent, heard, 1, settled=2 if heard.places[0] else 0)
         assert_played_what_came(heard)
     second.close(run_before_unload=False)
     first.wait_for_selector("#member-list:not(:has(li:nth-child(2)))")
@@ -150,11 +170,17 @@ def test_file(open_page, codec, tmp_path):
     page.set_input_files("#file", tmp_path / "short.wav")
     page.uncheck("#loop")
     start(page)
-    page.wait_for_timeout(2000)
+    listen(page, 1)
     heard = stop(page)
     # Chromium divides positive samples by 32767 when it reads the file, which is undone but for the last bit.
     np.testing.assert_allclose(heard.sent, samples[: len(heard.sent)] / 32768, atol=1.01 / 32768, rtol=0)
     assert_equals_the_codec(codec, heard.sent, heard, 0.5)
+    page.check("[name=listen][value=original]", force=True)
+    page.wait_for_timeout(300)
+    graph = "streamcodec.live.graph"
+    assert page.evaluate(f"{graph}._codec.gain.value") < 0.01
+    assert page.evaluate(f"{graph}._original.gain.value") > 0.99
+    assert 0.03 < page.evaluate(f"{graph}._held.delayTime.value") < 5  # as late as the codec's
     page.wait_for_selector("text=The file is over")
     assert page.inner_text("#start") == "Start"
 
@@ -213,6 +239,24 @@ def test_microphone_refused(open_page):
     assert page.is_enabled("#start")
 
 
+def test_microphone_gone(open_page):
+    page = open_page()
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+    page.evaluate("streamcodec.live.stream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+    page.wait_for_selector("#problem:visible")
+    assert page.inner_text("#problem") == "The microphone is gone. Start again."
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+
+
+def test_page_of_an_insecure_address(open_page):
+    page = open_page(host="elsewhere.test", microphone=False)
+    page.click("#start")
+    page.wait_for_selector("#problem:visible")
+    assert "https:// or localhost" in page.inner_text("#problem")
+
+
 def test_wrong_key(open_page):
     page = open_page("")
     page.click("#start")
@@ -242,6 +286,7 @@ def test_names_for_screen_readers(open_page):
     [
         ("desktop-dark", {"color_scheme": "dark", "viewport": {"width": 1440, "height": 900}}),
         ("desktop-light", {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}}),
+        ("reduced-motion", {"reduced_motion": "reduce", "viewport": {"width": 1024, "height": 768}}),
         ("phone", {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}),
     ],
 )

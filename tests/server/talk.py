@@ -106,7 +106,7 @@ class Talk:
         self.news.set()
 
     async def send(self):
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed, OSError):
             for message in self.session.messages_to_send():
                 await self.ws.send(message)
 

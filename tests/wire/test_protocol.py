@@ -144,6 +144,11 @@ def test_a_room():
     assert (joined.member.member, left.id, left.reason) == ("Bob", 3, "lost")
     assert missing == Missing(0, 40, 9)
     assert (first.stream, first.index, second.index, second.reduced) == (9, 40, 41, True)
+    # The number of who left is given anew: that stream begins at 0.
+    link.server.joined(Member(id=4, member="Cyd", role="speaker", stream=9))
+    link.server.send_codes(frames(2, 1), stream=9)
+    link.run()
+    assert (link.at_client[-1].stream, link.at_client[-1].index) == (9, 0)
     listener = Link(
         first=hello("room", room=replace(wants, role="listener", receive="pcm")), room=link.client.welcome.room
     )

@@ -6,7 +6,7 @@ import { total } from "./delay.js";
 import { Live } from "./live.js";
 import { Meter } from "./meter.js";
 import { OPEN } from "./session.js";
-import { ofMicrophone, ofProtocol } from "./sentences.js";
+import { ofFile, ofMicrophone, ofProtocol } from "./sentences.js";
 import { Spectrogram } from "./spectrogram.js";
 
 const CODECS_PATH = "v1/codecs";
@@ -18,7 +18,7 @@ const fragment = new URLSearchParams(location.hash.slice(1)); // key, room, rate
 const scopes = ["input", "output"].map((name) => {
   const figure = $(`${name}-scope`);
   return {
-    spectrogram: new Spectrogram(figure.querySelector("canvas"), figure.querySelector(".ticks")),
+    spectrogram: new Spectrogram(figure),
     meter: new Meter(figure.querySelector(".meter")),
   };
 });
@@ -50,7 +50,9 @@ function problem(text) {
 
 function showMode() {
   for (const part of form.querySelectorAll("[data-mode]")) part.hidden = !part.dataset.mode.split(" ").includes(mode());
-  $("room").disabled = mode() !== "room" || Boolean(live);
+  $("empty").textContent = {
+    roundtrip: "Press Start and speak", room: "Join the call and speak", file: "Choose a file and press Start",
+  }[mode()];
   enable();
 }
 
@@ -110,7 +112,8 @@ async function loadDevices() {
   const chosen = $("device").value;
   const found = await microphones();
   const named = found.filter(({ deviceId, label }) => label && deviceId !== "default" && deviceId !== "communications");
-  $("device").replaceChildren(new Option("The system’s own", ""), ...named.map((one) => new Option(one.label, one.deviceId)));
+  const options = named.map(({ label, deviceId }) => new Option(label, deviceId));
+  $("device").replaceChildren(new Option("The system’s own", ""), ...options);
   if (named.some(({ deviceId }) => deviceId === chosen)) $("device").value = chosen;
 }
 
@@ -161,7 +164,7 @@ async function begin() {
     if (mine !== starting) return;
     starting = 0;
     status("bad", "Not started");
-    problem(mode() === "file" ? `This file could not be read as audio: ${error.message}.` : ofMicrophone(error));
+    problem(mode() === "file" ? ofFile(error) : ofMicrophone(error));
     return enable();
   }
   if (mine !== starting) return void run.graph.close(); // stopped meanwhile
@@ -200,6 +203,7 @@ function handlers() {
     state: (state) => (state === OPEN ? opened() : status("wait", "Connection lost, resuming")),
     levels: (name, rms, peak) => scopes[name === "input" ? 0 : 1].meter.push(rms, peak),
     ended: () => end("idle", "The file is over"),
+    failed: (sentence) => end("bad", "Ended", `${sentence} Start again.`),
   };
 }
 
@@ -262,10 +266,11 @@ function showFigures() {
   if (!now) return;
   const about = now.measured ? "measured" : "the sum of its parts";
   text("bitrate", now.bitrate.toFixed(now.bitrate < 9.95 ? 1 : 0));
-  text("bitrate-more", `link ↑ ${now.up.toFixed(0)} ↓ ${now.down.toFixed(0)} kbit/s`);
+  text("bitrate-more", `link ↑ ${now.up.toFixed(0)} ↓ ${now.down.toFixed(0)}`);
   text("delay", now.delay.toFixed(0));
   text("delay-more", about);
-  $("delay").closest("div").title = now.parts.map(({ name, ms, what }) => `${name} ${ms.toFixed(1)} ms: ${what}`).join("\n");
+  const tooltip = now.parts.map(({ name, ms, what }) => `${name} ${ms.toFixed(1)} ms: ${what}`);
+  $("delay").closest("div").title = tooltip.join("\n");
   text("underruns", String(now.underruns));
   text("underruns-more", `buffer ${now.fill.toFixed(0)} of ${now.target.toFixed(0)} ms`);
   text("lost", String(now.lost));
@@ -328,7 +333,9 @@ $("bandwidth-choices").addEventListener("change", () => live?.changeBandwidth(ba
 $("volume").addEventListener("input", () => live && (live.graph.volume = Number($("volume").value) ** 2));
 $("mute").addEventListener("click", mute);
 $("loop").addEventListener("change", () => live && (live.graph.loop = $("loop").checked));
-$("listen").addEventListener("change", () => live?.graph.listenTo(form.elements.listen.value === "original", live.pathSeconds));
+$("listen").addEventListener("change", () => {
+  live?.graph.listenTo(form.elements.listen.value === "original", live.pathSeconds);
+});
 $("file").addEventListener("change", () => takeFile($("file").files[0]));
 for (const type of ["dragover", "drop"]) {
   document.addEventListener(type, (event) => {
@@ -355,7 +362,7 @@ $("copy").addEventListener("click", async () => {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || !live) return;
   if (event.key === "Escape") end();
-  else if (event.key.toLowerCase() === "m" && !event.target.matches("input[type=text], input[type=password], select")) mute();
+  else if (event.key.toLowerCase() === "m" && !event.target.matches("[type=text], [type=password], select")) mute();
 });
 addEventListener("pagehide", () => live && end()); // so that the server need not wait for a resume
 navigator.mediaDevices?.addEventListener("devicechange", loadDevices);

@@ -11,6 +11,7 @@ const MOST_DELAY = 5; // seconds by which the original can be held back
 
 // rate: Hz, or null for the browser's own.
 function openContext(rate) {
+  if (!isSecureContext) throw new DOMException("no audio worklets for this page", "InsecureContextError");
   const context = new AudioContext({ latencyHint: "interactive", ...(rate && { sampleRate: rate }) });
   if (context.sampleRate <= MOST_RATE) return context;
   context.close();
@@ -33,8 +34,9 @@ export async function openMicrophone(deviceId, echoCancellation) {
 }
 
 export class AudioGraph {
-  // on: { block(samples, levels), report(figures), ended() when a file is over, played(samples, position) while tapped }
-  static async open(on, { rate = null, packetSeconds = 0.02 } = {}) {
+  // on: { block({ samples, rms, peak, position }), report(figures), played({ played, position }) while tapped,
+  //       ended() when a file is over, failed(sentence) when the browser takes the sound away }
+  static async open(on, { rate = null } = {}) {
     const context = openContext(rate);
     const here = (name) => new URL(name, import.meta.url);
     await Promise.all([
@@ -42,22 +44,20 @@ export class AudioGraph {
       context.audioWorklet.addModule(here("playback-worklet.js")),
     ]);
     await context.resume();
-    return new AudioGraph(context, on, packetSeconds);
+    return new AudioGraph(context, on);
   }
 
-  constructor(context, on, packetSeconds) {
+  constructor(context, on) {
     this.context = context;
     this.on = on;
     this.inputLatency = 0;
     this._media = this._source = this._file = null;
     this.input = new AnalyserNode(context, { fftSize: FFT, smoothingTimeConstant: 0 });
     this.output = new AnalyserNode(context, { fftSize: FFT, smoothingTimeConstant: 0 });
-    this.block = Math.round(packetSeconds * context.sampleRate);
-    this._capture = new AudioWorkletNode(context, "streamcodec-capture", {
-      numberOfOutputs: 0, processorOptions: { block: this.block },
-    });
+    this.block = 0; // samples of a block, once it runs
+    this._capture = new AudioWorkletNode(context, "streamcodec-capture", { numberOfOutputs: 0 });
     this._playback = new AudioWorkletNode(context, "streamcodec-playback", {
-      numberOfInputs: 0, outputChannelCount: [1], processorOptions: { packet: packetSeconds },
+      numberOfInputs: 0, outputChannelCount: [1],
     });
     this._codec = new GainNode(context);
     this._original = new GainNode(context, { gain: 0 });
@@ -69,6 +69,9 @@ export class AudioGraph {
     this._playback.connect(this._codec).connect(this.output);
     this._held.connect(this._original).connect(this.output);
     this.output.connect(this._volume).connect(context.destination);
+    context.onstatechange = () => {
+      if (context.state !== "running" && context.state !== "closed") on.failed("The browser has paused the sound.");
+    };
     this._capture.port.onmessage = ({ data }) => on.block(data);
     this._playback.port.onmessage = ({ data }) => (data.report ? on.report(data.report) : on.played?.(data));
   }
@@ -85,7 +88,9 @@ export class AudioGraph {
   useMicrophone(stream) {
     this._unplug();
     this._media = stream;
-    this.inputLatency = 1000 * (stream.getAudioTracks()[0].getSettings().latency ?? 0);
+    const [track] = stream.getAudioTracks();
+    track.onended = () => this.on.failed("The microphone is gone.");
+    this.inputLatency = 1000 * (track.getSettings().latency ?? 0);
     this._source = new MediaStreamAudioSourceNode(this.context, { mediaStream: stream });
     this._source.connect(this._input);
   }
@@ -104,14 +109,15 @@ export class AudioGraph {
     if (this._file) this._file.loop = value;
   }
 
-  // Blocks come from now on.
-  run() {
-    this._capture.port.postMessage({ run: true });
+  // Blocks of so many seconds come from now on.
+  run(seconds) {
+    this.block = Math.round(seconds * this.rate);
+    this._capture.port.postMessage({ block: this.block });
     this._file?.start();
   }
 
   pause() {
-    this._capture.port.postMessage({ run: false });
+    this._capture.port.postMessage({ block: 0 });
   }
 
   play(samples, { stream, index, gap, last }) {

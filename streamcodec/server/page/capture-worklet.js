@@ -1,20 +1,20 @@
 // Cuts what comes in into blocks of one length, for the main thread: { samples, peak, rms, position }.
-// position: the audio clock at the block's end, in samples. Several channels are mixed to one. To it: { run: true or false }.
+// position: the audio clock at the block's end, in samples. Several channels are mixed to one.
+// To it: { block }, the samples of one, or 0 to pause.
 
 class Capture extends AudioWorkletProcessor {
-  constructor({ processorOptions }) {
+  constructor() {
     super();
-    this._block = new Float32Array(processorOptions.block);
+    this._block = new Float32Array(0);
     this._filled = 0;
-    this._running = false;
     this.port.onmessage = ({ data }) => {
-      this._running = data.run;
+      this._block = new Float32Array(data.block);
       this._filled = 0;
     };
   }
 
   process([channels]) {
-    if (!this._running) return true;
+    if (!this._block.length) return true;
     const count = channels[0]?.length ?? 128; // a source that has not begun has no channels: silence
     for (let n = 0; n < count; n++) {
       let value = 0;

@@ -5,7 +5,7 @@
 //   streamcodec.cut()            breaks the connection, as a network would; the page resumes
 //   streamcodec.startRecording() keeps, until stopRecording(), what is sent, received and played; before Start, from
 //                                the first sample on
-//   streamcodec.stopRecording()  { rate, sent, received, places, played, streams }: s16le samples that were sent and received,
+//   streamcodec.stopRecording()  { rate, sent, received, places, played, streams }: s16le samples sent and received,
 //                                and float ones that were played, all as base64; places: index and count of each packet
 //                                that was received; streams: the numbers of those that were heard
 

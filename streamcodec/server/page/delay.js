@@ -1,12 +1,12 @@
 // Of what the delay that is shown is made. Times in milliseconds.
 
-// rtt: of a ping. delays: of welcome. block: of the capture worklet. input, output: what the browser says of its
+// rtt: of a ping. delays: of welcome. block: of the capture worklet. input, output: what the browser tells of its
 // devices. cushion: what waits in the jitter buffer. room: whether the other end's way to the server is not known.
 export function delayParts({ rtt, delays, block, input, output, cushion, room }) {
   const parts = [
-    { name: "Capture", ms: input + block, what: "the microphone's buffer, as far as the browser tells, and a block of samples" },
+    { name: "Capture", ms: input + block, what: "the microphone, as far as the browser tells, and a block of samples" },
     room
-      ? { name: "Network", ms: rtt / 2, what: "half a round trip to the server; the other end's half is not known here" }
+      ? { name: "Network", ms: rtt / 2, what: "half a round trip to the server; the other end's is not known here" }
       : { name: "Network", ms: rtt, what: "to the server and back" },
     { name: "Codec", ms: delays.total_ms, what: "frame, look-ahead, decoder and resampling, as the server states" },
     { name: "Jitter buffer", ms: cushion, what: "samples that wait here, so that late packets are not heard" },
@@ -19,7 +19,7 @@ export function delayParts({ rtt, delays, block, input, output, cushion, room })
 export function withRest(parts, measured) {
   const sum = parts.reduce((total, part) => total + part.ms, 0);
   if (!(measured > sum)) return parts;
-  return [...parts, { name: "Computing", ms: measured - sum, what: "the rest of what was measured: computing and waiting" }];
+  return [...parts, { name: "Computing", ms: measured - sum, what: "what else was measured: computing and waiting" }];
 }
 
 export const total = (parts) => parts.reduce((sum, part) => sum + part.ms, 0);

@@ -6,7 +6,8 @@ import { delayParts, median, total, withRest } from "./delay.js";
 import { OPEN } from "./session.js";
 
 const STREAM_PATH = "v1/stream"; // beside the page
-const PACKET_SECONDS = 0.01; // of audio in a packet: short, so that capture waits little; 100 packets a second
+const PACKET_SECONDS = 0.01; // of audio in a packet: short, so that capture waits little
+const SHARE = 0.5; // of the messages that the server allows, for audio
 const STATISTICS_SECONDS = 2;
 const CAPTURED_KEPT = 2000; // blocks whose time is remembered: 20 s
 const MEASURED_KEPT = 20; // reports of the playback: 2 s
@@ -19,7 +20,8 @@ export function streamUrl(page) {
 }
 
 export class Live {
-  // hello: of the session, without pcm. on: { event, state, levels(name, rms, peak), ended() when a file is over }.
+  // hello: of the session, without pcm. on: { event, state, levels(name, rms, peak), ended() when a file is over,
+  // failed(sentence) when there is no sound any more }.
   static async open(hello, on, { rate = null } = {}) {
     const live = new Live(on);
     live.graph = await AudioGraph.open(
@@ -28,8 +30,9 @@ export class Live {
         report: (report) => live._report(report),
         ended: () => live._sourceEnded(),
         played: (played) => live.record?.played.push(played),
+        failed: (sentence) => on.failed(sentence),
       },
-      { rate, packetSeconds: PACKET_SECONDS },
+      { rate },
     );
     live.hello = { ...hello, pcm: { format: "s16le", sample_rate: live.graph.rate, channels: 1 } };
     return live;
@@ -50,7 +53,8 @@ export class Live {
     this._known = new Set(); // streams that were heard
     this._asked = null;
     this._rates = { at: performance.now(), sent: 0, received: 0, up: 0, down: 0 };
-    this._flushed = false;
+    this._flushed = false; // the file is over, and the server knows
+    this._draining = false; // all has come, and is played out
     this.connection = new Connection(streamUrl(document.baseURI), {
       event: (event) => this._event(event),
       state: (state) => this._state(state),
@@ -166,6 +170,7 @@ export class Live {
     this.report = report;
     this._fills = [...this._fills, report.fill].slice(-MEASURED_KEPT);
     this.on.levels("output", report.rms, report.peak);
+    if (this._draining && report.streams === 0) return this.on.ended();
     if (report.playing && this.hello.mode !== "room") this._measure(report);
   }
 
@@ -203,7 +208,7 @@ export class Live {
         this.graph.end(event.stream);
         break;
       case "flushed":
-        this.on.ended();
+        this._draining = true;
         break;
     }
     this.on.event(event);
@@ -213,7 +218,7 @@ export class Live {
     this.bandwidth = welcome.bandwidth;
     this.codebooks = welcome.codebooks;
     for (const member of welcome.room?.members ?? []) this.members.set(member.id, member);
-    this.graph.run();
+    this.graph.run(Math.max(PACKET_SECONDS, 1 / (SHARE * welcome.limits.messages_per_second)));
     this._asked = setInterval(() => {
       if (this.session.state !== OPEN) return;
       this.session.askStatistics();

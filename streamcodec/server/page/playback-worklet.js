@@ -9,9 +9,8 @@ import { Playout } from "./playout.js";
 const REPORTS_PER_SECOND = 10;
 
 class Playback extends AudioWorkletProcessor {
-  constructor({ processorOptions }) {
+  constructor() {
     super();
-    this._options = processorOptions;
     this._streams = new Map();
     this._past = { underruns: 0, cuts: 0, gaps: 0 }; // of streams that are gone
     this._tap = false;
@@ -23,7 +22,7 @@ class Playback extends AudioWorkletProcessor {
     if (message.samples) {
       let playout = this._streams.get(message.stream);
       if (!playout) {
-        playout = new Playout(sampleRate, this._options);
+        playout = new Playout(sampleRate);
         this._streams.set(message.stream, playout);
         message.gap = 0; // before a listener came is no gap to be heard
       }

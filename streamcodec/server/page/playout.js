@@ -1,8 +1,8 @@
 // The jitter buffer: a cushion of samples that takes up what the network and the page are late by, and no clicks where
-// it fails. The same rules as streamcodec/live/playout.py. No dependencies: it runs in the playback worklet and in node.
+// it fails. The rules are those of streamcodec/live/playout.py. No dependencies: it runs in a worklet and in node.
 //
 // Playing begins when a cushion is there. Where the cushion does not last (an underrun), the last sample fades out over
-// 5 ms, the cushion grows, and the sound fades in when the new one is full. Where for 5 s there was always more than
+// 5 ms, the cushion grows, and the sound fades in when the new one is full. Where for 3 s there was always more than
 // needed, the surplus is left out under a crossfade. What the server left out (DISCONTINUITY) is silence between fades.
 
 export const FADE_SECONDS = 0.005; // long enough not to click, too short to be heard as a fade
@@ -10,7 +10,7 @@ const FIRST_MARGIN = 0.04; // a page's main thread draws and collects garbage: t
 const MORE_MARGIN = 0.02; // added by every underrun
 const MOST_MARGIN = 0.4; // beyond this a conversation is lost anyway
 const LEAST_MARGIN = 0.02;
-const WINDOW = 5; // seconds over which samples must not have been needed before they are cut
+const WINDOW = 3; // seconds over which samples must not have been needed before they are cut
 const SHORT_WINDOW = 1, MUCH = 0.1; // a surplus of so much, as after a pause of the network, is cut sooner
 const CAPACITY = 12; // seconds: more than the server may send at once
 const MOST_GAP = 1; // seconds of silence for one gap; a listener that comes late has missed all before

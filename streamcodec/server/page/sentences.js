@@ -4,15 +4,16 @@ const seconds = (value) => `${Math.max(1, Math.ceil(value))} second${value > 1 ?
 const choices = (allowed) => (Array.isArray(allowed) && allowed.length ? ` It allows ${allowed.join(", ")}.` : "");
 
 const OF_CODES = {
-  unauthorised: () => "The server asks for an access key, and this is not it. Enter the key you were given and start again.",
-  forbidden_origin: () => "The server does not serve pages of this address. Open the page at the address its operator gave you.",
+  unauthorised: () =>
+    "The server asks for an access key, and this is not it. Enter the key you were given and start again.",
+  forbidden_origin: () =>
+    "The server does not serve pages of this address. Open the page at the address its operator gave you.",
   busy: ({ retry_after }) => `The server is full. Try again in ${seconds(retry_after ?? 5)}.`,
   unknown_codec: () => "The server does not offer this codec any more. Reload the page to see what it offers.",
   bad_bandwidth: ({ allowed }) => `This codec has no such bandwidth.${choices(allowed)}`,
   bad_rate: ({ allowed }) =>
-    `The server does not take your device's sample rate.${
-      allowed ? ` It takes ${allowed[0]} to ${allowed[1]} Hz: choose another microphone or change the rate in the system's settings.` : ""
-    }`,
+    "The server does not take your device's sample rate: choose another microphone, or change the rate in the " +
+    `system's settings.${allowed ? ` It takes ${allowed[0]} to ${allowed[1]} Hz.` : ""}`,
   room_name: () => "A room's name may have letters, digits, - and _ only, at most 64 of them.",
   room_full: () => "The room is full. Choose another room, or wait until somebody leaves.",
   resume_unknown: () => "The connection was away for too long, and the server has closed the session. Start again.",
@@ -23,7 +24,8 @@ const OF_CODES = {
   idle_timeout: () => "The server heard nothing for a while and closed the session. Start again.",
   too_slow: () => "This connection is too slow for the audio. Close other downloads, or try another network.",
   too_fast: () => "The page sent faster than the server allows. Start again.",
-  too_many_errors: () => "The server refused too much of what the page sent. Reload the page; if it happens again, tell its operator.",
+  too_many_errors: () =>
+    "The server refused too much of what the page sent. Reload the page; if it happens again, tell its operator.",
   unsupported_version: () => "The page and the server are of different versions. Reload the page.",
   server_shutdown: ({ retry_after }) =>
     `The server is going away.${retry_after ? ` It may be back in ${seconds(retry_after)}.` : " Try again later."}`,
@@ -39,14 +41,23 @@ export function ofProtocol(error) {
   return `The server says: ${String(error.message || error.code).replace(/\.?$/, ".")} Start again.`;
 }
 
+const INSECURE =
+  "Browsers give sound and the microphone to pages from https:// or localhost only. Open the page at such an address.";
+
+// error: what came of reading a file.
+export function ofFile(error) {
+  if (error?.name === "InsecureContextError") return INSECURE;
+  return "This file could not be read as audio. Choose another one: WAV, FLAC, OGG or MP3.";
+}
+
 // error: a DOMException of getUserMedia, or why there is none.
 export function ofMicrophone(error) {
   switch (error?.name) {
     case "InsecureContextError":
-      return "Browsers give the microphone only to pages from https:// or from localhost. Open this page so, or choose “A file”.";
+      return INSECURE;
     case "NotAllowedError":
     case "SecurityError":
-      return "The browser was not allowed to use the microphone. Allow it at the left of the address bar, then start again.";
+      return "The browser was not allowed to use the microphone. Allow it beside the address, then start again.";
     case "NotFoundError":
     case "OverconstrainedError":
       return "No such microphone was found. Plug one in or choose another one, then start again.";

@@ -7,10 +7,12 @@ const QUIET_DB = -100, LOUD_DB = -28; // of an AnalyserNode's bins: speech at fu
 const SWEEP_HZ = 10; // columns a second where motion is to be reduced
 
 export class Spectrogram {
-  // analyser: AnalyserNode, or null until there is one.
-  constructor(canvas, ticks) {
+  // figure: has a canvas, .ticks for the axis, and .span for the seconds that fit.
+  constructor(figure) {
+    const canvas = figure.querySelector("canvas");
     this.canvas = canvas;
-    this.analyser = null;
+    this.analyser = null; // an AnalyserNode, once there is one
+    this._span = figure.querySelector(".span");
     this._context = canvas.getContext("2d", { alpha: false });
     this._carry = this._sweepAt = 0;
     this._still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -21,7 +23,7 @@ export class Spectrogram {
       const tick = document.createElement("span");
       tick.textContent = label(hz);
       tick.style.bottom = `${100 * height(hz)}%`;
-      ticks.append(tick);
+      figure.querySelector(".ticks").append(tick);
     }
     this._fit();
   }
@@ -76,6 +78,7 @@ export class Spectrogram {
     const width = Math.round(this.canvas.clientWidth * this._scale);
     const rows = Math.round(this.canvas.clientHeight * this._scale);
     if (!width || !rows || (width === this.canvas.width && rows === this.canvas.height)) return;
+    this._span.textContent = `last ${Math.round(this.canvas.clientWidth / PIXELS_PER_SECOND)} s`;
     this.canvas.width = width;
     this.canvas.height = rows;
     this._levels = null;

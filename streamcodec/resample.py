@@ -1,7 +1,7 @@
-"""Sample rates of clients: a short filter, streamed, so that little is withheld.
+"""Sample rates for live use: a short filter, streamed, so that little is withheld.
 
-soxr, which files go through, works on long blocks: its streams withhold up to 38 ms at 48 to 24 kHz, and 73 ms at 8 to 24
-kHz. This filter withholds 24 samples of the lower rate: 1 ms at 24 kHz, 3 ms at 8 kHz.
+soxr, which files go through, works on long blocks: its streams withhold up to 38 ms at 48 to 24 kHz, and 73 ms at 8 to
+24 kHz. This filter withholds 24 samples of the lower rate: 1 ms at 24 kHz, 3 ms at 8 kHz.
 """
 
 import math
@@ -23,7 +23,7 @@ FEW_PHASES = 4
 
 
 class Resampler:
-    """Windowed-sinc resampling of one channel or more, streamed; what comes does not depend on how it was cut, to the bit.
+    """Windowed-sinc resampling, streamed; what comes does not depend on how the signal was cut, to the bit.
 
     Sample m of the output is the input at the time m / target; it comes once `delay` samples of input beyond it are in.
     The signal before the first sample is silence.

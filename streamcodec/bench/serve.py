@@ -1,0 +1,242 @@
+"""How many paced sessions a live server carries on this machine: latency, underruns and CPU.
+
+Starts `streamcodec serve` (or measures the one at --url) and sends speech at its own pace, in packets of one frame, to
+be encoded, decoded and sent back. A packet that is back later than the jitter target after its last sample was to be
+sent is an underrun: a player with that much in its buffer would have had to stop.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import AudioReader
+from ..errors import InputError
+from .paced import LoadError, Paced, drive
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "paced sessions over loopback: latency, underruns, CPU"
+RECORDING = Path(__file__).parents[1] / "bundled" / "jfk.flac"  # 11 s of speech, public domain
+SOCKET_PATH = "/v1/stream"
+START_AUDIO = 0.2  # seconds
+START_SECONDS = 120.0  # for the server to load its codec and warm up
+METRICS = {
+    "engine": "streamcodec_engine_cpu_seconds",
+    "process": "streamcodec_process_cpu_seconds",
+    "step_seconds": "streamcodec_engine_step_seconds_sum",
+    "steps": "streamcodec_engine_step_seconds_count",
+    "step_sessions": "streamcodec_engine_step_sessions_sum",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "--sessions",
+        type=_counts,
+        default=[8, 16, 24, 32],
+        metavar="N,N",
+        help="how many at once (default: 8,16,24,32)",
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement (default: 60)")
+    parser.add_argument("--warm", type=float, default=2.0, help="seconds at its start that are left out (default: 2)")
+    parser.add_argument(
+        "--target",
+        type=float,
+        default=40.0,
+        metavar="MS",
+        help="jitter target: later packets are underruns (default: 40)",
+    )
+    parser.add_argument("--rate", type=int, metavar="HZ", help="of the clients (default: the codec's)")
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
+    parser.add_argument("--codec", metavar="SOURCE", help="default: the codec in this package")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the server's engine (default: 1)")
+    parser.add_argument("--url", metavar="URL", help="measure this server, ws://HOST:PORT, instead of starting one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def _counts(text: str) -> list[int]:
+    counts = [int(part) if part.isascii() and part.isdecimal() and len(part) < 5 else 0 for part in text.split(",")]
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of counts such as 8,16,24")
+    return counts
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and return the exit code: 0, or 1 where any packet was late or lost."""
+    if not 0 <= args.warm < args.seconds < float("inf") or args.target <= 0 or args.threads < 1:
+        raise InputError("--seconds must be above --warm, and --target and --threads positive")
+    with contextlib.ExitStack() as stack:
+        url = args.url or stack.enter_context(_server(args, max(args.sessions)))
+        codec = _default_codec(url)
+        rate = args.rate or codec["sample_rate"]
+        block = max(1, codec["hop_length"] * rate // codec["sample_rate"])
+        blocks = _speech(rate, block)
+        facts = {
+            "codec": codec["name"], "rate": rate, "packet_ms": round(1000 * block / rate, 3), "target_ms": args.target,
+            "seconds": args.seconds, "cores": os.cpu_count(), "threads": args.threads,
+        }  # fmt: skip
+        # The server's clock of its engine moves with the engine's steps: some, so that it has what the start cost.
+        _run_loop(
+            drive(url + SOCKET_PATH, 1, START_AUDIO, rate=rate, blocks=blocks, block=block, bandwidth=args.bandwidth)
+        )
+        rows = [_measured(args, url, count, rate, blocks, block) for count in args.sessions]
+    _report(args, facts, rows)
+    return int(any(row["underruns"] or row["lost"] for row in rows))
+
+
+@contextlib.contextmanager
+def _server(args: argparse.Namespace, sessions: int) -> Iterator[str]:
+    """A server of our own; its address."""
+    command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", "--threads", str(args.threads)]
+    for name in ("sessions", "sessions-per-address", "slots"):
+        command += [f"--{name}", str(sessions)]
+    command += ["--connections", str(2 * sessions + 8)] + (["--codec", args.codec] if args.codec else [])
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )  # fmt: skip
+    try:
+        yield _address(process)
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _address(process: "subprocess.Popen[str]") -> str:
+    """Where the server listens, once it is ready; its log tells."""
+    url, heard, deadline = "", [], time.monotonic() + START_SECONDS
+    assert process.stderr is not None
+    for line in process.stderr:
+        heard.append(line)
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if event.get("event") == "listening":
+                url = f"ws://127.0.0.1:{event['port']}"
+            elif event.get("event") == "ready":
+                return url
+        if time.monotonic() > deadline:
+            break
+    raise LoadError(f"the server did not start: {''.join(heard[-5:]).strip()}")
+
+
+def _get(url: str, path: str) -> str:
+    address = url.replace("ws://", "http://").replace("wss://", "https://").rstrip("/") + path
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return str(answer.read().decode())
+    except OSError as error:
+        raise LoadError(f"{address} cannot be read: {error}") from error
+
+
+def _default_codec(url: str) -> dict[str, Any]:
+    offered = json.loads(_get(url, "/v1/codecs"))
+    codecs: list[dict[str, Any]] = offered["codecs"]
+    return next(codec for codec in codecs if codec["name"] == offered["default"])
+
+
+def _figures(url: str) -> dict[str, float]:
+    """The server's counts so far: seconds of CPU of the engine's thread and of the whole server; steps."""
+    text = _get(url, "/metrics")
+    found = {key: re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE) for key, name in METRICS.items()}
+    return {key: sum(map(float, values)) for key, values in found.items()}
+
+
+def _speech(rate: int, block: int) -> list[bytes]:
+    with AudioReader(RECORDING, rate, 1, block) as reader:
+        parts = [part for part in reader if part.shape[1] == block]
+    return [np.clip(np.rint(part[0] * 32768), -32768, 32767).astype("<i2").tobytes() for part in parts]
+
+
+def _measured(
+    args: argparse.Namespace, url: str, sessions: int, rate: int, blocks: list[bytes], block: int
+) -> dict[str, Any]:
+    own, before = time.process_time(), _figures(url)
+    results = _run_loop(
+        drive(
+            url + SOCKET_PATH, sessions, args.seconds, rate=rate, blocks=blocks, block=block, bandwidth=args.bandwidth
+        )
+    )
+    own, after = time.process_time() - own, _figures(url)
+    did = {key: after[key] - before[key] for key in METRICS}
+    rest, steps, each = did["process"] - did["engine"], did["steps"] or float("nan"), args.seconds * sessions
+    return _row(args, results, block, rate) | {
+        "engine_cpu": did["engine"] / each,
+        "rest_cpu": rest / each,
+        "rest_of_engine": rest / did["engine"] if did["engine"] else float("nan"),
+        "step_ms": 1000 * did["step_seconds"] / steps,
+        "step_sessions": did["step_sessions"] / steps,
+        "server_cores": did["process"] / args.seconds,
+        "driver_cores": own / args.seconds,
+    }
+
+
+def _row(args: argparse.Namespace, results: list[Paced], block: int, rate: int) -> dict[str, Any]:
+    counted = np.array([late for result in results for place, late in result.latencies if place > args.warm])
+    late = [sum(late > args.target / 1000 for place, late in r.latencies if place > args.warm) for r in results]
+    packets = max(1, len(counted))
+    p50, p99, worst = np.percentile(counted, [50, 99, 100]) if len(counted) else [float("nan")] * 3
+    return {
+        "sessions": len(results),
+        "packets": packets,
+        "underruns": sum(late),
+        "sessions_with_underruns": sum(count > 0 for count in late),
+        "lost": sum(result.sent - result.samples // block for result in results),
+        "failures": sorted({result.failure for result in results if result.failure}),
+        "p50_ms": 1000 * float(p50),
+        "p99_ms": 1000 * float(p99),
+        "worst_ms": 1000 * float(worst),
+    }
+
+
+def _run_loop(main: Any) -> list[Paced]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)  # type: ignore[no-any-return]
+    loop = uvloop.new_event_loop()
+    try:
+        return loop.run_until_complete(main)  # type: ignore[no-any-return]
+    finally:
+        loop.close()
+
+
+HEADS = (
+    "sessions", "underruns", "lost", "p50, ms", "p99, ms", "worst, ms", "engine, ms of CPU a second and session",
+    "server and wire", "server and wire / engine", "step, ms", "sessions a step", "server, cores", "driver, cores",
+)  # fmt: skip
+
+
+def _report(args: argparse.Namespace, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    if args.json:
+        print(json.dumps(facts | {"rows": rows}))
+        return
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    print("\n| " + " | ".join(HEADS) + " |")
+    print("|---" * len(HEADS) + "|")
+    for row in rows:
+        cells = [
+            row["sessions"], row["underruns"], row["lost"], f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}",
+            f"{row['worst_ms']:.1f}", f"{1000 * row['engine_cpu']:.1f}", f"{1000 * row['rest_cpu']:.1f}",
+            f"{row['rest_of_engine']:.0%}", f"{row['step_ms']:.1f}", f"{row['step_sessions']:.1f}",
+            f"{row['server_cores']:.2f}", f"{row['driver_cores']:.2f}",
+        ]  # fmt: skip
+        print("| " + " | ".join(map(str, cells)) + " |")
+    for row in rows:
+        for failure in row["failures"]:
+            print(f"{row['sessions']} sessions: {failure}")

@@ -1,0 +1,402 @@
+"""``streamcodec connect``: a session with a live server, from and to files or loudspeakers."""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import signal
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..audio import AudioReader, AudioWriter, Samples
+from ..codes import Codes
+from ..codesfile import CodesHeader, CodesReader, CodesWriter
+from ..errors import InputError
+from ..live.devices import portaudio
+from .running import announce, announce_clipping, progress, tell
+
+__all__ = ["add_arguments", "run"]
+
+MODES = ("encode", "decode", "roundtrip", "room")
+FAST_SECONDS = 0.25  # of audio in a packet where nobody waits for it
+PLAY_SECONDS = 0.01  # of audio that is played at a time
+RAW = "-"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("url", help="of the server, such as ws://127.0.0.1:8765")
+    parser.add_argument("--mode", choices=MODES, default="roundtrip", help="what the server does (default: roundtrip)")
+    parser.add_argument("--input", metavar="FILE", help="audio; codes in mode decode; - for raw s16le samples on stdin")
+    parser.add_argument("--output", metavar="FILE", help="audio; codes in mode encode; - for raw s16le on stdout")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--realtime", action="store_true", help="send at the pace of the audio (the default)")
+    pace.add_argument("--fast", action="store_true", help="send as fast as the server takes it")
+    parser.add_argument("--play", action="store_true", help="play what comes (pip install 'streamcodec[live]')")
+    parser.add_argument("--codec", metavar="NAME", help="one that the server offers (default: its first)")
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
+    parser.add_argument("--rate", type=int, default=24_000, metavar="HZ", help="of PCM on the wire (default: 24000)")
+    parser.add_argument("--channels", type=int, choices=(1, 2), default=1, help="of PCM on the wire (default: 1)")
+    parser.add_argument("--format", choices=("s16le", "f32le"), default="s16le", help="of PCM (default: s16le)")
+    parser.add_argument("--frames-per-packet", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--start", choices=("primed", "exact"), default="primed", help="default: primed")
+    parser.add_argument("--room", metavar="NAME", help="in mode room")
+    parser.add_argument("--role", choices=("speaker", "listener", "both"), default="both", help="default: both")
+    parser.add_argument("--member", default="", metavar="NAME", help="to show to the others in the room")
+    parser.add_argument("--key-file", metavar="PATH", help="file with the server's key")
+    parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="try so long to connect (default: once)")
+    parser.add_argument("--no-reconnect", action="store_true", help="end where the connection breaks")
+    parser.add_argument("--stats", action="store_true", help="ask the server for its counts at the end")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+
+
+def run(args: Namespace) -> int:
+    """Run the command. Raises StreamcodecError; SessionError says why a session failed."""
+    if importlib.util.find_spec("websockets") is None:
+        raise InputError("websockets is missing; install it with: pip install 'streamcodec[client]'")
+    _check(args)
+    asyncio.run(_Talk(args).run())
+    return 0
+
+
+def _check(args: Namespace) -> None:
+    sends = args.mode != "room" or args.role != "listener"
+    if sends and not args.input:
+        raise InputError(f"mode {args.mode} needs --input, an audio file{', or codes' * (args.mode == 'decode')}, or -")
+    if not sends and args.input:
+        raise InputError("--input with --role listener, who sends nothing; leave one of them out")
+    if args.mode == "room" and not args.room:
+        raise InputError("mode room needs --room, a name")
+    if (args.mode == "decode" and args.input == RAW) or (args.mode == "encode" and args.output == RAW):
+        raise InputError("codes come from and go to files; - is for audio")
+    if args.mode == "encode" and args.play:
+        raise InputError("--play in mode encode, where no audio comes back")
+    if args.seconds is not None and not 0 < args.seconds < float("inf"):
+        raise InputError(f"--seconds is {args.seconds:g}; it must be positive")
+    if args.json and args.output == RAW:
+        raise InputError("--json and --output -: both want stdout")
+
+
+def _key(path: str | None) -> str | None:
+    try:
+        return None if path is None else Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--key-file {path} cannot be read as ASCII: {error}") from error
+
+
+class _Talk:
+    """One run of the command."""
+
+    def __init__(self, args: Namespace) -> None:
+        from ..client import Mixer, connect
+
+        self.args = args
+        self.session = connect(
+            args.url, args.mode, codec=args.codec, bandwidth=args.bandwidth, sample_rate=args.rate,
+            channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
+            room=args.room, role=args.role, member=args.member, key=_key(args.key_file),
+            reconnect=not args.no_reconnect, open_seconds=args.wait,
+        )  # fmt: skip
+        self.block = round(PLAY_SECONDS * args.rate)
+        self.mixer = Mixer(args.rate, args.channels, self.block)
+        self.paced = args.mode != "encode" and (args.play or args.mode == "room" or not args.fast)
+        self.began = 0.0  # time.monotonic() of the first sample sent
+        self.sent = self.received = 0  # samples or frames
+        self.delays: list[float] = []
+        self.length: int | None = None  # of the audio to be decoded, in samples at the wire's rate
+        self.server: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        since = time.monotonic()
+        async with self.session as session:
+            tell(f"{session.codec.name} in mode {self.args.mode}, {session.welcome.bandwidth:g} kbps")
+            with contextlib.ExitStack() as stack:
+                sink = _sink(self, stack)
+                tasks = [asyncio.create_task(self._receive(sink))]
+                if self.args.input:
+                    tasks.append(asyncio.create_task(self._send()))
+                if self.paced:
+                    tasks.append(asyncio.create_task(self._play(sink if self.args.mode == "room" else None)))
+                await self._until_done(tasks)
+                if self.args.stats:
+                    self.server = vars_of(await session.statistics())
+        self._report(time.monotonic() - since)
+
+    async def _until_done(self, tasks: "list[asyncio.Task[None]]") -> None:
+        """Until all that was sent is back, or the time is over; errors of the tasks are raised."""
+        limit = None if self.args.seconds is None else time.monotonic() + self.args.seconds
+        stop = asyncio.create_task(self._interrupted())
+        try:
+            while not tasks[0].done():
+                left = None if limit is None else limit - time.monotonic()
+                pending = [stop, *(task for task in tasks if not task.done())]
+                if left is not None and left <= 0:
+                    break
+                done, _ = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                if stop in done:
+                    break
+            if self.args.play:
+                while self.mixer.waiting and (limit is None or time.monotonic() < limit):
+                    await asyncio.sleep(PLAY_SECONDS)
+        finally:
+            for task in (stop, *tasks):
+                task.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
+
+    async def _interrupted(self) -> None:
+        """Ctrl-C: the usual end of a room, which keeps the recording; elsewhere the command is broken off."""
+        told = asyncio.Event()
+        if self.args.mode == "room":
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, told.set)
+        await told.wait()
+
+    # What goes out
+
+    async def _send(self) -> None:
+        args, session = self.args, self.session
+        codec = session.codec
+        frame = codec.hop_length / codec.sample_rate
+        seconds = FAST_SECONDS if args.fast else frame * args.frames_per_packet
+        if args.mode == "decode":
+            await self._send_codes(max(1, round(seconds / frame)))
+            return
+        block = max(1, round(seconds * args.rate))
+        source = _stdin(args, block) if args.input == RAW else self._file(block)
+        self.began = time.monotonic()
+        async for samples in source:
+            if not args.fast and args.input != RAW:  # a block is there when its last sample was heard
+                await self._wait((self.sent + samples.shape[1]) / args.rate)
+            await session.send(samples.T)
+            self.sent += samples.shape[1]
+        await session.flush()
+
+    async def _file(self, block: int) -> AsyncIterator[Samples]:
+        args = self.args
+        with AudioReader(args.input, args.rate, args.channels, block) as reader:
+            announce(reader)
+            with progress(reader.length / args.rate) as advance:
+                for samples in reader:
+                    yield samples
+                    advance(samples.shape[1] / args.rate)
+
+    async def _send_codes(self, frames: int) -> None:
+        codec = self.session.codec
+        with CodesReader(self.args.input) as reader:
+            header = reader.header
+            if codec.fingerprint and header.fingerprint and codec.fingerprint != header.fingerprint:
+                raise InputError(
+                    f"{self.args.input} holds codes of {header.codec}, other weights than the server's {codec.name}; "
+                    "decode them with the codec that made them"
+                )
+            self.length = (2 * header.length * self.args.rate + codec.sample_rate) // (2 * codec.sample_rate)
+            self.began = time.monotonic()
+            with progress(header.length / codec.sample_rate) as advance:
+                for codes in reader.blocks(frames):
+                    count = codes.data.shape[2]
+                    if not self.args.fast:
+                        await self._wait((self.sent + count) * codec.hop_length / codec.sample_rate)
+                    scale = None if codes.scale is None else codes.scale[0].numpy()
+                    await self.session.send_codes(codes.data[0].numpy(), scale)
+                    self.sent += count
+                    advance(count * codec.hop_length / codec.sample_rate)
+            await self.session.flush(header.length)
+
+    async def _wait(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, self.began + seconds - time.monotonic()))
+
+    # What comes back
+
+    async def _receive(self, sink: "_Sink") -> None:
+        from ..client import CodesPacket, ErrorMessage, Flushed, Joined, Left, Lost, Missing, Pcm, Resumed
+
+        async for event in self.session:
+            if isinstance(event, (Pcm, CodesPacket)):
+                self._note(event.index + (event.samples if isinstance(event, Pcm) else event.codes.T).shape[0])
+            if isinstance(event, (Pcm, Missing)) and self.paced:
+                self.mixer.take(event)
+            if isinstance(event, Pcm) and self.args.mode != "room":
+                sink.audio(self._cut(event.samples.T))
+            elif isinstance(event, CodesPacket):
+                sink.codes(event)
+            elif isinstance(event, Flushed) and (self.args.mode != "room" or self.args.seconds is None):
+                return
+            elif isinstance(event, (Lost, Resumed)):
+                tell("the connection is lost; trying again" if isinstance(event, Lost) else "connected again")
+            elif isinstance(event, ErrorMessage):
+                tell(f"the server refused something: {event.message}")
+            elif isinstance(event, Joined):
+                tell(f"{event.member.member or event.member.id} is here")
+            elif isinstance(event, Left):
+                tell(f"member {event.id} has left ({event.reason})")
+
+    def _note(self, place: int) -> None:
+        """Output up to `place` has come: how long after its input."""
+        self.received = max(self.received, place)
+        if self.args.mode != "room" and not self.args.fast and self.args.input != RAW:
+            codec = self.session.codec
+            rate = codec.sample_rate / codec.hop_length if self.args.mode == "encode" else self.args.rate
+            self.delays.append(time.monotonic() - self.began - place / rate)
+
+    def _cut(self, samples: Samples) -> Samples:
+        """Without what the last frame of codes holds beyond the audio."""
+        if self.length is None:
+            return samples
+        kept = samples[:, : self.length]
+        self.length -= kept.shape[1]
+        return kept
+
+    async def _play(self, sink: "_Sink | None") -> None:
+        """At the pace of the audio, to the loudspeaker or to nowhere, so that what would be heard is known."""
+        if self.args.play:
+            with _speaker(self.args, self.mixer, self.block, sink):
+                await asyncio.Event().wait()
+        began, blocks = time.monotonic(), 0
+        while True:
+            blocks += 1
+            await asyncio.sleep(max(0.0, began + blocks * PLAY_SECONDS - time.monotonic()))
+            samples = self.mixer.pull(self.block)
+            if sink is not None:
+                sink.audio(samples.T)
+
+    def _report(self, seconds: float) -> None:
+        codec, args = self.session.codec, self.args
+        unit = codec.hop_length / codec.sample_rate if args.mode == "encode" else 1 / args.rate
+        result: dict[str, Any] = {
+            "codec": codec.name, "mode": args.mode, "seconds": seconds, "audio_seconds": self.received * unit,
+            "bandwidth_kbps": self.session.welcome.bandwidth, "stated_delay_ms": self.session.welcome.delays.total_ms,
+            "delay_p50_ms": None, "delay_p99_ms": None, "reconnects": self.session.reconnects,
+            "underruns": self.mixer.underruns if self.paced else None,
+        }  # fmt: skip
+        if self.delays:
+            result["delay_p50_ms"], result["delay_p99_ms"] = (
+                round(1000 * float(value), 2) for value in np.percentile(self.delays, [50, 99])
+            )
+        if self.server:
+            result["server"] = self.server
+        if args.json:
+            print(json.dumps(result))
+            return
+        parts = [f"{result['audio_seconds']:.2f} s of audio in {seconds:.2f} s", f"{result['bandwidth_kbps']:g} kbps"]
+        if self.delays:
+            parts.append(f"delay {result['delay_p50_ms']:.0f} ms (99 %: {result['delay_p99_ms']:.0f} ms)")
+        if self.paced:
+            parts.append(f"underruns {result['underruns']}")
+        parts.append(f"reconnects {result['reconnects']}")
+        print(" | ".join(parts), file=sys.stderr if args.output == RAW else sys.stdout)
+        if self.server:
+            print(json.dumps(self.server), file=sys.stderr if args.output == RAW else sys.stdout)
+
+
+def vars_of(statistics: Any) -> dict[str, Any]:
+    return {name: getattr(statistics, name) for name in statistics.__dataclass_fields__}
+
+
+async def _stdin(args: Namespace, block: int) -> AsyncIterator[Samples]:
+    """Raw s16le samples, as they come."""
+    loop, size = asyncio.get_running_loop(), 2 * args.channels * block
+    while data := await loop.run_in_executor(None, sys.stdin.buffer.read, size):
+        whole = len(data) - len(data) % (2 * args.channels)
+        rows = np.frombuffer(data[:whole], "<i2").reshape(-1, args.channels)
+        yield np.ascontiguousarray(rows.T, np.float32) * np.float32(1 / 32768)
+
+
+@contextlib.contextmanager
+def _speaker(args: Namespace, mixer: Any, block: int, sink: "_Sink | None") -> Iterator[None]:
+    """The default output device plays the mixer."""
+    sd = portaudio()
+
+    def fill(out: Any, frames: int, times: Any, status: Any) -> None:
+        out[:] = np.clip(mixer.pull(frames), -1, 1)
+        if sink is not None:
+            sink.audio(out.T.copy())
+
+    try:
+        stream = sd.OutputStream(
+            samplerate=args.rate, channels=args.channels, blocksize=block, dtype="float32", callback=fill
+        )
+    except (sd.PortAudioError, ValueError) as error:
+        raise InputError(f"--play: no sound device takes {args.rate} Hz, {args.channels} channels: {error}") from error
+    with stream:
+        yield
+
+
+class _Sink:
+    """Where what comes is kept."""
+
+    def audio(self, samples: Samples) -> None:
+        """[C, n]."""
+
+    def codes(self, packet: Any) -> None: ...
+
+
+def _sink(talk: _Talk, stack: contextlib.ExitStack) -> _Sink:
+    args = talk.args
+    if not args.output:
+        return _Sink()
+    if args.mode == "encode":
+        return _CodesSink(talk, stack)
+    if args.output == RAW:
+        return _RawSink()
+    writer = stack.enter_context(AudioWriter(args.output, args.rate, args.channels))
+    stack.callback(announce_clipping, writer)
+    return _AudioSink(writer.write)
+
+
+class _AudioSink(_Sink):
+    def __init__(self, write: Callable[[Samples], object]) -> None:
+        self._write = write
+
+    def audio(self, samples: Samples) -> None:
+        if samples.shape[1]:
+            self._write(samples)
+
+
+class _RawSink(_Sink):
+    def audio(self, samples: Samples) -> None:
+        sys.stdout.buffer.write(np.clip(np.rint(samples.T * 32768), -32768, 32767).astype("<i2").tobytes())
+        sys.stdout.buffer.flush()
+
+
+class _CodesSink(_Sink):
+    """Codes to a file. The last packet says how long the audio was, so the one before it waits."""
+
+    def __init__(self, talk: _Talk, stack: contextlib.ExitStack) -> None:
+        codec, welcome = talk.session.codec, talk.session.welcome
+        header = CodesHeader(
+            codec=codec.name, source="", fingerprint=codec.fingerprint, bandwidth=welcome.bandwidth,
+            sample_rate=codec.sample_rate, channels=codec.channels, hop_length=codec.hop_length,
+            codebook_size=codec.codebook_size, start=welcome.start,
+        )  # fmt: skip
+        self._writer = stack.enter_context(CodesWriter(talk.args.output, header))
+        self._hop = codec.hop_length
+        self._held: Any = None
+        stack.callback(self._finish, None)
+
+    def codes(self, packet: Any) -> None:
+        if packet.codes.shape[1]:
+            self._write(None)
+            self._held = packet
+        if packet.last:
+            self._finish(packet.length)
+
+    def _write(self, length: int | None) -> None:
+        packet, self._held = self._held, None
+        if packet is None:
+            return
+        data = torch.from_numpy(packet.codes.astype(np.int64))[None]
+        scale = None if packet.scale is None else torch.from_numpy(packet.scale.copy())[None]
+        self._writer.append(Codes(data, scale, data.shape[2] * self._hop if length is None else length))
+
+    def _finish(self, total: int | None) -> None:
+        self._write(None if total is None else max(0, total - self._writer.length))

@@ -1,0 +1,72 @@
+"""``streamcodec bench serve`` with a codec that costs nothing."""
+
+import json
+
+import pytest
+
+pytest.importorskip("websockets", reason="the extra `server` is not installed")
+pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
+
+import torch
+
+from streamcodec.bench.paced import Paced
+from streamcodec.bench.serve import _row
+from streamcodec.checkpoint import save
+from streamcodec.cli import main
+from streamcodec.codecs.encodec import EncodecCodec
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory):
+    torch.manual_seed(0)
+    sizes = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [8, 5, 4, 2], "codebook_size": 16}
+    model = EncodecCodec({**sizes, "sampling_rate": 8000, "target_bandwidths": [0.2]})
+    return str(save(model, tmp_path_factory.mktemp("codec") / "small"))
+
+
+def test_every_packet_comes_back_and_is_timed(codec, capsys):
+    command = ["bench", "serve", "--codec", codec, "--sessions", "1,3", "--seconds", "1.5", "--warm", "0.2"]
+    assert main([*command, "--target", "5000", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["rate"] == 8000
+    assert result["packet_ms"] == 40
+    assert [row["sessions"] for row in result["rows"]] == [1, 3]
+    for row in result["rows"]:
+        assert row["lost"] == row["underruns"] == 0
+        assert not row["failures"]
+        assert 30 * row["sessions"] <= row["packets"] <= 33 * row["sessions"]
+        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["worst_ms"]
+        assert row["engine_cpu"] > 0
+        assert row["rest_cpu"] > 0
+        assert 1 <= row["step_sessions"] <= row["sessions"]
+
+
+def test_a_target_that_cannot_be_met_is_told_by_the_exit_code_and_the_table(codec, capsys):
+    assert main(["bench", "serve", "--codec", codec, "--sessions", "2", "--seconds", "1", "--warm", "0",
+                 "--target", "0.001"]) == 1  # fmt: skip
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 3
+    cells = [cell.strip() for cell in table[2].strip("|").split("|")]
+    assert cells[0] == "2"
+    assert int(cells[1]) >= 40
+
+
+def test_late_and_lost_packets_are_counted_after_the_warm_up():
+    class Args:
+        warm, target = 1.0, 40.0
+
+    good = Paced([(0.5, 0.2), (1.5, 0.010), (2.0, 0.020)], sent=3, samples=30)
+    bad = Paced([(1.5, 0.050), (2.0, 0.030)], sent=3, samples=20, failure="lost")
+    row = _row(Args, [good, bad], 10, 100)
+    assert (row["packets"], row["underruns"], row["sessions_with_underruns"], row["lost"]) == (4, 1, 1, 1)
+    assert row["failures"] == ["lost"]
+    assert row["worst_ms"] == 50
+
+
+def test_what_it_cannot_measure_is_said(capsys):
+    assert main(["bench", "serve", "--url", "ws://127.0.0.1:1", "--sessions", "1"]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert main(["bench", "serve", "--seconds", "1", "--warm", "2"]) == 2
+    assert "--seconds must be above --warm" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench", "serve", "--sessions", "0,4"])

@@ -1,0 +1,179 @@
+"""`streamcodec connect` and the demos, as programs against a real server."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from talk import RATE, decoded, encoded, served, small_codec, wave
+
+from streamcodec.cli import main
+
+soundfile = pytest.importorskip("soundfile")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """1 s at the small codec's rate, 16 bits."""
+    samples = np.rint(wave(1.0)[0] * 32767).astype(np.int16)
+    soundfile.write(tmp_path / "in.wav", samples, RATE, subtype="PCM_16")
+    return samples
+
+
+def with_server(*commands, together=False, cwd, stdin=None, **options):
+    """Runs commands against a server whose port stands for PORT; (code, stdout, stderr) of each."""
+
+    async def one(command, port):
+        words = [str(word).replace("PORT", str(port)) for word in command]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, cwd=cwd,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        out, error = await asyncio.wait_for(process.communicate(stdin), 100)
+        return process.returncode, out, error.decode()
+
+    async def run():
+        async with served(messages_per_second=5000.0, burst=5000, **options) as server:
+            if together:
+                return await asyncio.gather(*(one(command, server.port) for command in commands))
+            return [await one(command, server.port) for command in commands]
+
+    return asyncio.run(run())
+
+
+def connecting(*words):
+    return ["-m", "streamcodec", "connect", "127.0.0.1:PORT", "--rate", str(RATE), *words]
+
+
+def commands(*lists):
+    """Runs `streamcodec` in this process, in a thread beside the server's loop; the exit codes."""
+
+    async def run():
+        async with served(messages_per_second=5000.0, burst=5000) as server:
+            words = [[word.replace("PORT", str(server.port)) for word in command[2:]] for command in lists]
+            return [await asyncio.to_thread(main, command) for command in words]
+
+    return asyncio.run(run())
+
+
+def test_files_there_and_back(recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    codes_there = connecting("--mode", "encode", "--input", "in.wav", "--output", "c.safetensors", "--fast", "--json")
+    codes_back = connecting("--mode", "decode", "--input", "c.safetensors", "--output", "d.wav", "--fast", "--stats")
+    there_and_back = connecting("--input", "in.wav", "--output", "r.wav", "--json", "--stats")
+    assert commands(codes_there, codes_back, there_and_back) == [0, 0, 0]
+    first, _, counts, third = capsys.readouterr().out.splitlines()
+    codec, samples = small_codec(), (recording / np.float32(32768))[None]
+    codes, length = encoded(codec, samples)
+    np.testing.assert_array_equal(load_file(tmp_path / "c.safetensors")["codes"][0], codes)
+    assert json.loads(first)["audio_seconds"] == 1.0
+    audio = np.clip(np.rint(decoded(codec, codes, length)[0] * 32768), -32768, 32767)
+    for name in ("d.wav", "r.wav"):
+        got, rate = soundfile.read(tmp_path / name, dtype="int16")
+        assert rate == RATE
+        np.testing.assert_allclose(got, audio, atol=1)
+    assert json.loads(counts)["refused_messages"] == 0
+    result = json.loads(third)
+    assert result["seconds"] >= 1.0  # at the pace of the audio
+    assert result["reconnects"] == 0
+    assert 0 < result["delay_p50_ms"] <= result["delay_p99_ms"]
+    assert result["server"]["received_messages"] > 100
+
+
+def test_raw_samples_on_stdin_and_stdout(recording, tmp_path):
+    ((code, out, error),) = with_server(
+        connecting("--input", "-", "--output", "-", "--fast"), cwd=tmp_path, stdin=recording.tobytes()
+    )
+    assert code == 0, error
+    codec, samples = small_codec(), (recording / np.float32(32768))[None]
+    audio = np.clip(np.rint(decoded(codec, *encoded(codec, samples))[0] * 32768), -32768, 32767)
+    np.testing.assert_allclose(np.frombuffer(out, "<i2"), audio, atol=1)
+    assert "1.00 s of audio" in error
+
+
+def test_what_cannot_be_done_is_said_with_exit_code_2(recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    header = {
+        "format": "streamcodec-codes", "version": "1", "codec": "other", "source": "", "fingerprint": "ab" * 32,
+        "bandwidth": "0.8", "sample_rate": str(RATE), "channels": "1", "hop_length": "40", "codebook_size": "16",
+        "start": "exact", "length": "400",
+    }  # fmt: skip
+    save_file({"codes": np.zeros((1, 1, 10), np.int16)}, tmp_path / "o.safetensors", header)
+    cases = [
+        (connecting("--mode", "decode", "--input", "o.safetensors"), "other weights"),
+        (connecting("--input", "in.wav", "--codec", "none"), "choose one of small"),
+        (connecting("--mode", "encode", "--input", "in.wav", "--output", "-"), "codes come from and go to files"),
+        (connecting("--input", "in.wav", "--key-file", "none"), "--key-file none cannot be read"),
+        (connecting("--mode", "room", "--role", "listener"), "needs --room"),
+        (connecting(), "needs --input"),
+        (["-m", "streamcodec", "connect", "127.0.0.1:1", "--input", "in.wav"], "cannot be reached"),
+    ]
+    for command, text in cases:
+        assert commands(command) == [2]
+        heard = capsys.readouterr()
+        assert text in heard.err
+        assert "Traceback" not in heard.err
+        assert not heard.out
+
+
+def test_a_room_heard_into_a_file_ends_with_its_time(recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    room = ("--mode", "room", "--room", "tea")
+
+    async def run():
+        async with served() as server:
+            words = [
+                [word.replace("PORT", str(server.port)) for word in command[2:]]
+                for command in (
+                    connecting(*room, "--role", "listener", "--output", "heard.wav", "--seconds", "2.5"),
+                    connecting(*room, "--role", "speaker", "--input", "in.wav", "--member", "me"),
+                )
+            ]
+            hearing = asyncio.ensure_future(asyncio.to_thread(main, words[0]))
+            await asyncio.sleep(0.5)
+            return await asyncio.to_thread(main, words[1]), await hearing
+
+    assert asyncio.run(run()) == (0, 0)
+    assert "me is here" in capsys.readouterr().err
+    heard, _ = soundfile.read(tmp_path / "heard.wav")
+    assert 1.5 * RATE < len(heard) <= 2.6 * RATE
+    assert np.count_nonzero(heard) > 0.8 * RATE  # a second was spoken
+
+
+def test_the_demo_of_a_client(recording, tmp_path):
+    demo = ROOT / "demos" / "websocket_client.py"
+    ((code, out, error),) = with_server([demo, "in.wav", "out.wav", "ws://127.0.0.1:PORT"], cwd=tmp_path)
+    assert code == 0, error
+    assert b"reconnected 0 times" in out
+    got, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    codec, samples = small_codec(), (recording / np.float32(32768))[None]
+    audio = np.clip(np.rint(decoded(codec, *encoded(codec, samples))[0] * 32768), -32768, 32767)
+    np.testing.assert_allclose(got, audio, atol=1)
+
+
+def test_the_demo_of_a_call_carries_both_voices(tmp_path):
+    """Two callers whose microphones are files: each hears the other, and not itself."""
+    rate, time = 24_000, np.arange(2 * 24_000) / 24_000
+    for name, hertz in (("a", 300), ("b", 900)):
+        soundfile.write(tmp_path / f"{name}.wav", (0.4 * np.sin(2 * np.pi * hertz * time)).astype(np.float32), rate)
+    demo = ROOT / "demos" / "two_way_call.py"
+
+    def caller(me):
+        return [
+            demo, "tea", "ws://127.0.0.1:PORT", "--name", me, "--input", f"{me}.wav", "--output", f"heard_by_{me}.wav"
+        ]  # fmt: skip
+
+    results = with_server(caller("a"), caller("b"), together=True, cwd=tmp_path)
+    for code, out, error in results:
+        assert code == 0, error
+        assert b"underruns" in out
+    assert any(b"is here" in out for _, out, _ in results)
+    for me in "ab":
+        heard, _ = soundfile.read(tmp_path / f"heard_by_{me}.wav")
+        assert len(heard) > rate
+        assert np.abs(heard).max() > 0.01  # random weights: what is heard is sound, and no more can be said

@@ -1,0 +1,188 @@
+"""Faults of the engine, and the end of the server."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("websockets", reason="the extra `server` is not installed")
+pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
+
+from talk import Talk, decoded, encoded, hello, pieces, served, small_codec, wave
+
+from streamcodec.protocol import CodesReceived, Ended, PcmReceived
+from streamcodec.protocol.messages import Farewell
+
+CODEC = small_codec()
+
+
+class Process:
+    """`streamcodec serve` in a process of its own, with the codec of the package."""
+
+    def __init__(self, *options):
+        command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.lines = []
+
+    async def ready(self):
+        while True:
+            line = await asyncio.to_thread(self.process.stderr.readline)
+            assert line, self.process.wait()
+            self.lines.append(json.loads(line))
+            if self.lines[-1]["event"] == "listening":
+                self.port = self.lines[-1]["port"]
+            if self.lines[-1]["event"] == "ready":
+                return self
+
+    def end(self, seconds):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(seconds)
+        self.lines += [json.loads(line) for line in self.process.stderr]
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+
+def test_a_session_that_fails_in_a_step_is_told_and_nobody_else_loses_anything():
+    async def main():
+        codec = small_codec()
+        async with (
+            served({"small": codec}) as server,
+            Talk(server, hello("roundtrip")) as good,
+            Talk(server, hello("encode")) as bad,
+            Talk(server, hello("encode")) as other,
+        ):
+            samples = wave(0.5)
+            lane = server.engine.engines["small"]._encoders
+            fill = lane._fill
+
+            def filled(plans, x):
+                fill(plans, x)
+                for row, plan in zip(x, plans, strict=False):
+                    if row.abs().max() > 7:
+                        raise RuntimeError(f"a step failed in slot {plan.side.slot}")
+
+            lane._fill = filled
+            for place in range(0, 4000, 500):
+                piece = samples[:, place : place + 500]
+                await asyncio.gather(good.say(piece), other.say(piece))
+                if place == 1000:
+                    await bad.say(np.full((1, 500), 7.5, np.float32))
+            await bad.until(lambda: bad.over)
+            assert bad.of(Ended)[0].code == "internal"
+            await bad.until(lambda: bad.closed)
+            assert bad.closed[0] == 4500
+            await good.flush()
+            await other.flush()
+            codes, _ = encoded(CODEC, samples)
+            np.testing.assert_array_equal(other.codes(), codes)
+            np.testing.assert_allclose(good.audio(), decoded(CODEC, codes, 4000), atol=1e-6)
+            assert server._slots == {"small": [2, 1]}
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_fails_altogether_ends_its_sessions_and_serves_the_next():
+    async def main():
+        codec = small_codec()
+        async with served({"small": codec}) as server:
+            engine = server.engine.engines["small"]
+            step, engine.step = engine.step, lambda: 1 / 0
+            async with Talk(server, hello("encode")) as talk:
+                await talk.say(wave(0.1))
+                await talk.until(lambda: talk.over)
+                assert talk.of(Ended)[0].code == "internal"
+            engine.step = step
+            async with Talk(server, hello("encode")) as talk:
+                await talk.say(wave(0.1))
+                await talk.flush()
+                np.testing.assert_array_equal(talk.codes(), encoded(CODEC, wave(0.1))[0])
+            assert '"error": "ZeroDivisionError' in server.stream.getvalue()
+
+    asyncio.run(main())
+
+
+def test_stopping_finishes_what_is_on_the_way_and_tells_everyone():
+    async def main():
+        samples = wave(1.0)
+        async with served({"small": CODEC}) as server:
+            talks = [Talk(server, hello(mode)) for mode in ("encode", "roundtrip", "encode")]
+            async with contextlib.AsyncExitStack() as stack:
+                for talk in talks:
+                    await stack.enter_async_context(talk)
+                for talk in talks[:2]:
+                    for piece in pieces(samples):
+                        await talk.say(piece)
+                    await talk.mark("in")
+                    await talk.say(samples)  # on its way when the end comes
+                while not all(live.protocol.received_messages > 10 for live in list(server._digests)[:2]):
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.2)
+                await server.stop()
+                for talk in talks:
+                    await talk.until(lambda talk=talk: talk.closed)
+                    assert talk.of(Farewell)[0].reason == "server_shutdown"
+                    assert talk.closed[0] == 1001
+                codes, _ = encoded(CODEC, np.concatenate([samples, samples], 1))
+                np.testing.assert_array_equal(talks[0].codes(), codes)
+                np.testing.assert_allclose(talks[1].audio(), decoded(CODEC, codes), atol=1e-6)
+                assert talks[0].of(CodesReceived)[-1].last
+                assert talks[1].of(PcmReceived)[-1].last
+
+    asyncio.run(main())
+
+
+def test_sigterm_under_load():
+    async def main():
+        with Process("--drain-seconds", "5") as server:
+            await server.ready()
+            talks = [Talk(server, hello("roundtrip")) for _ in range(6)]
+            async with contextlib.AsyncExitStack() as stack:
+                for talk in talks:
+                    await stack.enter_async_context(talk)
+
+                async def pace(talk):
+                    while not talk.closed:
+                        await talk.say(wave(0.1))
+                        await asyncio.sleep(0.1)
+
+                loads = [asyncio.create_task(pace(talk)) for talk in talks]
+                await asyncio.sleep(2)
+                began = time.monotonic()
+                code = await asyncio.to_thread(server.end, 30)
+                seconds = time.monotonic() - began
+                for talk in talks:
+                    await talk.until(lambda talk=talk: talk.closed)
+                    assert talk.of(Farewell)[0].reason == "server_shutdown"
+                    assert talk.of(PcmReceived)[-1].last
+                await asyncio.gather(*loads, return_exceptions=True)
+                assert code == 0
+                assert seconds < 5 + 3 + 3  # drain_seconds, the connections, the interpreter
+                assert server.lines[-1]["event"] == "stopped"
+                assert server.lines[-1]["unfinished"] == 0
+
+    asyncio.run(main())
+
+
+def test_a_port_that_is_taken_is_explained():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "streamcodec", "serve", "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "error:" in done.stderr
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
