@@ -12,7 +12,8 @@ import sys
 import torch
 
 import streamcodec
-from streamcodec.live import DeviceError, RoundTrip, SoundHost, run
+from streamcodec.errors import DeviceError
+from streamcodec.live import RoundTrip, SoundHost, run
 from streamcodec.live.devices import choose
 from streamcodec.live.line import Line
 from streamcodec.live.recorder import Recorder

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from argparse import Namespace
@@ -63,6 +64,11 @@ def run(args: Namespace) -> int:
             reopened = run_live(trip, host, seconds=args.seconds, tick=display.tick, say=display.say, played=played)
         display.finish()
     _report(args, trip, codec, (microphone, speaker), time.monotonic() - since, reopened)
+    if host.abandoned:
+        # A stream that does not close holds a thread of the sound library, which can keep the interpreter from ending.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

@@ -34,6 +34,7 @@ from ..protocol.fields import write
 from .auth import Keeper, bearer, digest, new_token
 from .config import Config
 from .connection import CLOSE_SECONDS, Connection
+from .engine_process import EngineProcesses
 from .engine_thread import EngineThread, Output, Voice
 from .http import SOCKET_PATH, Pages, as_json, respond
 from .live import Live
@@ -88,10 +89,15 @@ class Server:
         self.keeper = Keeper.from_file(config.key_file, config.origin)
         self.pages = Pages()
         self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
-        self.engine = EngineThread(
-            codecs, slots=config.slots, threads=config.threads, queue_seconds=config.queue_seconds,
-            deliver=self._deliver, stepped=self._stepped, failed=self._failed,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "slots": config.slots, "threads": config.threads, "queue_seconds": config.queue_seconds,
+            "deliver": self._deliver, "stepped": self._stepped, "failed": self._failed,
+        }  # fmt: skip
+        self.engine: EngineThread | EngineProcesses = (
+            EngineProcesses(codecs, engines=config.engines, **options)
+            if config.engines
+            else EngineThread(codecs, **options)
+        )
         self.rooms = Rooms(
             self.engine, members=config.room_members, speakers=config.room_speakers, lag=config.listener_lag,
             dropped=self.metrics.dropped.inc, reduced=self.metrics.reduced.inc,
@@ -411,7 +417,8 @@ class Server:
         self.metrics.detached.set(sum(live.link is None for live in self._digests))
         self.metrics.rooms.set(len(self.rooms))
         self.metrics.engine_cpu.set(self.engine.cpu_seconds)
-        self.metrics.process_cpu.set(time.process_time())
+        elsewhere = self.engine.cpu_seconds if isinstance(self.engine, EngineProcesses) else 0.0
+        self.metrics.process_cpu.set(time.process_time() + elsewhere)
         self.metrics.resident.set(_resident())
         return self.metrics.exposition()
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ..codecs import Codec
 from ..codes import Codes
 from ..engine import Delivery, Engine, Session
 
-__all__ = ["EngineThread", "Frames", "Output", "Voice"]
+__all__ = ["EngineThread", "Engines", "Frames", "Output", "Voice"]
 
 Array = NDArray[Any]
 
@@ -62,7 +62,7 @@ class Voice:
 
     def __init__(
         self,
-        thread: "EngineThread",
+        thread: "Engines",
         codec: str,
         direction: str,
         start: str,
@@ -104,6 +104,14 @@ class Voice:
         if not self.closed:
             self.closed = True
             self._thread.post(self, "close", None)
+
+
+class Engines(Protocol):
+    """What the event loop needs of the engines, wherever they run."""
+
+    def silence(self, name: str, frames: int, codebooks: int) -> Frames: ...
+
+    def post(self, voice: Voice, kind: str, argument: Any) -> None: ...
 
 
 class _Part:
@@ -166,7 +174,7 @@ class EngineThread:
         }
         self._by_session: dict[Session, _Part] = {}
         self._touched: set[_Part] = set()
-        self._silence: dict[str, Frames] = {}
+        self.silent_frames: dict[str, Frames] = {}
         self._condition = threading.Condition()
         self._commands: deque[tuple[Voice, str, Any]] = deque()
         self._stopping = False
@@ -195,11 +203,7 @@ class EngineThread:
 
     def silence(self, name: str, frames: int, codebooks: int) -> Frames:
         """A codec's codes for silence, once the thread is ready. For any thread."""
-        one = self._silence[name]
-        return Frames(
-            np.repeat(one.codes[:codebooks], frames, axis=1),
-            None if one.scale is None else np.repeat(one.scale, frames),
-        )
+        return silence_of(self.silent_frames[name], frames, codebooks)
 
     def post(self, voice: Voice, kind: str, argument: Any) -> None:
         with self._condition:
@@ -212,7 +216,7 @@ class EngineThread:
         try:
             for engine in self.engines.values():
                 engine.prepare()
-            self._silence = {name: silent_frame(codec) for name, codec in self.codecs.items()}
+            self.silent_frames = {name: silent_frame(codec) for name, codec in self.codecs.items()}
             self.ready.set()
             while self._turn():
                 pass
@@ -384,6 +388,12 @@ def silent_frame(codec: Codec) -> Frames:
     middle = slice(SILENT_FRAME, SILENT_FRAME + 1)
     scale = None if silence.scale is None else silence.scale[0, middle].cpu().numpy().astype(np.float32)
     return Frames(silence.data[0, :, middle].cpu().numpy().astype(np.uint16), scale)
+
+
+def silence_of(one: Frames, frames: int, codebooks: int) -> Frames:
+    """`frames` times the frame `one`, cut to `codebooks`."""
+    scale = None if one.scale is None else np.repeat(one.scale, frames)
+    return Frames(np.repeat(one.codes[:codebooks], frames, axis=1), scale)
 
 
 def _as_codes(frames: Frames) -> Codes:

@@ -18,7 +18,7 @@ from ..protocol import (
     State,
 )
 from ..protocol.messages import AskStatistics, Bandwidth, Flush, Marker
-from .engine_thread import Array, EngineThread, Frames, Output, Voice
+from .engine_thread import Array, Engines, Frames, Output, Voice
 from .media import FramePackets, Inlet, Outlet, no_frames, part
 
 __all__ = ["Link", "Live", "Seat"]
@@ -74,7 +74,7 @@ class Live:
         protocol: ServerSession,
         agreement: Agreement,
         address: str,
-        engine: EngineThread,
+        engine: Engines,
         credit: int,
         clock: Callable[[], float],
         over: Callable[["Live", Ended], None],

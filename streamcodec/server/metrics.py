@@ -48,8 +48,10 @@ class Metrics:
             "streamcodec_engine_step_sessions", "Sessions that a step gave something", ["codec"], registry=registry,
             buckets=BATCH_BUCKETS,
         )  # fmt: skip
-        self.engine_cpu = Gauge("streamcodec_engine_cpu_seconds", "CPU time of the engine's thread", registry=registry)
-        self.process_cpu = Gauge("streamcodec_process_cpu_seconds", "CPU time of the process", registry=registry)
+        self.engine_cpu = Gauge("streamcodec_engine_cpu_seconds", "CPU time of the engines", registry=registry)
+        self.process_cpu = Gauge(
+            "streamcodec_process_cpu_seconds", "CPU time of the server with its engines", registry=registry
+        )
         self.resident = Gauge("streamcodec_resident_bytes", "Memory of the process", registry=registry)
 
     def exposition(self) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from ..protocol import Member, ProtocolError, RoomFacts
-from .engine_thread import EngineThread, Frames, Output, Voice
+from .engine_thread import Engines, Frames, Output, Voice
 from .listening import CodesEar, Pace, PcmEar
 from .live import Live
 
@@ -142,7 +142,7 @@ class Dub:
 class Room:
     """Members and what they say. codec: of all of them."""
 
-    def __init__(self, name: str, codec: str, engine: EngineThread) -> None:
+    def __init__(self, name: str, codec: str, engine: Engines) -> None:
         self.name, self.codec, self.engine = name, codec, engine
         self.places: dict[int, Place] = {}
         self._numbers = 0
@@ -188,7 +188,7 @@ class Rooms:
     """All rooms of a server. lag: seconds from which a listener is slow; members, speakers: of a room at most."""
 
     def __init__(
-        self, engine: EngineThread, *, members: int, speakers: int, lag: float,
+        self, engine: Engines, *, members: int, speakers: int, lag: float,
         dropped: Callable[[int], None], reduced: Callable[[], None],
     ) -> None:  # fmt: skip
         self._engine, self._members, self._speakers, self._lag = engine, members, speakers, lag

@@ -210,7 +210,7 @@ def test_ctrl_c_ends_it_with_a_summary(tmp_path):
             while "delay" not in (line := process.stderr.readline()):
                 assert line, "ended before it ran"
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0, err

@@ -68,7 +68,8 @@ def wait_until_ready(process, log):
     raise AssertionError(f"the server did not start: {log.read_text()}")
 
 
-@pytest.fixture(scope="session")
+# Of a module, no longer: a loop runs in this thread as long as it lives, and other tests run loops of their own.
+@pytest.fixture(scope="module")
 def browser(speech):
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")

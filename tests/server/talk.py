@@ -53,7 +53,7 @@ def hello(mode, **fields):
 async def served(codecs=None, **options):
     """A server on a free port. `server.lines`: its log."""
     stream = io.StringIO()
-    config = Config(**{"port": 0, "slots": 8, "sessions": 8, "drain_seconds": 5.0, **options})
+    config = Config(**{"port": 0, "engines": 0, "slots": 8, "sessions": 8, "drain_seconds": 5.0, **options})
     server = Server(config, codecs or {"small": small_codec()}, log=Log("debug", stream))
     await server.start()
     server.stream = stream
