@@ -1,5 +1,6 @@
 """What both ends of a session have in common: numbering, acknowledgement, and the queue of what is to be sent."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ MAX_HELD = (
 )
 
 
-class End:
+class End(ABC):
     """One end of a session. Time is an argument (seconds of any monotonic clock), never read.
 
     state: see `states`. close: how the transport is to close its connection after the messages to send, or None.
@@ -159,5 +160,6 @@ class End:
         self.missing += sum(event.count for event in events if isinstance(event, Missing))
         return events
 
+    @abstractmethod
     def _refuse(self, error: ProtocolError) -> None:
-        raise NotImplementedError
+        """Content of a packet that cannot be taken; raises where that ends the connection."""

@@ -24,6 +24,7 @@ from .engine_thread import EngineThread, Frames, Output, Voice, queue_frames, si
 __all__ = ["EngineProcesses"]
 
 STOP_SECONDS = 5.0  # until a process that does not end is ended
+LOOK_SECONDS = 0.5  # between looks whether the engine's thread lives, where nothing comes
 
 Command = tuple[int, str, Any]
 
@@ -222,7 +223,12 @@ def _run(pipe: Connection, other: Connection, codecs: dict[str, Codec], options:
             if not engine.alive:
                 return
         pipe.send(engine.silent_frames)
-        while (commands := pipe.recv()) is not None:
+        while engine.alive:  # a thread that is broken ends the process, and so tells the server
+            if not pipe.poll(LOOK_SECONDS):
+                continue
+            commands = pipe.recv()
+            if commands is None:
+                return
             for number, kind, argument in commands:
                 if kind == "open":
                     codec, direction, start, bandwidth = argument
