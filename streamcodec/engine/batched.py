@@ -8,7 +8,7 @@ the mirrored start and end, the transducer does alone.
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from ..codecs import Codec
 from ..codecs.framed import FramedCore
-from ..codes import Codes
 from ..errors import StateError
 from ..nn.layer import Edges
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
+from ..state import Spec
 from .arena import Arena, Batch
-from .counts import Bandwidths, DecoderCount, EncoderCount, whole_numbers
+from .counts import whole_numbers
 from .lane import Lane, Result, Saved, Side
 from .queue import Queue
 
-__all__ = ["BatchedDecoders", "BatchedEncoders"]
+__all__ = ["BatchedLane", "BatchedSide", "Plan", "load_rows"]
 
 
 class BatchedSide(Side):
@@ -63,9 +63,13 @@ class BatchedSide(Side):
 
 
 class Plan(NamedTuple):
-    """What the next step of frames does for a side. start, stop: its true rows among those that come out."""
+    """What the next step does for a side. frames: how many it moves on by, and rows, those of its input.
+
+    start, stop: its true rows among those that come out; last: nothing comes after them.
+    """
 
     side: BatchedSide
+    frames: int
     rows: int
     start: int
     stop: int
@@ -73,9 +77,12 @@ class Plan(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What a thread runs a step on. input: [B, rows, channels]; batch: the states. Scratch rows hold leftovers."""
+    """What a thread runs a step on. inputs: [B, rows, channels] for each number of frames; batch: the states.
 
-    input: Tensor
+    Scratch rows hold leftovers.
+    """
+
+    inputs: dict[int, Tensor]
     batch: Batch
 
 
@@ -102,34 +109,37 @@ class BatchedLane(Lane[Any]):
         kind: str,
         slots: int,
         batch_sizes: tuple[int, ...],
-        frames: int,
+        step_frames: tuple[int, ...],
         max_queue: int,
         threads: int,
         pool: ThreadPoolExecutor | None,
     ):
-        super().__init__(codec, kind, slots, frames, max_queue)
+        super().__init__(codec, kind, slots, step_frames[0], max_queue)
+        self.step_frames = step_frames
         self.network, self.batch_sizes = network, batch_sizes
         self.device, self.dtype = codec.device, codec.dtype
         self.threads, self.pool = threads, pool
         spec = network.layer.state_spec()
         self.arena = Arena(spec, slots, self.device)
-        shape = (batch_sizes[-1], frames * network.at.rate, network.channels)
-        self.benches = [
-            Bench(torch.zeros(shape, device=self.device, dtype=self.dtype), Batch(spec, batch_sizes[-1], self.device))
-            for _ in range(threads)
-        ]
+        self.benches = [self._bench(spec) for _ in range(threads)]
+
+    def _bench(self, spec: Spec) -> Bench:
+        largest, network = self.batch_sizes[-1], self.network
+        shapes = {frames: (largest, frames * network.at.rate, network.channels) for frames in self.step_frames}
+        inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
+        return Bench(inputs, Batch(spec, largest, self.device))
 
     @property
     def nbytes(self) -> int:
         return sum(rows.bytes.numel() for rows in (self.arena, *(bench.batch for bench in self.benches)))
 
     def prepare(self) -> None:
-        """Run every batch size once, on scratch memory, with and without edges: it makes what is made on first use."""
-        for size in self.batch_sizes:
-            for edges in (None, self._edge_tensors([(0, UNKNOWN)] * size)):
-                for bench in self.benches:
-                    y, _ = self.network.layer.step(bench.input[:size], bench.batch.state(size), edges)
-                    self._finish_batch(y, [])
+        """Run every size and length of step once, on scratch memory: it makes what is made on first use."""
+        for size, bench in product(self.batch_sizes, self.benches):
+            edges = self._edge_tensors([(0, UNKNOWN)] * size)
+            for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.frames, edges)]:
+                y, _ = self.network.layer.step(bench.inputs[frames][:size], bench.batch.state(size), edge)
+                self._finish_batch(y, [])
 
     # -- slots -----------------------------------------------------------------------------------------------------
 
@@ -208,16 +218,38 @@ class BatchedLane(Lane[Any]):
         for side in ready:
             if self._is_alone(side) and not side.closed:
                 results.append(self._run_alone(side))
-        for done in self._run_batches(together):
-            results += self._commit(done)
+        for frames, sides in self._by_frames(together).items():
+            for done in self._run_batches(sides, frames):
+                results += self._commit(done)
         return [result for result in results if not result.side.closed]
 
-    def _run_batches(self, sides: list[BatchedSide]) -> Iterator[Done]:
+    def _by_frames(self, sides: list[BatchedSide]) -> dict[int, list[BatchedSide]]:
+        """The sides by the frames that they move on by: as many as wait, but no more than half of the sides have.
+
+        So most of them share one batch. A side with more than that is served again by the next step.
+        """
+        possible = [max(f for f in self.step_frames if f == self.frames or f <= self._waiting(side)) for side in sides]
+        most = sorted(possible)[len(possible) // 2] if possible else 0
+        found: dict[int, list[BatchedSide]] = {}
+        for side, frames in zip(sides, possible, strict=True):
+            found.setdefault(min(frames, most), []).append(side)
+        return found
+
+    def _waiting(self, side: BatchedSide) -> int:
+        """Whole frames that a step could take; of an ended side, those that are left."""
+        if side.ended and not self.network.prefill_frames:
+            return self.network.out.frames(self._total(side)) - side.stream.progress.frames
+        return side.queue.rows // self.network.at.rate
+
+    def _run_batches(self, sides: list[BatchedSide], frames: int) -> Iterator[Done]:
         """One step for all of `sides`, shared evenly among the threads, in batches no larger than the largest."""
         share = min(self.batch_sizes[-1], -(-len(sides) // self.threads))
         rounds = [sides[start : start + share] for start in range(0, len(sides), max(1, share))]
         for start in range(0, len(rounds), self.threads):
-            plans = [[self._plan(side) for side in part if not side.closed] for part in rounds[start:][: self.threads]]
+            plans = [
+                [self._plan(side, frames) for side in part if not side.closed]
+                for part in rounds[start:][: self.threads]
+            ]
             work = [(part, bench) for part, bench in zip(plans, self.benches, strict=False) if part]
             others = [self.pool.submit(self._compute, *item) for item in work[1:]] if self.pool is not None else []
             ran = [self._compute(*item) for item in (work[:1] if others else work)]
@@ -231,28 +263,27 @@ class BatchedLane(Lane[Any]):
             return
         for plan in done.plans:
             if not plan.side.closed:
-                yield self._compute([self._plan(plan.side)], done.bench)
+                yield self._compute([self._plan(plan.side, plan.frames)], done.bench)
 
-    def _plan(self, side: BatchedSide) -> Plan:
+    def _plan(self, side: BatchedSide, frames: int) -> Plan:
         network, stream = self.network, side.stream
-        rows = self.frames * network.out.rate
-        surplus = 0
+        rows, surplus, last = frames * network.out.rate, 0, False
         if side.ended and not network.prefill_frames:
-            surplus = max(0, network.out.rows(stream.progress.frames + self.frames) - self._total(side))
-        last = side.ended and not network.prefill_frames
-        last = last and network.out.rows(stream.progress.frames + self.frames) >= self._total(side)
+            beyond = network.out.rows(stream.progress.frames + frames) - self._total(side)
+            surplus, last = max(0, beyond), beyond >= 0
         start = min(stream.skip, rows)
-        return Plan(side, self.frames * network.at.rate, start, max(start, rows - surplus), last)
+        return Plan(side, frames, frames * network.at.rate, start, max(start, rows - surplus), last)
 
     @torch.inference_mode()
     def _compute(self, plans: list[Plan], bench: Bench) -> Done:
-        """Run a step on `bench`; changes nothing else, so it may run on any thread, and may fail."""
+        """Run a step, the same frames for all, on `bench`; changes nothing else: any thread may, and it may fail."""
         size = next(size for size in self.batch_sizes if size >= len(plans))
         try:
             self.arena.gather(self._index([plan.side.slot for plan in plans]), bench.batch)
-            self._fill(plans, bench.input)
+            x = bench.inputs[plans[0].frames]
+            self._fill(plans, x)
             edges = self._edges(plans, size)
-            y, _ = self.network.layer.step(bench.input[:size], bench.batch.state(size), edges)
+            y, _ = self.network.layer.step(x[:size], bench.batch.state(size), edges)
             return Done(plans, bench, self._finish_batch(y, plans))
         except Exception as error:
             return Done(plans, bench, error=error)
@@ -287,11 +318,10 @@ class BatchedLane(Lane[Any]):
         if done.error is not None:
             return [Result(plans[i].side, error=done.error) for i in kept]
         size = next(size for size in self.batch_sizes if size >= len(plans))
-        self.batches, self.rows, self.padding = (
-            self.batches + 1,
-            self.rows + len(plans),
-            self.padding + size - len(plans),
-        )
+        self.batches += 1
+        self.rows += len(plans)
+        self.frames_run += len(plans) * plans[0].frames
+        self.padding += size - len(plans)
         if not kept:
             return []
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
@@ -304,7 +334,7 @@ class BatchedLane(Lane[Any]):
         side, stream = plan.side, plan.side.stream
         side.queue.drop(plan.rows)
         frames, received, emitted = stream.progress
-        stream.progress = Progress(frames + self.frames, received, emitted)
+        stream.progress = Progress(frames + plan.frames, received, emitted)
         stream.skip -= plan.start
         side.done = plan.last
         return Result(side, self._result(side, rows[plan.start : plan.stop], plan.last))
@@ -362,211 +392,9 @@ def whole_core(numbers: dict[str, Any]) -> dict[str, int]:
     return whole_numbers(core, set(core))
 
 
-def own_rows(saved: Saved, lane: BatchedLane, side: BatchedSide) -> None:
+def load_rows(saved: Saved, side: BatchedSide) -> None:
     """The counters that both directions save."""
     received, ended = saved.numbers.get("received"), saved.numbers.get("ended")
     whole_numbers({"received": received, "ended": ended}, {"received", "ended"})
     assert isinstance(received, int)
     side.received, side.ended = received, bool(ended)
-
-
-class EncoderSide(BatchedSide):
-    """Audio waits in the queue, as rows [n, channels]."""
-
-    def __init__(self, lane: "BatchedEncoders", slot: int, owner: Any, stream: Transducer, bandwidth: float):
-        lagging = stream.pending[0].clone()
-        super().__init__(lane, slot, owner, stream)
-        self.queue.put(lagging)
-        self.count, self.bandwidths = EncoderCount(lane.codec), Bandwidths(bandwidth)
-
-    @property
-    def queued(self) -> int:
-        return min(self.queue.rows, self.count.samples)  # not the zeros, or the silence, before the signal
-
-    def put(self, item: Tensor, bounded: bool = True) -> None:
-        rows, hop = item.shape[1], self.lane.network.at.rate
-        self.lane.check_room(self.queued, rows, "samples", hop)
-        self.queue.put(item[0].clone(memory_format=torch.contiguous_format))  # the caller may go on writing to theirs
-        self.received += rows
-        self.count.samples += rows
-
-    def change(self, bandwidth: float) -> None:
-        self.bandwidths.change(self.count.frames + self.frames_due(), bandwidth)
-
-    def save(self) -> Saved:
-        waiting = self.queue.peek(self.queue.rows)
-        queue = torch.cat(waiting) if waiting else self.stream.pending[0]
-        saved = self._save(queue, self.count.save())
-        return saved._replace(numbers=saved.numbers | {"bandwidths": self.bandwidths.save()})
-
-
-class BatchedEncoders(BatchedLane):
-    """Audio to codes."""
-
-    def _core(self, start: str, bandwidth: float) -> FramedCore:
-        core = self.codec.encoder_core(1, start)
-        assert isinstance(core, FramedCore)
-        return core
-
-    def _make(self, slot: int, owner: Any, stream: Transducer, bandwidth: float, saved: Saved | None) -> EncoderSide:
-        if saved is None:
-            return EncoderSide(self, slot, owner, stream, bandwidth)
-        queue = saved.tensors.get("queue")
-        if queue is None or queue.dim() != 2 or queue.shape[1] != self.network.channels or queue.dtype != self.dtype:
-            raise StateError("saved session lacks the audio that waits, or has it in another shape")
-        self.check_restored(queue.shape[0] // self.network.at.rate)
-        side = EncoderSide(self, slot, owner, stream, bandwidth)
-        side.queue = Queue()
-        side.queue.put(queue.to(self.device))
-        own_rows(saved, self, side)
-        side.count.load(saved.numbers.get("count"))
-        limit = side.count.frames + side.frames_due()
-        side.bandwidths = Bandwidths.load(saved.numbers.get("bandwidths"), self.codec.spec.bandwidths, limit)
-        return side
-
-    def _fill(self, plans: list[Plan], x: Tensor) -> None:
-        for row, plan in zip(x, plans, strict=False):
-            place = 0
-            for piece in plan.side.queue.peek(plan.rows):
-                row[place : place + piece.shape[0]] = piece
-                place += piece.shape[0]
-            if place < plan.rows:
-                row[place:] = 0
-
-    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
-        """Codes [B, T, K] for the highest bandwidth of any; the stages of a lower one are the first of a higher."""
-        spec = self.codec.spec
-        asked = [bandwidth for plan in plans for _, bandwidth in self._runs(plan.side, plan.stop - plan.start)]
-        return self.codec.quantizer.encode(
-            y[: len(plans) or None], spec.codebooks(max(asked, default=spec.bandwidths[-1]))
-        )
-
-    @staticmethod
-    def _runs(side: Any, frames: int) -> list[tuple[int, float]]:
-        return side.bandwidths.of(side.count.frames, frames)
-
-    def _taken(self, side: EncoderSide, rows: int) -> Tensor:
-        pieces = side.queue.peek(rows)
-        return torch.cat(pieces)[None] if pieces else side.stream.pending
-
-    def _finish_alone(self, side: EncoderSide, y: Tensor) -> Tensor:
-        highest = max(bandwidth for _, bandwidth in self._runs(side, y.shape[1]))
-        return self.codec.quantizer.encode(y, self.codec.spec.codebooks(highest))[0]
-
-    def _result(self, side: EncoderSide, rows: Tensor, last: bool) -> list[Codes]:
-        """Pieces of codes, one for each stretch of the same bandwidth."""
-        runs = self._runs(side, rows.shape[0])
-        lengths = side.count.lengths([frames for frames, _ in runs], side.ended, last)
-        pieces, place = [], 0
-        for (frames, bandwidth), length in zip(runs, lengths, strict=True):
-            if frames or length:
-                part = rows[place : place + frames, : self.codec.spec.codebooks(bandwidth)]
-                pieces.append(Codes(part.t()[None], None, length))  # views: copied where they are delivered
-            place += frames
-        side.bandwidths.forget(side.count.frames)
-        return pieces
-
-
-class DecoderSide(BatchedSide):
-    """Codes wait in the queue, as rows [n, codebooks]; how many codebooks may differ from piece to piece."""
-
-    lane: "BatchedDecoders"
-
-    def __init__(self, lane: "BatchedDecoders", slot: int, owner: Any, stream: Transducer):
-        super().__init__(lane, slot, owner, stream)
-        self.count = DecoderCount(lane.codec)
-
-    @property
-    def queued(self) -> int:
-        return self.queue.rows
-
-    def put(self, item: Codes, bounded: bool = True) -> None:
-        frames = item.data.shape[2]
-        self.count.take(item, lambda: self.lane.check_room(self.queue.rows, frames if bounded else 0, "frames", 1))
-        rows = item.data[0].t()
-        if bounded:  # the caller may go on writing to theirs
-            rows = rows.to(self.lane.device).clone(memory_format=torch.contiguous_format)
-        self.queue.put(rows)
-        self.received += frames
-
-    def save(self) -> Saved:
-        widest = self.lane.codec.spec.num_codebooks
-        pieces = [
-            torch.nn.functional.pad(piece, (0, widest - piece.shape[1]), value=ABSENT)
-            for piece in self.queue.peek(self.queue.rows)
-        ]
-        queue = torch.cat(pieces) if pieces else torch.zeros(0, widest, dtype=torch.int64)
-        return self._save(queue, self.count.save())
-
-
-# In a saved queue of codes, a codebook that a frame does not have.
-ABSENT = -1
-
-
-class BatchedDecoders(BatchedLane):
-    """Codes to audio."""
-
-    def _core(self, start: str, bandwidth: float) -> FramedCore:
-        core = self.codec.decoder_core(1, start, bandwidth)
-        assert isinstance(core, FramedCore)
-        return core
-
-    def _make(self, slot: int, owner: Any, stream: Transducer, bandwidth: float, saved: Saved | None) -> DecoderSide:
-        side = DecoderSide(self, slot, owner, stream)
-        if saved is not None:
-            for piece in self._saved_codes(saved.tensors.get("queue")):
-                side.queue.put(piece)
-            own_rows(saved, self, side)
-            side.count.load(saved.numbers.get("count"))
-        return side
-
-    def _saved_codes(self, queue: Tensor | None) -> list[Tensor]:
-        spec = self.codec.spec
-        if queue is None or queue.dim() != 2 or queue.shape[1] != spec.num_codebooks or queue.dtype != torch.int64:
-            raise StateError("saved session lacks the codes that wait, or has them in another shape")
-        self.check_restored(queue.shape[0])
-        counts = (queue != ABSENT).sum(1)
-        present = torch.arange(spec.num_codebooks) < counts[:, None]
-        if bool((counts < 1).any() | (queue >= spec.codebook_size).any() | ((queue < 0) == present).any()):
-            raise StateError("saved session has codes outside the codebook")
-        pieces, place = [], 0
-        for codebooks, run in groupby(counts.tolist()):
-            frames = len(list(run))
-            pieces.append(queue[place : place + frames, :codebooks].to(self.device))
-            place += frames
-        return pieces
-
-    def _fill(self, plans: list[Plan], x: Tensor) -> None:
-        """All codes of the step to latents, those of as many codebooks in one call."""
-        by_codebooks: dict[int, list[Tensor]] = {}
-        places: dict[int, list[tuple[int, int]]] = {}
-        for row, plan in enumerate(plans):
-            place = 0
-            for piece in plan.side.queue.peek(plan.rows):
-                by_codebooks.setdefault(piece.shape[1], []).append(piece)
-                places.setdefault(piece.shape[1], []).append((row, place))
-                place += piece.shape[0]
-            if place < plan.rows:
-                x[row, place:] = 0
-        for codebooks, pieces in by_codebooks.items():
-            latents = self.codec.quantizer.decode(torch.cat(pieces)[None])[0]
-            sizes = [piece.shape[0] for piece in pieces]
-            if len(by_codebooks) == 1 and sizes == [self.frames] * len(plans):
-                x[: len(plans)] = latents.view(len(plans), self.frames, -1)
-                return
-            for part, (row, place) in zip(latents.split(sizes), places[codebooks], strict=True):
-                x[row, place : place + part.shape[0]] = part
-
-    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
-        return y
-
-    def _taken(self, side: DecoderSide, rows: int) -> Tensor:
-        pieces = side.queue.peek(rows)
-        latents = [self.codec.quantizer.decode(piece[None]) for piece in pieces]
-        return torch.cat(latents, 1) if latents else side.stream.pending
-
-    def _finish_alone(self, side: DecoderSide, y: Tensor) -> Tensor:
-        return y[0]
-
-    def _result(self, side: DecoderSide, rows: Tensor, last: bool) -> Tensor:
-        return rows[: side.count.emit(rows.shape[0])].t()[None].clone(memory_format=torch.contiguous_format)

@@ -15,7 +15,9 @@ from ..codes import Codes
 from ..errors import EngineFullError, InputError, StateError, StreamClosedError, StreamError
 from ..nn.piece import Core
 from ..nn.transducer import Network
-from .batched import BatchedDecoders, BatchedEncoders, BatchedLane
+from .batched import BatchedLane
+from .batched_decoders import BatchedDecoders
+from .batched_encoders import BatchedEncoders
 from .figures import EngineFigures, LaneFigures, SessionFigures, StepTime
 from .lane import Result, Saved, Side
 from .saving import pack, unpack
@@ -25,6 +27,9 @@ from .single import SingleDecoders, SingleEncoders, SingleLane
 __all__ = ["Engine"]
 
 BATCH_SIZES = (1, 2, 4, 8, 12, 16, 24, 32)
+# Steps of 2 frames cost 1.7 times one of 1, of 4 three times (docs/log.md); longer ones gain little more, and keep the
+# sessions that come meanwhile waiting.
+STEP_FRAMES = (1, 2, 4)
 # Seconds of audio that may wait, at least: more than a network's hiccup, less than a denial of service.
 QUEUE_SECONDS = 2.0
 
@@ -34,9 +39,10 @@ class Engine:
 
     slots: sessions per direction; a roundtrip takes an encoder's and a decoder's. Their states are allocated here.
     batch_sizes: the sizes at which steps run; the smallest that holds the ready sessions is taken, and more sessions
-    than the largest are run in several batches. frames_per_step: frames that a session moves on per step; it waits
-    until as many whole ones are queued. max_queue_frames: frames per session that may wait for a step. threads: a
-    step's sessions are shared among as many threads (set torch's own number of threads to 1 then).
+    than the largest are run in several batches. step_frames: the numbers of frames by which a session may move on in a
+    step. It waits for the least of them; a longer step costs less a frame, and serves sessions that have fallen behind.
+    max_queue_frames: frames per session that may wait for a step. threads: a step's sessions are shared among as many
+    threads (set torch's own number of threads to 1 then).
 
     What a session is given does not depend on the other sessions, nor on when steps run: it equals the single stream's
     result (`Codec.open_encoder`, `Codec.open_decoder`) to the rounding of another batch size.
@@ -51,14 +57,14 @@ class Engine:
         *,
         slots: int = 32,
         batch_sizes: Sequence[int] = BATCH_SIZES,
-        frames_per_step: int = 1,
+        step_frames: Sequence[int] = STEP_FRAMES,
         max_queue_frames: int | None = None,
         threads: int = 1,
     ):
         self.codec = codec
-        self.slots, self.frames_per_step = whole(slots, "slots"), whole(frames_per_step, "frames_per_step")
+        self.slots, self.step_frames = whole(slots, "slots"), _ascending(step_frames, "step_frames")
         self.batch_sizes = _sizes(batch_sizes, self.slots)
-        longest = max(codec.spec.encoder_prefill, codec.spec.decoder_prefill, self.frames_per_step) + 1
+        longest = max(codec.spec.encoder_prefill, codec.spec.decoder_prefill, self.step_frames[0]) + 1
         if max_queue_frames is None:
             max_queue_frames = max(longest, round(QUEUE_SECONDS * codec.spec.frame_rate))
         self.max_queue_frames = whole(max_queue_frames, "max_queue_frames")
@@ -77,17 +83,17 @@ class Engine:
     def _encoder_lane(self) -> BatchedEncoders | SingleEncoders:
         network = _framed(self.codec.encoder_core(1, "exact"))
         if network is None:
-            return SingleEncoders(self.codec, "encoder", self.slots, self.frames_per_step, self.max_queue_frames)
+            return SingleEncoders(self.codec, "encoder", self.slots, self.step_frames[0], self.max_queue_frames)
         return BatchedEncoders(self.codec, network, "encoder", *self._lane_sizes())
 
     def _decoder_lane(self) -> BatchedDecoders | SingleDecoders:
         network = _framed(self.codec.decoder_core(1, "exact", None))
         if network is None:
-            return SingleDecoders(self.codec, "decoder", self.slots, self.frames_per_step, self.max_queue_frames)
+            return SingleDecoders(self.codec, "decoder", self.slots, self.step_frames[0], self.max_queue_frames)
         return BatchedDecoders(self.codec, network, "decoder", *self._lane_sizes())
 
-    def _lane_sizes(self) -> tuple[int, tuple[int, ...], int, int, int, ThreadPoolExecutor | None]:
-        sizes = (self.slots, self.batch_sizes, self.frames_per_step, self.max_queue_frames)
+    def _lane_sizes(self) -> tuple[int, tuple[int, ...], tuple[int, ...], int, int, ThreadPoolExecutor | None]:
+        sizes = (self.slots, self.batch_sizes, self.step_frames, self.max_queue_frames)
         return *sizes, self.threads, self._pool
 
     @torch.inference_mode()
@@ -206,7 +212,7 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Delivery]:
-        """Move every ready session on by `frames_per_step` frames; returns what came out of it.
+        """Move every ready session on, by as many of `step_frames` as wait; returns what came out of it.
 
         A session that fails is closed and its error delivered; the others go on.
         """
@@ -368,6 +374,12 @@ def whole(value: Any, name: str) -> int:
     if type(value) is not int or value < 1:
         raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
     return value
+
+
+def _ascending(numbers: Sequence[int], name: str) -> tuple[int, ...]:
+    if not numbers:
+        raise InputError(f"{name} is empty; it must have at least one whole number")
+    return tuple(sorted({whole(number, f"one of {name}") for number in numbers}))
 
 
 def _sizes(batch_sizes: Sequence[int], slots: int) -> tuple[int, ...]:

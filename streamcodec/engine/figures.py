@@ -31,7 +31,8 @@ class LaneFigures:
 
     batched: False where the codec has no framed network in this direction and sessions run one by one.
     open, slots: sessions that have a slot, and slots; queued: frames (whole ones) that wait.
-    batches: network steps run; rows: sessions in them; padding: rows of scratch that filled them up to a prepared size;
+    batches: network steps run; rows: sessions in them; frames: by which those moved on; padding: rows of scratch that
+    filled batches up to a prepared size;
     alone: calls that ran one session by itself (starts and ends of mirrored codecs, and all where not batched).
     nbytes: memory of all slots' states and of the batch, allocated up front; 0 where not batched.
     """
@@ -42,6 +43,7 @@ class LaneFigures:
     queued: int
     batches: int
     rows: int
+    frames: int
     padding: int
     alone: int
     nbytes: int

@@ -46,10 +46,6 @@ class Side(ABC):
     @abstractmethod
     def save(self) -> Saved: ...
 
-    def change(self, bandwidth: float) -> None:
-        """The bandwidth of what is fed from now on; only encoders have one."""
-        raise NotImplementedError
-
 
 S = TypeVar("S", bound=Side)
 
@@ -63,12 +59,12 @@ class Result(NamedTuple):
 
 
 class Lane(ABC, Generic[S]):
-    """The slots of one direction."""
+    """The slots of one direction. frames: the fewest that a side moves on by in a step."""
 
     def __init__(self, codec: Codec, kind: str, slots: int, frames: int, max_queue: int):
         self.codec, self.kind, self.frames, self.max_queue = codec, kind, frames, max_queue
         self.sides: list[S | None] = [None] * slots
-        self.batches = self.rows = self.padding = self.alone = 0
+        self.batches = self.rows = self.frames_run = self.padding = self.alone = 0
         self.seconds = 0.0
 
     def admit(self) -> int:
@@ -128,6 +124,7 @@ class Lane(ABC, Generic[S]):
             queued=sum(side.queued // per_frame for side in sides),
             batches=self.batches,
             rows=self.rows,
+            frames=self.frames_run,
             padding=self.padding,
             alone=self.alone,
             nbytes=self.nbytes,

@@ -14,7 +14,7 @@ STEPS = 60
 def measure(sessions: int, frames: int, threads: int) -> str:
     """The bundled codec, round trip, bandwidths in turn, every session ready at every step."""
     codec = streamcodec.load()
-    engine = Engine(codec, slots=sessions, frames_per_step=frames, threads=threads)
+    engine = Engine(codec, slots=sessions, step_frames=(frames,), threads=threads)
     engine.prepare()
     bandwidths, hop = codec.spec.bandwidths, codec.spec.hop_length
     opened = [engine.open("roundtrip", bandwidth=bandwidths[i % len(bandwidths)]) for i in range(sessions)]

@@ -34,7 +34,8 @@ def play(codec: Codec, seed: int, tolerance: float, actions: int = 150, threads:
     rng = random.Random(seed)
     slots = rng.randint(2, 6)
     sizes = rng.choice([(1, 2, 4, 8), (3,), (6,), (1,)])
-    engine = Engine(codec, slots=slots, batch_sizes=sizes, frames_per_step=rng.randint(1, 3), threads=threads)
+    frames = rng.choice([(1,), (2,), (3,), (1, 2, 4), (2, 3), (1, 5)])
+    engine = Engine(codec, slots=slots, batch_sizes=sizes, step_frames=frames, threads=threads)
     room = engine.max_queue_frames * codec.spec.hop_length
     live: list[Mirror] = []
     for _ in range(actions):

@@ -201,7 +201,9 @@ def test_bad_calls_change_nothing():
     mirror.check(1e-9)
 
 
-@pytest.mark.parametrize("arguments", [{"slots": 0}, {"batch_sizes": (0,)}, {"frames_per_step": 1.5}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"slots": 0}, {"batch_sizes": (0,)}, {"step_frames": (1.5,)}, {"step_frames": ()}, {"threads": 0}]
+)
 def test_sizes_are_whole_numbers(arguments):
     with pytest.raises(InputError, match="whole number"):
         Engine(codec_of("zeros"), **arguments)
@@ -214,13 +216,14 @@ def spoil(engine: Engine) -> None:
     for lane in (engine._encoders, engine._decoders):
         for bench in lane.benches:
             with torch.inference_mode():
-                bench.input.fill_(math.nan)
+                for x in bench.inputs.values():
+                    x.fill_(math.nan)
                 bench.batch.bytes.view(lane.dtype).fill_(math.nan)
 
 
 @pytest.mark.parametrize("kind", ["mirrored causal", "zeros with look-ahead", "dac even"])
 def test_nothing_depends_on_scratch_memory(kind):
-    engine = Engine(codec_of(kind), slots=3, batch_sizes=(8,), frames_per_step=2)
+    engine = Engine(codec_of(kind), slots=3, batch_sizes=(8,), step_frames=(1, 2))
     engine.prepare()
     live = mirrors(engine, 3, "primed")
     for part in range(8):
@@ -249,7 +252,7 @@ def test_a_step_gives_the_same_with_and_without_edges(kind, monkeypatch):
         def lane_edges(plans: Any, size: int, make: Any = make) -> Any:
             return make([(plan.side.stream.progress.frames, 1 << 40) for plan in plans] + [(0, 1 << 40)] * (size - 3))
 
-        assert lane._edges([lane._plan(side) for side in lane.sides], 4) is None, "past the start there are none"
+        assert lane._edges([lane._plan(side, 1) for side in lane.sides], 4) is None, "past the start there are none"
         monkeypatch.setattr(lane, "_edges", lane_edges)
     run(engine, live, 10)
     monkeypatch.undo()
@@ -374,7 +377,7 @@ def test_deliveries_are_the_callers_own():
 
 def test_figures():
     codec = small_codec("24khz", pad_mode="constant")
-    engine = Engine(codec, slots=6, batch_sizes=(1, 4))
+    engine = Engine(codec, slots=6, batch_sizes=(1, 4), step_frames=(1,))
     live = mirrors(engine, 3)
     hop = codec.spec.hop_length
     for mirror in live:
@@ -388,6 +391,7 @@ def test_figures():
     assert (figures.sessions, figures.opened, figures.time.steps) == (3, 3, 2), "a step with nothing ready is none"
     for lane in (figures.encoder, figures.decoder):
         assert (lane.open, lane.slots, lane.batches, lane.rows, lane.padding, lane.alone) == (3, 6, 2, 6, 2, 0)
+        assert lane.frames == 6
         assert lane.seconds > 0
     # Every slot's state and one batch, each tensor rounded up to a cache line.
     assert figures.encoder.nbytes >= (6 + 4) * codec.spec.encoder_bytes
@@ -397,3 +401,28 @@ def test_figures():
     assert one.time.mean == one.time.total / 2
     engine.close(live[0].session)
     assert engine.figures(live[0].session).encoded_frames == 2
+
+
+def test_a_step_takes_what_most_sessions_have():
+    codec = small_codec("24khz", pad_mode="constant")
+    engine = Engine(codec, slots=8, step_frames=(1, 2, 4))
+    live = mirrors(engine, 5)
+
+    def steps_of(frames: list[int]) -> list[tuple[int, int, int]]:
+        """Batches, rows and frames of every step until nothing waits, sessions fed as many whole frames."""
+        for mirror, count in zip(live, frames, strict=True):
+            mirror.feed(count * codec.spec.hop_length)
+        found, before = [], engine.figures().encoder
+        while engine.ready:
+            deliver(live, engine.step())
+            now = engine.figures().encoder
+            found.append((now.batches - before.batches, now.rows - before.rows, now.frames - before.frames))
+            before = now
+        return found
+
+    assert steps_of([1, 1, 1, 1, 1]) == [(1, 5, 5)]
+    assert steps_of([4, 4, 4, 4, 4]) == [(1, 5, 20)], "what waits goes in one step"
+    assert steps_of([7, 7, 7, 7, 7]) == [(1, 5, 20), (1, 5, 10), (1, 5, 5)]
+    assert steps_of([1, 2, 2, 2, 4]) == [(2, 5, 9), (1, 1, 2)], "the one that has more waits for the others"
+    assert steps_of([1, 1, 1, 1, 4])[0] == (1, 5, 5), "one that is late does not make a batch of its own"
+    end(engine, live)

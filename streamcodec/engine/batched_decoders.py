@@ -1,0 +1,121 @@
+"""Decoders whose steps are batched: codes to audio."""
+
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..codecs.framed import FramedCore
+from ..codes import Codes
+from ..errors import StateError
+from ..nn.transducer import Transducer
+from .batched import BatchedLane, BatchedSide, Plan, load_rows
+from .counts import DecoderCount
+from .lane import Saved
+
+__all__ = ["BatchedDecoders"]
+
+# In a saved queue of codes, a codebook that a frame does not have.
+ABSENT = -1
+
+
+class DecoderSide(BatchedSide):
+    """Codes wait in the queue, as rows [n, codebooks]; how many codebooks may differ from piece to piece."""
+
+    lane: "BatchedDecoders"
+
+    def __init__(self, lane: "BatchedDecoders", slot: int, owner: Any, stream: Transducer):
+        super().__init__(lane, slot, owner, stream)
+        self.count = DecoderCount(lane.codec)
+
+    @property
+    def queued(self) -> int:
+        return self.queue.rows
+
+    def put(self, item: Codes, bounded: bool = True) -> None:
+        frames = item.data.shape[2]
+        self.count.take(item, lambda: self.lane.check_room(self.queue.rows, frames if bounded else 0, "frames", 1))
+        rows = item.data[0].t()
+        if bounded:  # the caller may go on writing to theirs
+            rows = rows.to(self.lane.device).clone(memory_format=torch.contiguous_format)
+        self.queue.put(rows)
+        self.received += frames
+
+    def save(self) -> Saved:
+        widest = self.lane.codec.spec.num_codebooks
+        pieces = [
+            torch.nn.functional.pad(piece, (0, widest - piece.shape[1]), value=ABSENT)
+            for piece in self.queue.peek(self.queue.rows)
+        ]
+        queue = torch.cat(pieces) if pieces else torch.zeros(0, widest, dtype=torch.int64)
+        return self._save(queue, self.count.save())
+
+
+class BatchedDecoders(BatchedLane):
+    """Codes to audio."""
+
+    def _core(self, start: str, bandwidth: float) -> FramedCore:
+        core = self.codec.decoder_core(1, start, bandwidth)
+        assert isinstance(core, FramedCore)
+        return core
+
+    def _make(self, slot: int, owner: Any, stream: Transducer, bandwidth: float, saved: Saved | None) -> DecoderSide:
+        side = DecoderSide(self, slot, owner, stream)
+        if saved is not None:
+            for piece in self._saved_codes(saved.tensors.get("queue")):
+                side.queue.put(piece)
+            load_rows(saved, side)
+            side.count.load(saved.numbers.get("count"))
+        return side
+
+    def _saved_codes(self, queue: Tensor | None) -> list[Tensor]:
+        spec = self.codec.spec
+        if queue is None or queue.dim() != 2 or queue.shape[1] != spec.num_codebooks or queue.dtype != torch.int64:
+            raise StateError("saved session lacks the codes that wait, or has them in another shape")
+        self.check_restored(queue.shape[0])
+        counts = (queue != ABSENT).sum(1)
+        present = torch.arange(spec.num_codebooks) < counts[:, None]
+        if bool((counts < 1).any() | (queue >= spec.codebook_size).any() | ((queue < 0) == present).any()):
+            raise StateError("saved session has codes outside the codebook")
+        pieces, place = [], 0
+        for codebooks, run in groupby(counts.tolist()):
+            frames = len(list(run))
+            pieces.append(queue[place : place + frames, :codebooks].to(self.device))
+            place += frames
+        return pieces
+
+    def _fill(self, plans: list[Plan], x: Tensor) -> None:
+        """All codes of the step to latents, those of as many codebooks in one call."""
+        by_codebooks: dict[int, list[Tensor]] = {}
+        places: dict[int, list[tuple[int, int]]] = {}
+        for row, plan in enumerate(plans):
+            place = 0
+            for piece in plan.side.queue.peek(plan.rows):
+                by_codebooks.setdefault(piece.shape[1], []).append(piece)
+                places.setdefault(piece.shape[1], []).append((row, place))
+                place += piece.shape[0]
+            if place < plan.rows:
+                x[row, place:] = 0
+        for codebooks, pieces in by_codebooks.items():
+            latents = self.codec.quantizer.decode(torch.cat(pieces)[None])[0]
+            sizes = [piece.shape[0] for piece in pieces]
+            if len(by_codebooks) == 1 and sizes == [x.shape[1]] * len(plans):
+                x[: len(plans)] = latents.view(len(plans), x.shape[1], -1)
+                return
+            for part, (row, place) in zip(latents.split(sizes), places[codebooks], strict=True):
+                x[row, place : place + part.shape[0]] = part
+
+    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
+        return y
+
+    def _taken(self, side: DecoderSide, rows: int) -> Tensor:
+        pieces = side.queue.peek(rows)
+        latents = [self.codec.quantizer.decode(piece[None]) for piece in pieces]
+        return torch.cat(latents, 1) if latents else side.stream.pending
+
+    def _finish_alone(self, side: DecoderSide, y: Tensor) -> Tensor:
+        return y[0]
+
+    def _result(self, side: DecoderSide, rows: Tensor, last: bool) -> Tensor:
+        return rows[: side.count.emit(rows.shape[0])].t()[None].clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,114 @@
+"""Encoders whose steps are batched: audio to codes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..codecs.framed import FramedCore
+from ..codes import Codes
+from ..errors import StateError
+from ..nn.transducer import Transducer
+from .batched import BatchedLane, BatchedSide, Plan, load_rows
+from .counts import Bandwidths, EncoderCount
+from .lane import Saved
+from .queue import Queue
+
+__all__ = ["BatchedEncoders"]
+
+
+class EncoderSide(BatchedSide):
+    """Audio waits in the queue, as rows [n, channels]."""
+
+    def __init__(self, lane: "BatchedEncoders", slot: int, owner: Any, stream: Transducer, bandwidth: float):
+        lagging = stream.pending[0].clone()
+        super().__init__(lane, slot, owner, stream)
+        self.queue.put(lagging)
+        self.count, self.bandwidths = EncoderCount(lane.codec), Bandwidths(bandwidth)
+
+    @property
+    def queued(self) -> int:
+        return min(self.queue.rows, self.count.samples)  # not the zeros, or the silence, before the signal
+
+    def put(self, item: Tensor, bounded: bool = True) -> None:
+        rows, hop = item.shape[1], self.lane.network.at.rate
+        self.lane.check_room(self.queued, rows, "samples", hop)
+        self.queue.put(item[0].clone(memory_format=torch.contiguous_format))  # the caller may go on writing to theirs
+        self.received += rows
+        self.count.samples += rows
+
+    def change(self, bandwidth: float) -> None:
+        self.bandwidths.change(self.count.frames + self.frames_due(), bandwidth)
+
+    def save(self) -> Saved:
+        waiting = self.queue.peek(self.queue.rows)
+        queue = torch.cat(waiting) if waiting else self.stream.pending[0]
+        saved = self._save(queue, self.count.save())
+        return saved._replace(numbers=saved.numbers | {"bandwidths": self.bandwidths.save()})
+
+
+class BatchedEncoders(BatchedLane):
+    """Audio to codes."""
+
+    def _core(self, start: str, bandwidth: float) -> FramedCore:
+        core = self.codec.encoder_core(1, start)
+        assert isinstance(core, FramedCore)
+        return core
+
+    def _make(self, slot: int, owner: Any, stream: Transducer, bandwidth: float, saved: Saved | None) -> EncoderSide:
+        if saved is None:
+            return EncoderSide(self, slot, owner, stream, bandwidth)
+        queue = saved.tensors.get("queue")
+        if queue is None or queue.dim() != 2 or queue.shape[1] != self.network.channels or queue.dtype != self.dtype:
+            raise StateError("saved session lacks the audio that waits, or has it in another shape")
+        self.check_restored(queue.shape[0] // self.network.at.rate)
+        side = EncoderSide(self, slot, owner, stream, bandwidth)
+        side.queue = Queue()
+        side.queue.put(queue.to(self.device))
+        load_rows(saved, side)
+        side.count.load(saved.numbers.get("count"))
+        limit = side.count.frames + side.frames_due()
+        side.bandwidths = Bandwidths.load(saved.numbers.get("bandwidths"), self.codec.spec.bandwidths, limit)
+        return side
+
+    def _fill(self, plans: list[Plan], x: Tensor) -> None:
+        for row, plan in zip(x, plans, strict=False):
+            place = 0
+            for piece in plan.side.queue.peek(plan.rows):
+                row[place : place + piece.shape[0]] = piece
+                place += piece.shape[0]
+            if place < plan.rows:
+                row[place:] = 0
+
+    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
+        """Codes [B, T, K] for the highest bandwidth of any; the stages of a lower one are the first of a higher."""
+        spec = self.codec.spec
+        asked = [bandwidth for plan in plans for _, bandwidth in self._runs(plan.side, plan.stop - plan.start)]
+        return self.codec.quantizer.encode(
+            y[: len(plans) or None], spec.codebooks(max(asked, default=spec.bandwidths[-1]))
+        )
+
+    @staticmethod
+    def _runs(side: Any, frames: int) -> list[tuple[int, float]]:
+        return side.bandwidths.of(side.count.frames, frames)
+
+    def _taken(self, side: EncoderSide, rows: int) -> Tensor:
+        pieces = side.queue.peek(rows)
+        return torch.cat(pieces)[None] if pieces else side.stream.pending
+
+    def _finish_alone(self, side: EncoderSide, y: Tensor) -> Tensor:
+        highest = max(bandwidth for _, bandwidth in self._runs(side, y.shape[1]))
+        return self.codec.quantizer.encode(y, self.codec.spec.codebooks(highest))[0]
+
+    def _result(self, side: EncoderSide, rows: Tensor, last: bool) -> list[Codes]:
+        """Pieces of codes, one for each stretch of the same bandwidth."""
+        runs = self._runs(side, rows.shape[0])
+        lengths = side.count.lengths([frames for frames, _ in runs], side.ended, last)
+        pieces, place = [], 0
+        for (frames, bandwidth), length in zip(runs, lengths, strict=True):
+            if frames or length:
+                part = rows[place : place + frames, : self.codec.spec.codebooks(bandwidth)]
+                pieces.append(Codes(part.t()[None], None, length))  # views: copied where they are delivered
+            place += frames
+        side.bandwidths.forget(side.count.frames)
+        return pieces
