@@ -21,6 +21,7 @@ from torch import Tensor
 from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
 from .torch_ops import Matrix, Packs, Stamp, stamp
+from .vector_math import elu, sin_, tanh_
 
 __all__ = [
     "Matrix",
@@ -28,12 +29,15 @@ __all__ = [
     "Stamp",
     "conv1d",
     "conv_transpose1d",
+    "elu",
     "factorised_encode",
     "lstm",
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
+    "sin_",
     "stamp",
+    "tanh_",
 ]
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from .vector_math import tanh_
+
 __all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "lstm", "stamp"]
 
 # oneDNN's packed product costs about 12 us to call where addmm costs 2 us, but it shares a weight among rows better and
@@ -221,12 +223,12 @@ def lstm(x: Tensor, gates_of: Callable[[str], Matrix], hidden: Tensor, cell: Ten
 
 
 def _lstm_cell(gates: Tensor, hidden: Tensor, cell: Tensor, hold: Tensor | None) -> None:
-    candidate = gates[:, -hidden.shape[1] :].tanh()
+    candidate = tanh_(gates[:, -hidden.shape[1] :].clone())
     i, f, o, _ = gates.sigmoid_().chunk(4, 1)  # one call for all four: a call costs more than the sigmoids of one
     if hold is None:
         cell.mul_(f).addcmul_(i, candidate)
-        torch.mul(torch.tanh(cell), o, out=hidden)
+        torch.mul(tanh_(cell.clone()), o, out=hidden)
         return
     new_cell = cell * f + i * candidate
-    torch.where(hold, hidden, torch.tanh(new_cell) * o, out=hidden)
+    torch.where(hold, hidden, tanh_(new_cell.clone()) * o, out=hidden)
     torch.where(hold, cell, new_cell, out=cell)

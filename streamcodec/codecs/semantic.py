@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import ops
 from .. import state as states
 from ..codes import Codes
 from ..errors import ConfigError
@@ -91,9 +92,9 @@ def _units(config: SemanticConfig, channels: int) -> list[Layer]:
         Residual(
             Sequential(
                 [
-                    Elementwise(F.elu),
+                    Elementwise(F.elu, ops.elu),
                     _same(channels, channels, config.unit_kernel_size, dilation),
-                    Elementwise(F.elu),
+                    Elementwise(F.elu, ops.elu),
                     _same(channels, channels, 1),
                 ]
             ),

@@ -123,17 +123,20 @@ class Layer(nn.Module):
 
 
 class Elementwise(Layer):
-    """A memoryless layer made of a function that maps rows [B, T, C] to rows of the same shape, zero to zero."""
+    """A memoryless layer made of a function that maps rows [B, T, C] to rows of the same shape, zero to zero.
 
-    def __init__(self, function: Callable[[Tensor], Tensor]):
+    in_steps: the same function, as steps of a stream compute it, where that is another way.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], in_steps: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
-        self.function = function
+        self.function, self.in_steps = function, in_steps or function
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
-        return self.function(x), state
+        return self.in_steps(x), state
 
 
 class Sequential(Layer):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..state import State
 from .layer import Edges, Layer
 
@@ -34,7 +35,7 @@ class Snake(Layer):
             if self._kept is None:
                 self._kept = self._inverse()
             # In place on the product alone: a residual's skip still needs x.
-            wave = (self.alpha * x).sin_().square_()
+            wave = ops.sin_(self.alpha * x).square_()
             return torch.addcmul(x, wave, self._kept, out=wave), state
 
     def _inverse(self) -> Tensor:
