@@ -47,14 +47,15 @@ class _Session(asyncio.Protocol):
     """One session: opens, sends a packet at each tick, and notes when its audio comes back."""
 
     def __init__(
-        self, url: str, rate: int, blocks: list[bytes], block: int, offset: int, bandwidth: float | None
-    ) -> None:
+        self, url: str, rate: int, blocks: list[bytes], block: int, packet_frames: int, offset: int,
+        bandwidth: float | None,
+    ) -> None:  # fmt: skip
         self.result = Paced()
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._url, self._rate, self._blocks, self._block, self._offset = urlsplit(url), rate, blocks, block, offset
         self._hello = Hello(
-            version=VERSION, mode="roundtrip", bandwidth=bandwidth,
+            version=VERSION, mode="roundtrip", bandwidth=bandwidth, frames_per_packet=packet_frames,
             pcm=PcmFormat(format="s16le", sample_rate=rate, channels=1),
         )  # fmt: skip
         self._buffer = bytearray()
@@ -173,13 +174,14 @@ class _Session(asyncio.Protocol):
 
 
 async def drive(
-    url: str, sessions: int, seconds: float, *, rate: int, blocks: list[bytes], block: int, bandwidth: float | None,
-    settle: float = 1.0,
+    url: str, sessions: int, seconds: float, *, rate: int, blocks: list[bytes], block: int, packet_frames: int,
+    bandwidth: float | None, settle: float = 1.0,
 ) -> list[Paced]:  # fmt: skip
     """Run so many sessions in mode roundtrip, and what each saw.
 
-    url: ws://, with the path. rate: Hz; blocks: s16le packets of `block` samples, sent in turn; each session begins at
-    another of them and at another fraction of a packet's time. settle: seconds for the last answers to come.
+    url: ws://, with the path. rate: Hz; blocks: s16le packets of `block` samples, `packet_frames` frames of the codec,
+    sent in turn; each session begins at another of them and at another fraction of a packet's time. settle: seconds for
+    the last answers to come.
     Raises LoadError where a session cannot be opened.
     """
     loop = asyncio.get_running_loop()
@@ -189,7 +191,7 @@ async def drive(
         offset = number * len(blocks) // sessions
 
         def make(offset: int = offset) -> _Session:
-            return _Session(url, rate, blocks, block, offset, bandwidth)
+            return _Session(url, rate, blocks, block, packet_frames, offset, bandwidth)
 
         try:
             _, session = await loop.create_connection(make, parts.hostname or "", parts.port or 80)

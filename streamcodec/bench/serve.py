@@ -1,7 +1,7 @@
 """How many paced sessions a live server carries on this machine: latency, underruns and CPU.
 
-Starts `streamcodec serve` (or measures the one at --url) and sends speech at its own pace, in packets of one frame, to
-be encoded, decoded and sent back. A packet that is back later than the jitter target after its last sample was to be
+Starts `streamcodec serve` (or measures the one at --url) and sends speech at its own pace, in packets of a few frames,
+to be encoded, decoded and sent back. A packet that is back later than the jitter target after its last sample was to be
 sent is an underrun: a player with that much in its buffer would have had to stop.
 """
 
@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="jitter target: later packets are underruns (default: 40)",
     )
+    parser.add_argument(
+        "--packet-frames", type=int, default=2, metavar="N", help="frames of the codec in a packet (default: 2)"
+    )
     parser.add_argument("--rate", type=int, metavar="HZ", help="of the clients (default: the codec's)")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument("--codec", metavar="SOURCE", help="default: the codec in this package")
@@ -77,13 +80,19 @@ def _counts(text: str) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return the exit code: 0, or 1 where any packet was late or lost."""
-    if not 0 <= args.warm < args.seconds < float("inf") or args.target <= 0 or args.threads < 1 or args.engines < 0:
-        raise InputError("--seconds must be above --warm, --target and --threads positive, and --engines at least 0")
+    if (
+        not 0 <= args.warm < args.seconds < float("inf")
+        or args.target <= 0
+        or min(args.threads, args.packet_frames) < 1
+    ):
+        raise InputError("--seconds must be above --warm; --target, --threads and --packet-frames positive")
+    if args.engines < 0:
+        raise InputError("--engines must be at least 0")
     with contextlib.ExitStack() as stack:
         url = args.url or stack.enter_context(_server(args, max(args.sessions)))
         codec = _default_codec(url)
         rate = args.rate or codec["sample_rate"]
-        block = max(1, codec["hop_length"] * rate // codec["sample_rate"])
+        block = max(1, args.packet_frames * codec["hop_length"] * rate // codec["sample_rate"])
         blocks = _speech(rate, block)
         facts = {
             "codec": codec["name"], "rate": rate, "packet_ms": round(1000 * block / rate, 3), "target_ms": args.target,
@@ -91,7 +100,16 @@ def run(args: argparse.Namespace) -> int:
         }  # fmt: skip
         # The server's clock of its engine moves with the engine's steps: some, so that it has what the start cost.
         _run_loop(
-            drive(url + SOCKET_PATH, 1, START_AUDIO, rate=rate, blocks=blocks, block=block, bandwidth=args.bandwidth)
+            drive(
+                url + SOCKET_PATH,
+                1,
+                START_AUDIO,
+                rate=rate,
+                blocks=blocks,
+                block=block,
+                packet_frames=args.packet_frames,
+                bandwidth=args.bandwidth,
+            )
         )
         rows = [_measured(args, url, count, rate, blocks, block) for count in args.sessions]
     _report(args, facts, rows)
@@ -171,7 +189,14 @@ def _measured(
     own, before = time.process_time(), _figures(url)
     results = _run_loop(
         drive(
-            url + SOCKET_PATH, sessions, args.seconds, rate=rate, blocks=blocks, block=block, bandwidth=args.bandwidth
+            url + SOCKET_PATH,
+            sessions,
+            args.seconds,
+            rate=rate,
+            blocks=blocks,
+            block=block,
+            packet_frames=args.packet_frames,
+            bandwidth=args.bandwidth,
         )
     )
     own, after = time.process_time() - own, _figures(url)

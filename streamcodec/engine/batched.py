@@ -27,6 +27,10 @@ from .queue import Queue
 
 __all__ = ["BatchedLane", "BatchedSide", "Plan", "load_rows"]
 
+# Frames of all sides together in a step that is longer than the least: beyond it a step's activations no longer fit the
+# caches, and a frame costs as much or more (docs/log.md).
+FRAMES_AT_ONCE = 48
+
 
 class BatchedSide(Side):
     """stream: where the side stands; its state is views into the slot, or None before a mirrored start.
@@ -226,14 +230,18 @@ class BatchedLane(Lane[Any]):
     def _by_frames(self, sides: list[BatchedSide]) -> dict[int, list[BatchedSide]]:
         """The sides by the frames that they move on by: as many as wait, but no more than half of the sides have.
 
-        So most of them share one batch. A side with more than that is served again by the next step.
+        So most of them share one batch, of about FRAMES_AT_ONCE. Who has more is served again by the next step.
         """
-        possible = [max(f for f in self.step_frames if f == self.frames or f <= self._waiting(side)) for side in sides]
-        most = sorted(possible)[len(possible) // 2] if possible else 0
+        waiting = [self._waiting(side) for side in sides]
+        most = min(sorted(waiting)[len(sides) // 2], FRAMES_AT_ONCE // len(sides)) if sides else 0
         found: dict[int, list[BatchedSide]] = {}
-        for side, frames in zip(sides, possible, strict=True):
-            found.setdefault(min(frames, most), []).append(side)
+        for side, frames in zip(sides, waiting, strict=True):
+            found.setdefault(self._allowed(min(frames, most)), []).append(side)
         return found
+
+    def _allowed(self, frames: int) -> int:
+        """The longest step of at most so many frames, or the shortest of all."""
+        return max((step for step in self.step_frames if step <= frames), default=self.frames)
 
     def _waiting(self, side: BatchedSide) -> int:
         """Whole frames that a step could take; of an ended side, those that are left."""

@@ -405,7 +405,7 @@ def test_figures():
 
 def test_a_step_takes_what_most_sessions_have():
     codec = small_codec("24khz", pad_mode="constant")
-    engine = Engine(codec, slots=8, step_frames=(1, 2, 4))
+    engine = Engine(codec, slots=16, step_frames=(1, 2, 4))
     live = mirrors(engine, 5)
 
     def steps_of(frames: list[int]) -> list[tuple[int, int, int]]:
@@ -425,4 +425,6 @@ def test_a_step_takes_what_most_sessions_have():
     assert steps_of([7, 7, 7, 7, 7]) == [(1, 5, 20), (1, 5, 10), (1, 5, 5)]
     assert steps_of([1, 2, 2, 2, 4]) == [(2, 5, 9), (1, 1, 2)], "the one that has more waits for the others"
     assert steps_of([1, 1, 1, 1, 4])[0] == (1, 5, 5), "one that is late does not make a batch of its own"
+    live += mirrors(engine, 8)
+    assert steps_of([4] * 13) == [(1, 13, 26)] * 2, "13 times 4 are more than FRAMES_AT_ONCE"
     end(engine, live)
