@@ -24,17 +24,18 @@ def codec(tmp_path_factory):
     return str(save(model, tmp_path_factory.mktemp("codec") / "small"))
 
 
-def test_every_packet_comes_back_and_is_timed(codec, capsys):
+@pytest.mark.parametrize("frames", [1, 3])
+def test_every_packet_comes_back_and_is_timed(codec, frames, capsys):
     command = ["bench", "serve", "--codec", codec, "--sessions", "1,3", "--seconds", "1.5", "--warm", "0.2"]
-    assert main([*command, "--target", "5000", "--json"]) == 0
+    assert main([*command, "--packet-frames", str(frames), "--target", "5000", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["rate"] == 8000
-    assert result["packet_ms"] == 40
+    assert result["packet_ms"] == 40 * frames
     assert [row["sessions"] for row in result["rows"]] == [1, 3]
     for row in result["rows"]:
         assert row["lost"] == row["underruns"] == 0
         assert not row["failures"]
-        assert 30 * row["sessions"] <= row["packets"] <= 33 * row["sessions"]
+        assert 30 // frames * row["sessions"] <= row["packets"] <= 33 // frames * row["sessions"]
         assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["worst_ms"]
         assert row["engine_cpu"] > 0
         assert row["rest_cpu"] > 0
@@ -43,7 +44,7 @@ def test_every_packet_comes_back_and_is_timed(codec, capsys):
 
 def test_a_target_that_cannot_be_met_is_told_by_the_exit_code_and_the_table(codec, capsys):
     assert main(["bench", "serve", "--codec", codec, "--sessions", "2", "--seconds", "1", "--warm", "0",
-                 "--target", "0.001"]) == 1  # fmt: skip
+                 "--packet-frames", "1", "--target", "0.001"]) == 1  # fmt: skip
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 3
     cells = [cell.strip() for cell in table[2].strip("|").split("|")]
