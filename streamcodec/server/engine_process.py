@@ -2,29 +2,33 @@
 
 A step is hundreds of short operations, and after each its thread asks for the interpreter's lock again. Beside an event
 loop that holds the lock a quarter of the time a step takes half as long again (docs/load.md), so the engine runs
-elsewhere: commands go there over a pipe, all that a turn of the loop brought in one message, and what a step gives
-comes back in one.
+elsewhere, in the one thread of a process: commands go there over a pipe, all that a turn of the event loop brought in
+one message, and what a step gives comes back in one.
 """
 
 import asyncio
+import contextlib
+import gc
 import multiprocessing
-import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from ..codecs import Codec
-from .engine_thread import EngineThread, Frames, Output, Voice, queue_frames, silence_of
+from .engine_loop import EngineLoop
+from .engine_pipe import InnerPipe, OuterPipe
+from .voice import Asked, Frames, Output, Voice, queue_frames, silence_of
 
-__all__ = ["EngineProcesses"]
+__all__ = ["EngineProcesses", "settle"]
 
 STOP_SECONDS = 5.0  # until a process that does not end is ended
-LOOK_SECONDS = 0.5  # between looks whether the engine's thread lives, where nothing comes
 
 Command = tuple[int, str, Any]
 
@@ -32,21 +36,27 @@ Command = tuple[int, str, Any]
 class _Engine:
     """One process, as the server sees it. voices: of the server's, by number."""
 
-    def __init__(self, process: Any, pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
+    pipe: OuterPipe
+
+    def __init__(self, process: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
+        self.process, self.sockets = process, sockets
         self.voices: dict[int, Voice] = {}
-        self.ready = False
+        self.ready = self.lost = False
         self.cpu_seconds = 0.0
         self.pending: list[Command] = []
-        self.outbox: queue.SimpleQueue[list[Command] | None] = queue.SimpleQueue()
 
 
 class EngineProcesses:
-    """engines: how many processes; a session stays in the one that had the fewest when it began. The rest as for
-    `EngineThread`; `deliver`, `stepped` and `failed` are called in threads of this process.
+    """engines: how many processes; a session stays in the one that had the fewest when it began. slots, threads: of
+    each engine.
+
+    deliver: called with a batch of (voice, output) after each step. stepped, failed: as for an `EngineLoop`. They are
+    called in the event loop's thread, and all calls but `stop` are for it.
 
     A process that ends takes its sessions with it: each is told so by an Output with an error, and `alive` is false.
     """
+
+    _event_loop: asyncio.AbstractEventLoop
 
     def __init__(
         self,
@@ -68,36 +78,45 @@ class EngineProcesses:
         self._numbers = 0
         self._stopping = False
         self._homes: dict[Voice, tuple[_Engine, int]] = {}
-        self._lock = threading.Lock()
+        self._opening: list[asyncio.Task[None]] = []
         # spawn: a fork would copy the locks of torch's threads in whatever state they are.
         context = multiprocessing.get_context("spawn")
         self._engines: list[_Engine] = []
         for place in range(engines):
-            here, there = context.Pipe()
+            here, there = socket.socketpair()
             options = {"slots": slots, "threads": threads, "queue_seconds": queue_seconds}
-            process = context.Process(
-                target=_run, args=(there, here, codecs, options), name=f"engine-{place}", daemon=True
-            )
-            self._engines.append(_Engine(process, here))
+            process = context.Process(target=_run, args=(there, codecs, options), name=f"engine-{place}", daemon=True)
+            self._engines.append(_Engine(process, (here, there)))
 
     # -- as EngineThread -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        """In a running event loop."""
+        self._event_loop = asyncio.get_running_loop()
         for engine in self._engines:
+            here, there = engine.sockets
             engine.process.start()
-            threading.Thread(target=self._read, args=(engine,), name="engine-reader", daemon=True).start()
-            threading.Thread(target=self._write, args=(engine,), name="engine-writer", daemon=True).start()
+            there.close()  # the process has its own: else its death would not be seen here
+            engine.pipe = OuterPipe(partial(self._received, engine), partial(self._gone, engine))
+            self._opening.append(self._event_loop.create_task(engine.pipe.open(here)))
 
     def stop(self) -> None:
-        """Ends after the step that runs."""
+        """Ends after the step that runs. For another thread than the event loop's, which goes on meanwhile."""
         self._stopping = True
         for engine in self._engines:
-            engine.outbox.put(None)
+            if not engine.ready:  # it would first prepare, and nobody has given it anything yet
+                engine.process.kill()
+            self._in_loop(engine.pipe.send, None)
         for engine in self._engines:
             engine.process.join(STOP_SECONDS)
             if engine.process.is_alive():
                 engine.process.kill()
                 engine.process.join()
+            self._in_loop(engine.pipe.close)
+
+    def _in_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._event_loop.call_soon_threadsafe(call, *arguments)
 
     @property
     def alive(self) -> bool:
@@ -112,138 +131,147 @@ class EngineProcesses:
         return queue_frames(self.codecs[name], queue_seconds)
 
     def silence(self, name: str, frames: int, codebooks: int) -> Frames:
-        """A codec's codes for silence, once ready. For any thread."""
+        """A codec's codes for silence, once ready."""
         return silence_of(self._silence[name], frames, codebooks)
 
     def post(self, voice: Voice, kind: str, argument: Any) -> None:
-        """For the event loop's thread; what one turn of the loop posts goes as one message."""
+        """What one turn of the event loop posts goes as one message."""
         if kind == "open":
-            engine = min(self._engines, key=lambda engine: len(engine.voices))
-            self._numbers += 1
+            self._open(voice)
             argument = (voice.codec, voice.direction, voice.start, voice.bandwidth)
-            with self._lock:
-                self._homes[voice] = engine, self._numbers
-                engine.voices[self._numbers] = voice
         home = self._homes.get(voice)
         if home is None:
             return
         engine, number = home
         if kind == "close":
-            with self._lock:
-                del self._homes[voice]
-                engine.voices.pop(number, None)
+            del self._homes[voice]
+            engine.voices.pop(number, None)
         engine.pending.append((number, kind, argument))
         if len(engine.pending) == 1:
-            self._soon(engine)
+            asyncio.get_running_loop().call_soon(self._send, engine)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _open(self, voice: Voice) -> None:
+        living = [engine for engine in self._engines if not engine.lost]
+        if not living:  # in a later turn of the event loop, when whoever opens the voice has it
+            batch = [(voice, Output(error=RuntimeError(str(self.broken))))]
+            asyncio.get_running_loop().call_soon(self._deliver, batch)
+            return
+        engine = min(living, key=lambda engine: len(engine.voices))
+        self._numbers += 1
+        self._homes[voice] = engine, self._numbers
+        engine.voices[self._numbers] = voice
+
     @staticmethod
-    def _soon(engine: _Engine) -> None:
-        def send() -> None:
-            pending, engine.pending = engine.pending, []
-            engine.outbox.put(pending)
+    def _send(engine: _Engine) -> None:
+        pending, engine.pending = engine.pending, []
+        engine.pipe.send(pending)
 
-        asyncio.get_running_loop().call_soon(send)
-
-    def _write(self, engine: _Engine) -> None:
-        """A thread: the pipe may be full while a process is slow, and the loop must not wait for that."""
-        while True:
-            commands = engine.outbox.get()
-            try:
-                engine.pipe.send(commands)
-            except (OSError, ValueError):  # the process is gone; its reader tells
-                return
-            if commands is None:
-                return
-
-    def _read(self, engine: _Engine) -> None:
-        try:
-            self._silence |= engine.pipe.recv()
+    def _received(self, engine: _Engine, message: Any) -> None:
+        if isinstance(message, str):
+            self._lost(engine, message)
+        elif not engine.ready:
+            self._silence |= message
             engine.ready = True
             if all(other.ready for other in self._engines):
                 self.ready.set()
-            while True:
-                outputs, steps, failures, engine.cpu_seconds = engine.pipe.recv()
-                for step in steps:
-                    self._stepped(*step)
-                for codec, text in failures:
-                    self._failed(codec, RuntimeError(text))
-                with self._lock:
-                    known = [(engine.voices.get(number), output) for number, output in outputs]
-                batch = [(voice, output) for voice, output in known if voice is not None]
-                if batch:
-                    self._deliver(batch)
-        except (EOFError, OSError) as error:
-            if not self._stopping:
-                self._lost(engine, error)
+        else:
+            outputs, steps, failures, engine.cpu_seconds = message
+            for step in steps:
+                self._stepped(*step)
+            for codec, text in failures:
+                self._failed(codec, RuntimeError(text))
+            known = [(engine.voices.get(number), output) for number, output in outputs]
+            batch = [(voice, output) for voice, output in known if voice is not None]
+            if batch:
+                self._deliver(batch)
 
-    def _lost(self, engine: _Engine, error: Exception) -> None:
-        self.broken = RuntimeError(f"the process {engine.process.name} has ended")
+    def _gone(self, engine: _Engine) -> None:
+        if not self._stopping and not engine.lost:
+            self._lost(engine, "without a word")
+
+    def _lost(self, engine: _Engine, why: str) -> None:
+        engine.lost = True
+        self.broken = RuntimeError(f"the process {engine.process.name} has ended: {why}")
         self._failed("", self.broken)
-        with self._lock:
-            voices = list(engine.voices.values())
+        voices = list(engine.voices.values())
+        engine.voices.clear()
+        for voice in voices:
+            self._homes.pop(voice, None)
         self._deliver([(voice, Output(error=RuntimeError(str(self.broken)))) for voice in voices])
         self.ready.set()  # who waits for a start that failed must not wait for ever; `alive` says that it is not
 
 
-def _run(pipe: Connection, other: Connection, codecs: dict[str, Codec], options: dict[str, Any]) -> None:
-    """The process: an `EngineThread`, and this thread that reads commands for it."""
-    other.close()  # the server's end: else its death would not be seen here
+def _run(sock: socket.socket, codecs: dict[str, Codec], options: dict[str, Any]) -> None:
+    """The process: an `EngineLoop`, until the server says None, or is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server finishes what is on the way, and then says so
     torch.set_num_threads(1)
-    numbers: dict[Voice, int] = {}
+    pipe = InnerPipe(sock)
+    with contextlib.suppress(EOFError, OSError):  # the server is gone
+        try:
+            _serve(pipe, codecs, options)
+        except (EOFError, OSError):
+            raise
+        except BaseException as error:  # one that no session's own mistake raises: the server is to know why
+            pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _serve(pipe: InnerPipe, codecs: dict[str, Codec], options: dict[str, Any]) -> None:
     steps: list[tuple[str, float, int]] = []
     failures: list[tuple[str, str]] = []
-
-    def deliver(batch: list[tuple[Voice, Output]]) -> None:
-        outputs = []
-        for voice, output in batch:
-            if output.error is not None:  # not every exception survives a pipe
-                output.error = RuntimeError(f"{type(output.error).__name__}: {output.error}")
-            if voice in numbers:
-                outputs.append((numbers[voice], output))
-        told = (outputs, steps[:], failures[:], time.process_time())
-        steps.clear()
-        failures.clear()
-        pipe.send(told)
-
-    engine = EngineThread(
+    engine = EngineLoop(
         codecs,
-        deliver=deliver,
         stepped=lambda *step: steps.append(step),
         failed=lambda codec, error: failures.append((codec, f"{type(error).__name__}: {error}")),
         **options,
     )
-    engine.start()
-    voices: dict[int, Voice] = {}
-    try:
-        while not engine.ready.wait(0.1):
-            if not engine.alive:
-                return
-        pipe.send(engine.silent_frames)
-        while engine.alive:  # a thread that is broken ends the process, and so tells the server
-            if not pipe.poll(LOOK_SECONDS):
-                continue
-            commands = pipe.recv()
+    engine.prepare()
+    settle()
+    pipe.send(engine.silent_frames)
+    voices: dict[int, _Numbered] = {}
+    while True:
+        for commands in pipe.receive(wait=not engine.moving):
             if commands is None:
                 return
-            for number, kind, argument in commands:
-                if kind == "open":
-                    codec, direction, start, bandwidth = argument
-                    voices[number] = voice = Voice(engine, codec, direction, start, bandwidth, _nobody)
-                    numbers[voice] = number
-                    continue
-                voice = voices[number]
-                engine.post(voice, kind, argument)
-                if kind == "close":
-                    del voices[number], numbers[voice]
-    except (EOFError, OSError):
-        pass  # the server is gone
-    finally:
-        engine.stop()
+            for command in commands:
+                _command(engine, voices, command)
+        outputs = [(voice.number, _portable(output)) for voice, output in engine.turn() if voice.number in voices]
+        if outputs or steps or failures:
+            pipe.send((outputs, steps, failures, time.process_time()))
+            steps.clear()
+            failures.clear()
 
 
-def _nobody(output: Output) -> None:
-    """Outputs leave by the pipe."""
+@dataclass(eq=False)
+class _Numbered(Asked):
+    """A voice, as the process knows it."""
+
+    number: int = 0
+
+
+def _command(engine: EngineLoop, voices: dict[int, _Numbered], command: Command) -> None:
+    number, kind, argument = command
+    if kind == "open":
+        codec, direction, start, bandwidth = argument
+        voices[number] = _Numbered(codec, direction, start, bandwidth, number=number)
+    engine.command(voices[number], kind, argument)
+    if kind == "close":
+        del voices[number]
+
+
+def _portable(output: Output) -> Output:
+    if output.error is not None:  # not every exception survives a pipe
+        output.error = RuntimeError(f"{type(output.error).__name__}: {output.error}")
+    return output
+
+
+def settle() -> None:
+    """Take what there is now (torch's modules above all) out of the garbage collector's sight.
+
+    It looks at everything only when what is new makes up a quarter of what it knows: beside torch that is after
+    thousands of sessions, and then takes a tenth of a second, in which no frame moves.
+    """
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,119 @@
+"""The two ends of the pipe between the server and an engine's process: messages of any picklable kind, in order.
+
+The server's end is a transport of its event loop, so that neither sending nor receiving takes a thread of its own, nor
+the waking of one. Each message is pickled, behind its size. Nobody but the two processes can write to it.
+"""
+
+import asyncio
+import pickle
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+__all__ = ["InnerPipe", "OuterPipe"]
+
+SIZE = struct.Struct("!I")
+READ_BYTES = 1 << 18
+
+
+def framed(message: Any) -> bytes:
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return SIZE.pack(len(data)) + data
+
+
+class Messages:
+    """Bytes as they come to the messages that are whole."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def add(self, data: bytes) -> list[Any]:
+        self._buffer += data
+        found, place = [], 0
+        while len(self._buffer) >= place + SIZE.size:
+            start = place + SIZE.size
+            stop = start + SIZE.unpack_from(self._buffer, place)[0]
+            if len(self._buffer) < stop:
+                break
+            found.append(pickle.loads(self._buffer[start:stop]))
+            place = stop
+        del self._buffer[:place]
+        return found
+
+
+class OuterPipe(asyncio.Protocol):
+    """The server's end. receive: called with each message; lost: called once, when the other end is gone.
+
+    All calls are for the event loop's thread. What is sent before it is open goes when it is.
+    """
+
+    def __init__(self, receive: Callable[[Any], None], lost: Callable[[], None]) -> None:
+        self._receive, self._lost = receive, lost
+        self._messages = Messages()
+        self._transport: asyncio.Transport | None = None
+        self._early: list[bytes] = []
+        self._closed = False
+
+    async def open(self, sock: socket.socket) -> None:
+        """Take over a connected socket."""
+        loop = asyncio.get_running_loop()
+        if hasattr(socket, "AF_UNIX") and sock.family == socket.AF_UNIX:
+            await loop.create_unix_connection(lambda: self, sock=sock)
+        else:
+            await loop.create_connection(lambda: self, sock=sock)
+
+    def send(self, message: Any) -> None:
+        """Return at once; what the other end does not take yet waits here."""
+        data = framed(message)
+        if self._transport is None:
+            self._early.append(data)
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- the loop's ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's kind is none by its class
+        if self._closed:
+            self._transport.abort()
+            return
+        for data in self._early:
+            self._transport.write(data)
+        self._early.clear()
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._messages.add(data):
+            self._receive(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost()
+
+
+class InnerPipe:
+    """The engine's end, for its one thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._socket.setblocking(True)
+        self._messages = Messages()
+
+    def send(self, message: Any) -> None:
+        """Wait until the server's system has it. Raises OSError when the server is gone."""
+        self._socket.sendall(framed(message))
+
+    def receive(self, wait: bool) -> list[Any]:
+        """The messages that have come; wait: for one at least. Raises EOFError or OSError when the server is gone."""
+        found: list[Any] = []
+        while select.select([self._socket], [], [], None if wait and not found else 0)[0]:
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise EOFError("the server's process has ended")
+            found += self._messages.add(data)
+        return found
