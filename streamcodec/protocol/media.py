@@ -27,7 +27,7 @@ from .messages import CodecFacts, Pcm
 
 __all__ = ["Checks", "checked_header", "from_wire", "to_wire"]
 
-INT16_SCALE = np.float32(1 / 32768)  # int16 -32768 is -1.0, as in `audio`
+INT16_SCALE = np.float32(1 / 32768)  # int16 -32768 is -1.0, as in `audio`; a power of two, so both ways are exact
 WIDTHS = {"s16le": 16, "f32le": 32}
 
 
@@ -51,7 +51,10 @@ def to_wire(samples: Array, pcm: Pcm) -> Array:
     """float32 [C, N] as the format has it, [N, C]. s16le rounds to the nearest, ties to even, and clips."""
     if pcm.format == "f32le":
         return samples.T.astype(np.float32)
-    return np.clip(np.rint(samples.T / INT16_SCALE), -32768, 32767).astype(np.int16)
+    rows = samples.T / INT16_SCALE
+    np.rint(rows, out=rows)
+    np.maximum(rows, -32768, out=rows)  # half the time of np.clip for a packet's few samples
+    return np.minimum(rows, 32767, out=rows).astype(np.int16)
 
 
 def from_wire(samples: Array) -> Array:

@@ -12,10 +12,48 @@ import struct
 from collections.abc import Callable
 from typing import Any, cast
 
-__all__ = ["InnerPipe", "OuterPipe"]
+import numpy as np
+
+from .voice import Array, Frames, Output
+
+__all__ = ["InnerPipe", "OuterPipe", "from_plain", "to_plain"]
 
 SIZE = struct.Struct("!I")
 READ_BYTES = 1 << 18
+
+# An array as what pickle is quick with, its bytes, type and shape: a small array takes ten times as long itself.
+Plain = tuple[bytes, str, tuple[int, ...]]
+
+
+def to_plain(value: Any) -> Any:
+    """What a command has as its argument, or an Output, without arrays."""
+    if isinstance(value, np.ndarray):
+        return value.tobytes(), value.dtype.str, value.shape
+    if isinstance(value, Frames):
+        return to_plain(value.codes), to_plain(value.scale)
+    if isinstance(value, Output):
+        frames = [to_plain(frames) for frames in value.frames]
+        return value.taken, frames, value.length, to_plain(value.audio), value.answers, value.error
+    return value
+
+
+def from_plain(kind: type, value: Any) -> Any:
+    """The inverse, for a value of that kind."""
+    if value is None:
+        return None
+    if kind is np.ndarray:
+        return _array(value)
+    if kind is Frames:
+        codes, scale = value
+        return Frames(_array(codes), None if scale is None else _array(scale))
+    taken, frames, length, audio, answers, error = value
+    audio = None if audio is None else _array(audio)
+    return Output(taken, [from_plain(Frames, one) for one in frames], length, audio, answers, error)
+
+
+def _array(plain: Plain) -> Array:
+    data, kind, shape = plain
+    return np.frombuffer(bytearray(data), kind).reshape(shape)  # a copy, since torch wants arrays that can be written
 
 
 def framed(message: Any) -> bytes:

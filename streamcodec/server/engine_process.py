@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..codecs import Codec
 from .engine_loop import EngineLoop
-from .engine_pipe import InnerPipe, OuterPipe
+from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
 from .voice import Asked, Frames, Output, Voice, queue_frames, silence_of
 
 __all__ = ["EngineProcesses", "settle"]
@@ -31,6 +32,7 @@ __all__ = ["EngineProcesses", "settle"]
 STOP_SECONDS = 5.0  # until a process that does not end is ended
 
 Command = tuple[int, str, Any]
+ARRAYS: dict[str, type] = {"feed": np.ndarray, "codes": Frames}  # commands whose arguments have arrays
 
 
 class _Engine:
@@ -146,7 +148,7 @@ class EngineProcesses:
         if kind == "close":
             del self._homes[voice]
             engine.voices.pop(number, None)
-        engine.pending.append((number, kind, argument))
+        engine.pending.append((number, kind, to_plain(argument)))
         if len(engine.pending) == 1:
             asyncio.get_running_loop().call_soon(self._send, engine)
 
@@ -182,7 +184,7 @@ class EngineProcesses:
                 self._stepped(*step)
             for codec, text in failures:
                 self._failed(codec, RuntimeError(text))
-            known = [(engine.voices.get(number), output) for number, output in outputs]
+            known = [(engine.voices.get(number), from_plain(Output, output)) for number, output in outputs]
             batch = [(voice, output) for voice, output in known if voice is not None]
             if batch:
                 self._deliver(batch)
@@ -237,7 +239,9 @@ def _serve(pipe: InnerPipe, codecs: dict[str, Codec], options: dict[str, Any]) -
                 return
             for command in commands:
                 _command(engine, voices, command)
-        outputs = [(voice.number, _portable(output)) for voice, output in engine.turn() if voice.number in voices]
+        outputs = [
+            (voice.number, to_plain(_portable(output))) for voice, output in engine.turn() if voice.number in voices
+        ]
         if outputs or steps or failures:
             pipe.send((outputs, steps, failures, time.process_time()))
             steps.clear()
@@ -256,7 +260,7 @@ def _command(engine: EngineLoop, voices: dict[int, _Numbered], command: Command)
     if kind == "open":
         codec, direction, start, bandwidth = argument
         voices[number] = _Numbered(codec, direction, start, bandwidth, number=number)
-    engine.command(voices[number], kind, argument)
+    engine.command(voices[number], kind, from_plain(ARRAYS[kind], argument) if kind in ARRAYS else argument)
     if kind == "close":
         del voices[number]
 
