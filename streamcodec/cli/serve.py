@@ -37,8 +37,10 @@ def run(args: Namespace) -> int:
     if missing:
         raise InputError(f"{' and '.join(missing)} is missing; install it with: pip install 'streamcodec[server]'")
     from ..server.config import Config
-    from ..server.workers import serve
 
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)}
     values = {name: tuple(value or ()) if name in ("codec", "origin") else value for name, value in values.items()}
-    return serve(Config(**values))
+    config = Config(**values)
+    from ..server.workers import serve  # torch: a mistake in the options is told without it
+
+    return serve(config)

@@ -15,10 +15,11 @@ from typing import Any
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from ..codecs import Codec
-from ..errors import InputError
+from ..errors import InputError, StreamcodecError, StreamError
 from ..protocol import (
     SUBPROTOCOL,
     Agreement,
@@ -33,9 +34,9 @@ from ..protocol import (
 from ..protocol.fields import write
 from .auth import Keeper, bearer, digest, new_token
 from .config import Config
-from .connection import CLOSE_SECONDS, Connection
+from .connection import Connection
 from .engine_process import EngineProcesses
-from .engine_thread import EngineThread, Output, Voice
+from .engine_thread import EngineThread
 from .http import SOCKET_PATH, Pages, as_json, respond
 from .live import Live
 from .logs import Log
@@ -43,16 +44,13 @@ from .media import delays
 from .metrics import CONTENT_TYPE, Metrics
 from .peers import Peers
 from .rooms import Place, Rooms
+from .sockets import CLOSE_SECONDS, OVERSIZE, READ_AHEAD, WRITE_BUFFER, Door
+from .voice import Output, Voice
 
 __all__ = ["Server", "facts_of"]
 
 TICK_SECONDS = 0.1
-# A message above the limit is refused by the protocol; one above this many times it ends the connection unread.
-OVERSIZE = 4
-# Messages that the library reads ahead of us.
-READ_AHEAD = 4
-WRITE_BUFFER = 32_768
-PING_SECONDS = 20.0
+READY_SECONDS = 0.02  # between looks whether the engine is ready
 
 
 def facts_of(name: str, codec: Codec) -> CodecFacts:
@@ -65,6 +63,15 @@ def facts_of(name: str, codec: Codec) -> CodecFacts:
         default_bandwidth=spec.default_bandwidth, encoder_delay=spec.encoder_delay, decoder_delay=spec.decoder_delay,
         scaled=codec.segments is not None and codec.segments.normalize, fingerprint=codec.fingerprint,
     )  # fmt: skip
+
+
+def check_live(name: str, codec: Codec) -> None:
+    """Raises InputError for a codec that has no streams."""
+    try:
+        codec.open_encoder(batch=1)
+        codec.open_decoder(batch=1)
+    except StreamcodecError as error:
+        raise InputError(f"codec {name!r} cannot be served live: {error}") from error
 
 
 class Server:
@@ -88,15 +95,18 @@ class Server:
         self.metrics = Metrics()
         self.keeper = Keeper.from_file(config.key_file, config.origin)
         self.pages = Pages()
+        self.door = Door(config.connections, config.limits)
+        for name, codec in codecs.items():
+            check_live(name, codec)
         self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
         options: dict[str, Any] = {
             "slots": config.slots, "threads": config.threads, "queue_seconds": config.queue_seconds,
-            "deliver": self._deliver, "stepped": self._stepped, "failed": self._failed,
+            "stepped": self._stepped, "failed": self._failed,
         }  # fmt: skip
         self.engine: EngineThread | EngineProcesses = (
-            EngineProcesses(codecs, engines=config.engines, **options)
+            EngineProcesses(codecs, engines=config.engines, deliver=self._delivered, **options)
             if config.engines
-            else EngineThread(codecs, **options)
+            else EngineThread(codecs, deliver=self._deliver, **options)
         )
         self.rooms = Rooms(
             self.engine, members=config.room_members, speakers=config.room_speakers, lag=config.listener_lag,
@@ -116,7 +126,10 @@ class Server:
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen; ready when the engine is. Raises InputError where the address cannot be had."""
+        """Listen; ready when the engine is, or draining when the server is told to stop before.
+
+        Raises InputError where the address cannot be had, StreamError where the engine does not start.
+        """
         config = self.config
         self._loop = asyncio.get_running_loop()
         self.engine.start()
@@ -128,7 +141,13 @@ class Server:
         self.port = next(iter(self._servers[0].sockets)).getsockname()[1]
         self._ticker = asyncio.create_task(self._tick())
         self.log("info", "listening", host=config.host, port=self.port, codecs=", ".join(self.offers))
-        await self._loop.run_in_executor(None, self.engine.ready.wait)
+        while not (self.engine.ready.is_set() or self.draining) and self.engine.alive:
+            await asyncio.sleep(READY_SECONDS)
+        if self.draining:
+            return
+        if not self.engine.alive:
+            await self.stop()
+            raise StreamError(f"the engine did not start: {self.engine.broken}")
         self.log("info", "ready")
 
     async def _listen(self) -> None:
@@ -146,16 +165,18 @@ class Server:
         if self.peers is not None:
             self._servers.append(await self.peers.listen(self._inside, self._exposition, **options))
             options["reuse_port"] = True
+        # The library's pings end a connection that does not answer; `Visitor` has pings of its own.
         server = await serve(
-            self._connected, config.host, config.port, ssl=_tls(config), process_request=self._request,
-            ping_interval=PING_SECONDS, ping_timeout=PING_SECONDS, server_header=None, **options,
+            self._connected, config.host, config.port, process_request=self._request, ping_interval=None,
+            server_header=None, **self.door.options(_tls(config)), **options,
         )  # fmt: skip
         self._servers.insert(0, server)
 
     async def stop(self) -> None:
         """Readiness goes false, audio on the way is finished, sessions are told; then all connections are closed.
 
-        Takes at most `drain_seconds` and the time to close connections.
+        Takes at most `drain_seconds`, `CLOSE_SECONDS` for connections and as much for listening, and `STOP_SECONDS` for
+        an engine that does not end.
         """
         self.draining = True
         self.log("info", "draining", sessions=len(self._digests))
@@ -181,9 +202,12 @@ class Server:
             await asyncio.sleep(0.01)
         for connection in self._connections:
             connection.abort()
+        self.door.shut()
         for server in self._servers:
             server.close()
-            await server.wait_closed()
+        closed = asyncio.gather(*(server.wait_closed() for server in self._servers))
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(closed, CLOSE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, self.engine.stop)
         self.log("info", "stopped", unfinished=unfinished)
 
@@ -191,10 +215,24 @@ class Server:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self.clock()
+            broken = self.engine.broken if isinstance(self.engine, EngineThread) else None
             for live in list(self._digests):
-                live.tick(now)
+                try:
+                    live.tick(now)
+                    if broken is not None:
+                        self._fail(live, broken)
+                except Exception as error:
+                    self._fail(live, error)
             for connection in list(self._connections):
                 connection.tick(now)
+
+    def _fail(self, live: Live, error: BaseException) -> None:
+        """End a session for a mistake of ours; it must not cost anyone else's."""
+        self.log("error", "session", session=live.name, error=f"{type(error).__name__}: {error}")
+        with contextlib.suppress(Exception):  # who calls this goes on with the other sessions
+            live.take(live.protocol.refuse("internal", "the server failed on this session", self.clock()))
+            if live.link is not None:
+                live.link.pump()
 
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
@@ -203,11 +241,17 @@ class Server:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
             self._loop.call_soon_threadsafe(self._delivered, batch)
 
-    @staticmethod
-    def _delivered(batch: list[tuple[Voice, Output]]) -> None:
+    def _delivered(self, batch: list[tuple[Voice, Output]]) -> None:
         for voice, output in batch:
-            if not voice.closed:
+            if voice.closed:
+                continue
+            try:
                 voice.receive(output)
+            except Exception as error:  # a mistake of ours costs this session, and those after it nothing
+                self._failed(voice.codec, error)
+                with contextlib.suppress(Exception):
+                    voice.receive(Output(error=error))
+                voice.close()
 
     def _stepped(self, codec: str, seconds: float, sessions: int) -> None:
         self.metrics.step.labels(codec).observe(seconds)
@@ -222,6 +266,10 @@ class Server:
     async def _connected(self, ws: ServerConnection) -> None:
         request = ws.request
         assert request is not None
+        self.door.leave(ws)
+        if len(self._connections) >= self.config.connections:  # several were in their handshakes at once
+            await ws.close(CloseCode.TRY_AGAIN_LATER, "no connection is free")
+            return
         address = ws.remote_address[0] if ws.remote_address else ""
         connection = Connection(self, ws, address, bearer(request.headers.get("Authorization")))
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
@@ -364,7 +412,7 @@ class Server:
     def resume(self, connection: Connection, request: Resume) -> Live | None:
         """The session with that token, on this connection from now on."""
         live = self._lives.get(digest(request.token))
-        if live is None or self.draining:
+        if live is None or live.ended is not None or self.draining:
             assert connection.protocol is not None
             connection.protocol.refuse("resume_unknown", "no session has this token", self.clock())
             self.refused("resume_unknown", connection.address)
@@ -445,9 +493,13 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(config.tls_certificate, config.tls_key)
+        context.load_cert_chain(config.tls_certificate, config.tls_key, password="")  # lest it asks at the terminal
     except (OSError, ssl.SSLError) as error:
-        raise InputError(f"--tls-certificate {config.tls_certificate} cannot be used: {error}") from error
+        key = config.tls_key or config.tls_certificate
+        raise InputError(
+            f"--tls-certificate {config.tls_certificate} with --tls-key {key} cannot be used: {error}; give PEM files "
+            "of a certificate and of its own private key, without a password"
+        ) from error
     return context
 
 
@@ -463,11 +515,16 @@ def _quiet() -> "object":
 
 
 async def run(server: Server) -> None:
-    """Serve until SIGTERM or SIGINT, then end in good order."""
+    """Serve until SIGTERM or SIGINT, then end in good order. Raises what `Server.start` does."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
+
+    def tell() -> None:
+        server.draining = True  # also where it has not started yet
+        told.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, tell)
     await server.start()
     await told.wait()
     await server.stop()

@@ -9,17 +9,19 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from ..protocol import REPLACED, Close, Ended, HelloReceived, ProtocolError, Resume, ServerSession
-from ..protocol.messages import FROM_CLIENT, type_of
+from ..protocol.end import MAX_HELD
+from ..protocol.messages import FROM_CLIENT, Goodbye, Message, type_of
 from ..protocol.text import parse as parse_text
 from .live import Live
+from .sockets import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from .app import Server
 
 __all__ = ["Connection"]
 
-# Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
-CLOSE_SECONDS = 3.0
+# Messages that may wait for the socket: what the protocol holds, and as many answers that have no number.
+MOST_WAITING = 2 * MAX_HELD
 REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
 
 
@@ -68,6 +70,16 @@ class Connection:
             self._finish(protocol.close)
         if self._outbox or self._close:
             self._wake.set()
+        limits = protocol.limits
+        most = 2 * (limits.unacknowledged_bytes + limits.message_bytes)
+        if self._outbox_bytes > most or len(self._outbox) > MOST_WAITING:
+            # It asks for answers, or acknowledges what it was not sent, and reads nothing.
+            self._clear()
+            self.abort()
+
+    def _clear(self) -> None:
+        self._outbox.clear()
+        self._outbox_bytes = 0
 
     def unpark(self) -> None:
         """The session has room: go on with what was read ahead."""
@@ -81,8 +93,7 @@ class Connection:
     def replaced(self) -> None:
         """Another connection has the session now."""
         self.live = self.protocol = None
-        self._outbox.clear()
-        self._outbox_bytes = 0
+        self._clear()
         self._finish(REPLACED)
 
     def _finish(self, close: Close) -> None:
@@ -174,7 +185,13 @@ class Connection:
         A session that cannot be resumed has no acknowledgements to wait for: there one message waits, and the
         transport's flow control does the rest. When the server drains, no more input is taken.
         """
-        if _is_control(message, live.protocol.limits.text_bytes):
+        kind = _control(message, live.protocol.limits.text_bytes)
+        if kind is not None:
+            if kind is Goodbye and live.speaks:  # what was said before is still to be heard in the room
+                while self._parked:
+                    arrived, before = self._parked.popleft()
+                    self._receive(before, arrived)
+                self._parked_bytes = 0
             self._receive(message, self.server.clock())
             return
         if live.draining:
@@ -185,7 +202,9 @@ class Connection:
         limits = live.protocol.limits
         most = limits.unacknowledged_bytes + limits.message_bytes if live.protocol.resumable else 0
         stopped = False
-        while self._parked and self._parked_bytes > most and self._close is None and self.protocol is not None:
+        while self._parked and self._close is None and self.protocol is not None:
+            if self._parked_bytes <= most and len(self._parked) <= MAX_HELD:
+                break
             stopped = True
             self._room.clear()
             closed = asyncio.ensure_future(self.ws.wait_closed())
@@ -233,11 +252,12 @@ class Connection:
             self.pump()
 
 
-def _is_control(message: str | bytes, most: int) -> bool:
-    """Whether it is a text message without a number."""
+def _control(message: str | bytes, most: int) -> type[Message] | None:
+    """The kind of a text message without a number."""
     if not isinstance(message, str):
-        return False
+        return None
     try:
-        return not type_of(parse_text(message, most), FROM_CLIENT).numbered
+        kind = type_of(parse_text(message, most), FROM_CLIENT)
+        return None if kind.numbered else kind
     except ProtocolError:
-        return False
+        return None

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..codecs import Codec
 from .engine_loop import EngineLoop
-from .voice import Array, Engines, Frames, Output, Voice, queue_frames
+from .voice import Output, Voice, queue_frames
 
-__all__ = ["Array", "EngineThread", "Engines", "Frames", "Output", "Voice"]
+__all__ = ["EngineThread"]
 
 
 class EngineThread(EngineLoop):

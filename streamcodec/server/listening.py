@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from ..protocol import ServerSession
-from .engine_thread import Array, Frames
 from .live import Live
 from .media import FramePackets, Outlet, no_frames
+from .voice import Array, Frames
 
 __all__ = ["CodesEar", "Ear", "Pace", "PcmEar"]
 

@@ -18,8 +18,8 @@ from ..protocol import (
     State,
 )
 from ..protocol.messages import AskStatistics, Bandwidth, Flush, Marker
-from .engine_thread import Array, Engines, Frames, Output, Voice
 from .media import FramePackets, Inlet, Outlet, no_frames, part
+from .voice import Array, Engines, Frames, Output, Voice
 
 __all__ = ["Link", "Live", "Seat"]
 
@@ -61,11 +61,16 @@ class Seat(Protocol):
     def backlog(self) -> int:
         """Frames on the way to those who hear PCM."""
 
+    @property
+    def silent(self) -> bool:
+        """Whether all that was said has come to those who listen."""
+
 
 class Live:
     """One session from welcome to its end.
 
-    protocol: its end of the wire; `over` is called once, when it has ended. credit: frames that may be in the engine.
+    protocol: its end of the wire. credit: frames that may be in the engine. ended: why it is over for its client; what
+    one who spoke in a room said before still goes to those who listen, and only then `over` is called, once.
     """
 
     def __init__(
@@ -84,14 +89,14 @@ class Live:
         self.link: Link | None = None
         self.seat: Seat | None = None
         self.ended: Ended | None = None
-        self.draining = self.drained = False
+        self.draining = False
         self.catching_up = False  # since a resume: what it lacked is on its way
         self.progress = clock()  # when input was last taken in
         self._clock, self._over, self._lost = clock, over, lost
         self._engine = engine
         codec, hello = agreement.codec, agreement.hello
         self._unit = codec.hop_length if agreement.takes == "pcm" else 1  # input units of a frame
-        self._credit = credit * self._unit
+        self.credit, self._credit = credit, credit * self._unit
         self._sent = self._taken = 0  # input units: given to the voice, and of those the ones that went into a step
         self._inbox: deque[tuple[str, Any]] = deque()
         self._inlet = Inlet(agreement.pcm, codec) if agreement.takes == "pcm" and agreement.pcm else None
@@ -102,7 +107,9 @@ class Live:
             self._outlet = Outlet(agreement.pcm, codec, hello.frames_per_packet * codec.hop_length)
         self._depth = agreement.codebooks
         self._frames = self._length = 0  # of the stream that comes out
-        self._fresh = True  # nothing of the stream came yet
+        self._fresh = True  # nothing of the stream has been taken in yet
+        self._flushes = 0  # of the voice, not answered yet
+        self._closed = False
         self.voice = self._open_voice()
 
     def _open_voice(self) -> Voice | None:
@@ -143,17 +150,22 @@ class Live:
     @property
     def _room(self) -> int:
         """Input units that the voice may be given now."""
-        link = self.link
-        if not self.protocol.writable or (link is not None and link.waiting_bytes > self.protocol.limits.message_bytes):
+        if self.ended is None and not self._takes_output:
             return 0
         seat = 0 if self.seat is None else self.seat.backlog * self._unit
         return self._credit - max(self._sent - self._taken, seat)
+
+    @property
+    def _takes_output(self) -> bool:
+        """Whether more of it can be given to the client."""
+        link, protocol = self.link, self.protocol
+        return protocol.writable and (link is None or link.waiting_bytes <= protocol.limits.message_bytes)
 
     def feed(self) -> None:
         """Give the voice of the inbox what it has room for."""
         inbox = self._inbox
         fed = False
-        while inbox and self.ended is None and (room := self._room) > 0:
+        while inbox and not self._closed and (room := self._room) > 0:
             kind, item = inbox.popleft()
             rest = getattr(self, f"_feed_{kind}")(item, room)
             if rest is not None:
@@ -163,17 +175,19 @@ class Live:
             self.progress = self._clock()
             if self.link is not None and not inbox:
                 self.link.unpark()
+        if self.ended is not None and self.drained:
+            self._close()
 
     def _feed_pcm(self, samples: Array, room: int) -> Array | None:
         assert self._inlet is not None
         resampler = self._inlet.resampler
+        self._fresh = False
         most = max(1, room * resampler.source // resampler.target)
         self._say(self._inlet.push(samples[:, :most]))
         return samples[:, most:] if samples.shape[1] > most else None
 
     def _say(self, audio: Array) -> None:
         if audio.shape[1] and self.voice is not None:
-            self._fresh = False
             self._sent += audio.shape[1]
             self.voice.feed(audio)
 
@@ -222,7 +236,9 @@ class Live:
         """message: None where it is the server that ends the stream, before it goes away."""
         if self._inlet is not None:
             self._say(self._inlet.finish())
+        self._fresh = True
         if self.voice is not None:
+            self._flushes += 1
             self.voice.flush(message)
         elif self.seat is not None:
             frames = self.seat.end(None if message is None else message.length)
@@ -232,11 +248,12 @@ class Live:
 
     def voiced(self, output: Output) -> None:
         """What the voice gave."""
-        if self.ended is not None:
+        if self._closed:
             return
         self._taken = output.taken
         if output.error is not None:
             self.take(self.protocol.refuse("internal", "the codec failed on this session", self._clock()))
+            self._close()
         else:
             self._give(output)
         self.feed()
@@ -268,6 +285,7 @@ class Live:
         elif kind == "mark":
             self.protocol.echo(tag)
         elif kind == "flushed":
+            self._flushes -= 1
             self._flushed(tag, self._end_of_output(tag))
 
     def _end_of_output(self, message: Flush | None) -> int:
@@ -293,10 +311,7 @@ class Live:
         return length
 
     def _flushed(self, message: Flush | None, length: int) -> None:
-        self._fresh = not self._inbox and self._sent == self._taken
-        if message is None:
-            self.drained = True
-        else:
+        if message is not None:
             self.protocol.flushed(length)
 
     # -- ends ------------------------------------------------------------------------------------------------------
@@ -306,26 +321,52 @@ class Live:
         if self.draining:
             return
         self.draining = True
-        if self.agreement.takes is None or (self._fresh and not self._inbox):
-            self.drained = True
-        else:
+        ends = self._inbox[-1][0] == "flush" if self._inbox else self._fresh
+        if self.agreement.takes is not None and not ends:
             self._inbox.append(("flush", None))
-            self.feed()
+        self.feed()
+
+    @property
+    def drained(self) -> bool:
+        """Whether all input has been taken in, and what came of it has gone out."""
+        if not self.draining or self.agreement.takes is None:
+            return self.draining
+        return not self._inbox and not self._flushes and (self.seat is None or self.seat.silent)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether others hear what it sends."""
+        return self.seat is not None and self.agreement.takes is not None
 
     def _finish(self, ended: Ended) -> None:
         if self.ended is not None:
             return
         self.ended = ended
+        self.progress = self._clock()
+        if self.speaks and ended.code != "internal":
+            self.drain()
+            self.feed()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._inbox.clear()
         if self.voice is not None:
             self.voice.close()
-        self._over(self, ended)
+        assert self.ended is not None
+        self._over(self, self.ended)
 
     def tick(self, now: float) -> None:
         """What has waited too long."""
         protocol = self.protocol
         idle = protocol.limits.idle_seconds
-        if self.full and protocol.state is State.OPEN:
+        if self.ended is not None:
+            if now - self.progress >= idle:
+                self._close()
+        elif self.full and protocol.state is State.OPEN:
             if now - self.progress >= idle:
                 text = f"nothing that was sent to this client was taken for {idle:g} s"
                 self.take(protocol.refuse("too_slow", text, now))

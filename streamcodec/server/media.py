@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..protocol import Agreement, CodecFacts, Delay, Delays, Pcm
 from ..resample import Resampler
-from .engine_thread import Frames
+from .voice import Frames
 
 __all__ = ["FramePackets", "Inlet", "Outlet", "delays"]
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from ..protocol import Member, ProtocolError, RoomFacts
-from .engine_thread import Engines, Frames, Output, Voice
+from .dub import Dub, History
 from .listening import CodesEar, Pace, PcmEar
 from .live import Live
+from .voice import Array, Engines, Frames
 
 __all__ = ["Place", "Room", "Rooms"]
 
@@ -21,49 +22,83 @@ class Place:
         self.gets = live.agreement.gives
         asked = hello.bandwidth is not None and live.agreement.takes is None
         self.most = live.agreement.codebooks if asked else live.agreement.codec.num_codebooks  # that it wants to get
-        self._index = 0  # frames said in this stretch
         self._codes: dict[int, CodesEar] = {}
         self._pcm: dict[int, PcmEar] = {}
-        self.dub: Dub | None = None
+        self._codec = room.engine.codecs[room.codec]
+        self._history = History(self._codec)
+        self._dub: Dub | None = None
 
     # -- as a speaker
 
     def spread(self, frames: Frames) -> None:
         """What was said, to all who listen."""
         assert self.stream is not None
-        start, self._index = self._index, self._index + frames.codes.shape[1]
         pcm = False
         for place in self.room.listeners(self):
             if place.gets == "codes":
-                place.codes_ear(self.stream).hear(frames, start, place.most)
+                place.codes_ear(self.stream).hear(frames, self._history.end, place.most)
                 place.pump()
             else:
                 pcm = True
-        if pcm and self.dub is None:
-            self.dub = Dub(self, start)
-        elif not pcm and self.dub is not None:
-            self.dub.close()
-        if self.dub is not None:
-            self.dub.hear(frames)
+        if pcm and self._dub is None:
+            self._dub = Dub(self, self._codec, self._history, self.live.credit)
+        elif not pcm:
+            self._close_dub()
+        self._history.hear(frames)
+        if self._dub is not None:
+            self._dub.hear(frames)
 
     def end(self, length: int | None) -> int:
         """A stretch ends, the next begins with index 0. length: in samples at the codec's rate; returns its frames."""
         assert self.stream is not None
-        frames, self._index = self._index, 0
+        frames = self._history.end
+        self._history.restart()
         for place in self.room.listeners(self):
             if place.gets == "codes":
                 place.codes_ear(self.stream).end(frames, length)
                 place.pump()
-        if self.dub is not None:
-            self.dub.voice.flush(length)
+        if self._dub is not None:
+            self._dub.end(length)
         return frames
+
+    def dubbed(self, audio: Array | None, sample: int, ends: list[int | None]) -> None:
+        """Audio [C, n] of what was said, from `sample` of its stretch on, and the ends of stretches after it."""
+        assert self.stream is not None
+        for place in self.room.listeners(self):
+            if place.gets == "pcm":
+                ear = place.pcm_ear(self.stream)
+                if audio is not None and audio.shape[1]:
+                    ear.hear(audio, sample)
+                for length in ends:
+                    ear.end(length)
+                place.pump()
+
+    def dub_failed(self) -> None:
+        """What was said so far cannot be decoded; another decoder is opened for what follows."""
+        self._history.forget()
+        self._close_dub()
+
+    def _close_dub(self) -> None:
+        if self._dub is not None:
+            self._dub.close()
+            self._dub = None
 
     @property
     def backlog(self) -> int:
         """Frames that wait to be decoded for those who hear PCM."""
-        return 0 if self.dub is None else self.dub.fed - self.dub.taken
+        return 0 if self._dub is None else self._dub.backlog
+
+    @property
+    def silent(self) -> bool:
+        """Whether all that was said has come to those who listen."""
+        return self._dub is None or self._dub.silent
 
     # -- as a listener
+
+    @property
+    def hears(self) -> bool:
+        """Whether it still listens; who has said goodbye does not, while what it said is on its way."""
+        return self.gets is not None and self.live.ended is None
 
     def codes_ear(self, stream: int) -> CodesEar:
         if stream not in self._codes:
@@ -94,51 +129,6 @@ class Place:
         self.room.leave(self, reason)
 
 
-class Dub:
-    """A speaker's codes decoded at the server, once for all who hear PCM. start: the frame it begins with."""
-
-    def __init__(self, speaker: Place, start: int) -> None:
-        self._speaker = speaker
-        live = speaker.live
-        self._hop = live.agreement.codec.hop_length
-        self._sample = start * self._hop  # of the next audio, in its stretch
-        self.fed = self.taken = 0  # frames
-        self.voice = Voice(
-            speaker.room.engine, live.agreement.codec.name, "decode", live.agreement.hello.start,
-            live.protocol.bandwidth, self._decoded,
-        )  # fmt: skip
-
-    def hear(self, frames: Frames) -> None:
-        self.fed += frames.codes.shape[1]
-        self.voice.feed_codes(frames)
-
-    def _decoded(self, output: Output) -> None:
-        self.taken = output.taken
-        if output.error is not None:  # its codes go on; another is opened for what follows
-            self.close()
-            return
-        stream = self._speaker.stream
-        assert stream is not None
-        ends = [length for kind, length, _ in output.answers if kind == "flushed"]
-        for place in self._speaker.room.listeners(self._speaker):
-            if place.gets == "pcm":
-                ear = place.pcm_ear(stream)
-                if output.audio is not None:
-                    ear.hear(output.audio, self._sample)
-                for length in ends:
-                    ear.end(length)
-                place.pump()
-        self._sample += 0 if output.audio is None else output.audio.shape[1]
-        if ends:
-            self._sample = 0
-        self._speaker.live.feed()
-
-    def close(self) -> None:
-        self.voice.close()
-        if self._speaker.dub is self:
-            self._speaker.dub = None
-
-
 class Room:
     """Members and what they say. codec: of all of them."""
 
@@ -149,7 +139,7 @@ class Room:
 
     def listeners(self, speaker: Place) -> Iterator[Place]:
         """Those who hear `speaker`."""
-        return (place for place in list(self.places.values()) if place.gets is not None and place is not speaker)
+        return (place for place in list(self.places.values()) if place.hears and place is not speaker)
 
     def enter(self, live: Live, pace: Pace) -> Place:
         """A new member, not yet told to the others."""
@@ -175,8 +165,7 @@ class Room:
 
     def leave(self, place: Place, reason: str) -> None:
         self.places.pop(place.facts.id, None)
-        if place.dub is not None:
-            place.dub.close()
+        place._close_dub()
         for other in list(self.places.values()):
             other.live.protocol.left(place.facts.id, reason, place.stream)
             if place.stream is not None:

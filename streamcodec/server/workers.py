@@ -21,6 +21,7 @@ from ..codecs import Codec
 from ..errors import InputError, StreamcodecError
 from .app import Server, run
 from .config import Config
+from .engine_process import settle
 from .logs import Log
 from .peers import Peers
 
@@ -41,6 +42,7 @@ def _serve_one(config: Config, peers: Peers | None) -> None:
     torch.set_num_threads(1)  # a step is too little work to share; `threads` shares its sessions
     log = Log(config.log_level) if peers is None else Log(config.log_level, worker=peers.worker)
     server = Server(config, load_codecs(config), log=log, peers=peers)
+    settle()
     run_loop(run(server))
 
 

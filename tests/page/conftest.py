@@ -115,9 +115,24 @@ def open_page(browser, server):
     assert complaints == []
 
 
-@pytest.fixture(scope="session")
-def pictures():
-    """Where screenshots go; CI keeps the folder."""
-    folder = Path(os.environ.get("CI_ARTIFACTS") or ROOT / "tests" / ".artifacts") / "page"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+# Where screenshots go, for people to look at. CI keeps the folder that CI_ARTIFACTS names.
+PICTURES = Path(os.environ.get("CI_ARTIFACTS") or ROOT / "build")
+taken = []
+
+
+@pytest.fixture
+def picture():
+    """Takes a screenshot: picture(page, name)."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+
+    def take(page, name):
+        path = PICTURES / f"{name}.png"
+        page.screenshot(path=path, full_page=True)
+        taken.append(path)
+
+    return take
+
+
+def pytest_terminal_summary(terminalreporter):
+    for path in taken:
+        terminalreporter.write_line(f"screenshot: {path}")

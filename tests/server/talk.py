@@ -64,10 +64,10 @@ async def served(codecs=None, **options):
 
 
 class Talk:
-    """One client. events: all that came, in order; acknowledge: whether it does so."""
+    """One client. events: all that came, in order; connection: options of the WebSocket library's."""
 
-    def __init__(self, server, opening=None, **connection):
-        self.server, self.opening, self.connection = server, opening, connection
+    def __init__(self, server, opening=None, scheme="ws", **connection):
+        self.server, self.opening, self.scheme, self.connection = server, opening, scheme, connection
         self.session = ClientSession()
         self.events = []
         self.ws = None
@@ -87,7 +87,7 @@ class Talk:
         await self.cut()
 
     async def open(self):
-        url = f"ws://127.0.0.1:{self.server.port}/v1/stream"
+        url = f"{self.scheme}://127.0.0.1:{self.server.port}/v1/stream"
         options = {"subprotocols": ["streamcodec.v1"], "compression": None, "max_size": None, **self.connection}
         self.closed = None
         self.ws = await connect(url, **options)

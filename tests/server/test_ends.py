@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ import pytest
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
 
+from raw import frame, tcp, write
 from talk import Talk, decoded, encoded, hello, pieces, served, small_codec, wave
+from test_http import get
+from websockets.exceptions import InvalidStatus
 
-from streamcodec.protocol import CodesReceived, Ended, PcmReceived
+from streamcodec.protocol import CodesReceived, Ended, Pcm, PcmReceived
 from streamcodec.protocol.messages import Farewell
 
 CODEC = small_codec()
@@ -32,14 +36,23 @@ class Process:
         self.lines = []
 
     async def ready(self):
+        return await self.event("ready")
+
+    async def event(self, name):
+        """Read the log up to an event."""
         while True:
             line = await asyncio.to_thread(self.process.stderr.readline)
             assert line, self.process.wait()
             self.lines.append(json.loads(line))
             if self.lines[-1]["event"] == "listening":
                 self.port = self.lines[-1]["port"]
-            if self.lines[-1]["event"] == "ready":
+            if self.lines[-1]["event"] == name:
                 return self
+
+    def children(self):
+        """The processes that it has started (Linux)."""
+        folder = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(number) for number in folder.read_text().split()]
 
     def end(self, seconds):
         self.process.send_signal(signal.SIGTERM)
@@ -145,6 +158,40 @@ def test_stopping_finishes_what_is_on_the_way_and_tells_everyone():
     asyncio.run(main())
 
 
+def test_while_it_drains_a_server_is_not_ready_and_takes_nobody():
+    async def main():
+        async with (
+            served({"small": CODEC}, drain_seconds=1.5) as server,
+            Talk(server) as early,
+            Talk(server, hello("encode")) as talk,
+            Talk(server, hello("encode")) as gone,
+        ):
+            await gone.cut()
+            await talk.say(wave(0.2))
+            await talk.mark("in")
+            (live,) = [live for live in server._digests if live.link is None]
+            live.drain = lambda: None  # one that does not come to its end
+            stopping = asyncio.create_task(server.stop())
+            await asyncio.sleep(0.1)
+            status, _, body = await get(server, "/readyz")
+            assert (status, body) == (503, b"draining\n")
+            assert (await get(server, "/healthz"))[0] == 200
+            with pytest.raises(InvalidStatus) as refusal:
+                await Talk(server).open()
+            assert refusal.value.response.status_code == 503
+            assert refusal.value.response.headers["Retry-After"] == "5"
+            early.session.hello(hello("encode"))
+            await early.send()
+            await early.until(lambda: early.over)
+            assert early.of(Ended)[0].code == "server_shutdown"
+            await stopping
+            await talk.until(lambda: talk.closed)
+            np.testing.assert_array_equal(talk.codes(), encoded(CODEC, wave(0.2))[0])
+            assert json.loads(server.stream.getvalue().splitlines()[-1])["unfinished"] == 1
+
+    asyncio.run(main())
+
+
 def test_sigterm_under_load():
     async def main():
         with Process("--drain-seconds", "5") as server:
@@ -175,6 +222,52 @@ def test_sigterm_under_load():
                 assert server.lines[-1]["unfinished"] == 0
 
     asyncio.run(main())
+
+
+def test_no_client_holds_up_the_end():
+    """Half a handshake, half a message, a session without a connection, one that takes nothing: exit 0, in time."""
+
+    async def main():
+        with Process("--drain-seconds", "2", "--handshake-seconds", "60") as server:
+            await server.ready()
+            deaf = hello("roundtrip", pcm=Pcm(format="f32le", sample_rate=48000, channels=2))
+            async with (
+                tcp(server),
+                tcp(server, b"GET /v1/stream HTTP/1.1\r\n"),
+                Talk(server) as half,
+                Talk(server, hello("encode")) as gone,
+                Talk(server, deaf) as stuck,
+                Talk(server, hello("roundtrip", resume=False)) as good,
+            ):
+                await write(half, frame(bytes(1000))[:500])
+                await gone.say(wave(0.5))
+                await gone.cut()
+                stuck.ws.transport.pause_reading()
+                for _ in range(8):  # more output than the socket takes
+                    stuck.session.send_pcm(np.zeros((2, 30_000), np.float32))
+                for message in stuck.session.messages_to_send():
+                    stuck.ws.transport.write(frame(message))
+                await good.say(wave(1.0))
+                await good.mark("in")
+                began = time.monotonic()
+                code = await asyncio.to_thread(server.end, 60)
+                seconds = time.monotonic() - began
+                await good.until(lambda: good.closed)
+                assert good.of(Farewell)[0].reason == "server_shutdown"
+                assert good.of(PcmReceived)[-1].last
+                assert sum(event.samples.shape[1] for event in good.of(PcmReceived)) == 8000
+                stuck.ws.transport.abort()
+            assert code == 0
+            assert seconds < 2 + 11 + 4  # drain_seconds, what docs/server.md says, and a machine that is busy
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_told_to_stop_before_it_is_ready():
+    with Process() as server:
+        asyncio.run(asyncio.wait_for(server.event("listening"), 120))
+        assert server.end(60) == 0
+        assert [line["event"] for line in server.lines][-1] == "stopped"
 
 
 def test_a_port_that_is_taken_is_explained():

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,36 @@ pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
 
 from talk import HOP, Talk, decoded, encoded, hello, pieces, served, small_codec, wave
+from test_ends import Process
 
-from streamcodec.protocol import Ended
-from streamcodec.protocol.messages import NewBandwidth
+from streamcodec.codecs.encodec import EncodecCodec
+from streamcodec.errors import StreamError
+from streamcodec.protocol import CodesReceived, Ended, Room
+from streamcodec.protocol.messages import ErrorMessage, NewBandwidth
 
 CODEC = small_codec()
+
+
+class Poisoned(EncodecCodec):
+    """Ends the thread that is given samples above 7, as no error of a session's own does."""
+
+    def as_rows(self, data, batch=None):
+        if abs(data).max() > 7:
+            raise SystemExit("poison")
+        return super().as_rows(data, batch)
+
+
+class Stillborn(EncodecCodec):
+    """Fails where an engine is made ready, and nowhere else."""
+
+    def silence(self, frames, bandwidth=None):
+        raise RuntimeError("no silence here")
+
+
+def like(kind):
+    codec = small_codec()
+    codec.__class__ = kind
+    return codec
 
 
 def test_sessions_of_two_engines_get_what_their_streams_give():
@@ -60,3 +86,99 @@ def test_a_process_that_dies_ends_its_sessions_and_the_servers_readiness():
             assert not server.is_ready
 
     asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_an_engine_thread_that_breaks_ends_its_process_and_the_other_engine_goes_on():
+    async def main():
+        async with (
+            served({"small": like(Poisoned)}, engines=2, resume_seconds=0.5) as server,
+            Talk(server, hello("encode")) as bad,
+            Talk(server, hello("roundtrip")) as good,
+        ):
+            samples = wave(0.5)
+            await good.say(samples[:, :2000])
+            await bad.say(np.full((1, 100), 7.5, np.float32))
+            await bad.until(lambda: bad.over)
+            assert bad.of(Ended)[0].code == "internal"
+            first, second = server.engine._engines
+            while first.process.is_alive():
+                await asyncio.sleep(0.02)
+            assert second.process.is_alive()
+            assert not server.is_ready
+            assert "SystemExit" in server.stream.getvalue()
+            await good.say(samples[:, 2000:])
+            assert await good.flush() == 4000
+            np.testing.assert_allclose(good.audio(), decoded(CODEC, encoded(CODEC, samples)[0], 4000), atol=1e-6)
+            async with Talk(server, hello("encode")) as late:  # whoever runs the server starts it anew
+                assert late.of(ErrorMessage)[0].code == "busy"
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_who_speaks_in_codes_goes_on_when_the_engine_that_decodes_is_gone():
+    async def main():
+        async with (
+            served({"small": CODEC}, engines=1) as server,
+            Talk(server, hello("room", room=Room(name="a", role="speaker", send="codes"), pcm=None)) as speaker,
+            Talk(server, hello("room", room=Room(name="a", role="listener", receive="pcm"))) as deaf,
+            Talk(server, hello("room", room=Room(name="a", role="listener"))) as listener,
+        ):
+            codes = encoded(CODEC, wave(2.0))[0].astype(np.uint16)
+            os.kill(server.engine._engines[0].process.pid, signal.SIGKILL)
+            while server.engine.alive:
+                await asyncio.sleep(0.02)
+            for place in range(0, codes.shape[1], 50):
+                speaker.session.send_codes(codes[:, place : place + 50])
+                await speaker.send()
+                await listener.until(
+                    lambda n=place + 50: listener.of(CodesReceived) and listener.codes(1).shape[1] == n
+                )
+            await speaker.flush()
+            await listener.until(lambda: any(event.last for event in listener.of(CodesReceived)))
+            np.testing.assert_array_equal(listener.codes(1), codes)
+            assert not deaf.over
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_thread_of_the_server_that_breaks_ends_all_sessions():
+    async def main():
+        async with (
+            served({"small": like(Poisoned)}) as server,
+            Talk(server, hello("encode")) as bad,
+            Talk(server, hello("decode")) as other,
+        ):
+            await bad.say(np.full((1, 100), 7.5, np.float32))
+            for talk in (bad, other):
+                await talk.until(lambda talk=talk: talk.over)
+                assert talk.of(Ended)[0].code == "internal"
+            assert not server.engine.alive
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("engines", [0, 1])
+def test_an_engine_that_does_not_start_is_explained(engines):
+    async def main():
+        with pytest.raises(StreamError, match=r"did not start.*no silence here"):
+            async with served({"small": like(Stillborn)}, engines=engines):
+                pass
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="children are found in /proc")
+def test_engines_end_with_a_server_that_is_killed():
+    async def main():
+        with Process() as server:
+            await server.ready()
+            children = server.children()
+            assert children
+            server.process.kill()
+            async with asyncio.timeout(60):
+                while any(Path(f"/proc/{child}").is_dir() for child in children):
+                    await asyncio.sleep(0.1)
+
+    asyncio.run(main())

@@ -13,6 +13,7 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 from prometheus_client.parser import text_string_to_metric_families
 from talk import Talk, hello, served, small_codec, wave
 
+from streamcodec.protocol import Room
 from streamcodec.protocol.messages import ErrorMessage
 from streamcodec.server.auth import Keeper
 
@@ -20,13 +21,13 @@ CODEC = small_codec()
 KEY = "a-key-of-the-operator"
 
 
-async def get(server, path, **headers):
+async def get(server, path, scheme="http", context=None, **headers):
     """Status, headers and body."""
 
     def fetch():
-        request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers=headers)
+        request = urllib.request.Request(f"{scheme}://127.0.0.1:{server.port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request) as answer:
+            with urllib.request.urlopen(request, context=context) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
@@ -47,6 +48,28 @@ def test_the_page_and_nothing_but_the_page():
             assert "/wire.js" in server.pages.table
             for path in ("/../app.py", "/%2e%2e/app.py", "/page/wire.js", "//etc/passwd", "/app.py", "/wire.js/", "/x"):
                 assert (await get(server, path))[0] == 404
+
+    asyncio.run(main())
+
+
+def test_names_from_a_client_are_keys_of_tables_too():
+    async def main():
+        async with served({"small": CODEC}) as server:
+            for fields, code in (
+                ({"mode": "encode", "codec": "/etc/passwd"}, "unknown_codec"),
+                ({"mode": "encode", "codec": "facebook/encodec_24khz"}, "unknown_codec"),
+                ({"mode": "room", "room": Room(name="../../x", role="both")}, "room_name"),
+            ):
+                async with Talk(server, hello(**fields)) as talk:
+                    assert talk.of(ErrorMessage)[0].code == code
+
+    asyncio.run(main())
+
+
+def test_it_listens_where_only_this_machine_reaches_it():
+    async def main():
+        async with served({"small": CODEC}) as server:
+            assert {socket.getsockname()[0] for socket in server._servers[0].sockets} == {"127.0.0.1"}
 
     asyncio.run(main())
 
@@ -85,7 +108,8 @@ def test_metrics():
             assert values["streamcodec_connections"] == 1
             assert values["streamcodec_sessions"] == 1
             assert values["streamcodec_sessions_opened_total"] == 1
-            assert values["streamcodec_engine_step_seconds_count"] >= 40
+            assert values["streamcodec_engine_step_seconds_count"] > 0
+            assert values["streamcodec_engine_step_sessions_count"] == values["streamcodec_engine_step_seconds_count"]
             assert values["streamcodec_messages_total"] > 0
             assert values["streamcodec_engine_cpu_seconds"] > 0
             assert values["streamcodec_resident_bytes"] > 1e6

@@ -10,7 +10,7 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 
 from talk import HOP, Talk, decoded, encoded, hello, pieces, served, small_codec, wave
 
-from streamcodec.protocol import CodesReceived, PcmReceived
+from streamcodec.protocol import CodesReceived, Pcm, PcmReceived
 from streamcodec.protocol.messages import NewBandwidth
 
 CODEC = small_codec()
@@ -49,6 +49,40 @@ def test_decode_gives_the_streams_audio():
             length = await talk.flush(total)
             assert length == total == samples.shape[1]
             np.testing.assert_allclose(talk.audio()[:, :length], decoded(CODEC, codes, length), atol=1e-6)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("asked", "rate", "told"),
+    [
+        (3990, 8000, 3990),
+        (1003, 8000, 1003),
+        (0, 8000, 0),
+        (9999, 8000, 4000),
+        (1001, 12000, 1502),
+        (3990, 16000, 7980),
+    ],
+)
+def test_a_length_before_what_was_sent_is_where_the_client_cuts(asked, rate, told):
+    """docs/protocol.md, "The length of a decoded stream"."""
+
+    async def main():
+        pcm = Pcm(format="f32le", sample_rate=rate)
+        async with served({"small": CODEC}) as server, Talk(server, hello("decode", pcm=pcm)) as talk:
+            codes, _ = encoded(CODEC, wave(0.5))
+            talk.session.send_codes(codes.astype(np.uint16))
+            await talk.mark("all is out")
+            before = sum(event.samples.shape[1] for event in talk.of(PcmReceived))
+            assert before >= (4000 - 24) * rate // 8000  # all but what the resampler's filter holds
+            assert await talk.flush(asked) == told
+            assert sum(event.samples.shape[1] for event in talk.of(PcmReceived)) == max(before, told)
+            last = talk.of(PcmReceived)[-1]
+            assert (last.last, last.index + last.samples.shape[1]) == (True, max(before, told))
+            talk.events.clear()
+            talk.session.send_codes(codes[:, :10].astype(np.uint16))
+            assert await talk.flush() == 400 * rate // 8000
+            assert talk.of(PcmReceived)[0].index == 0
 
     asyncio.run(main())
 

@@ -37,18 +37,27 @@ async def run(server, opening, samples, cuts):
         return talk.of(CodesReceived, PcmReceived)
 
 
+def joined(packets):
+    """The stream that packets are, each of which must follow the one before."""
+    parts = [packet.codes if isinstance(packet, CodesReceived) else packet.samples for packet in packets]
+    starts = np.cumsum([0, *(part.shape[1] for part in parts)])
+    assert [packet.index for packet in packets] == list(starts[:-1])
+    assert [packet.last for packet in packets] == [False] * (len(packets) - 1) + [True]
+    return np.concatenate([part for part in parts if part.size], axis=1)
+
+
 @pytest.mark.parametrize("mode", ["encode", "roundtrip"])
-def test_a_resumed_session_gives_the_same_packets(mode):
+def test_a_resumed_session_gives_the_same_stream(mode):
     async def main():
         samples = wave(1.0)
         async with served({"small": CODEC}) as server:
             whole = await run(server, hello(mode, frames_per_packet=2), samples, ())
             for cuts in ((0,), (1, 2, 3), (6, 20), tuple(range(0, 23, 2)), ("flush",)):
                 broken = await run(server, hello(mode, frames_per_packet=2), samples, cuts)
-                assert [(e.index, e.last) for e in broken] == [(e.index, e.last) for e in whole]
-                for one, other in zip(broken, whole, strict=True):
-                    name = "codes" if mode == "encode" else "samples"
-                    np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+                if mode == "encode":
+                    np.testing.assert_array_equal(joined(broken), joined(whole))
+                else:  # a step's length changes the last bits
+                    np.testing.assert_allclose(joined(broken), joined(whole), atol=1e-6)
 
     asyncio.run(main())
 

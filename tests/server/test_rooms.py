@@ -1,16 +1,20 @@
 """Rooms: everybody hears everything, but for those who are slow, and they are told."""
 
 import asyncio
+import json
+import threading
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
 
 from talk import HOP, RATE, Talk, decoded, encoded, hello, pieces, served, small_codec, wave
 
-from streamcodec.protocol import CodesReceived, Pcm, PcmReceived, Room
+from streamcodec.codes import Codes
+from streamcodec.protocol import CodesReceived, Ended, Pcm, PcmReceived, Room
 from streamcodec.protocol.messages import CodebooksChanged, Dropped, ErrorMessage, Joined, Left
 
 CODEC = small_codec()
@@ -86,10 +90,154 @@ def test_who_comes_in_mid_course_hears_the_rest(receive):
                 if receive == "codes":
                     np.testing.assert_array_equal(late.codes(1), codes[:, 50:])
                 else:
-                    np.testing.assert_allclose(late.audio(1), decoded(CODEC, codes[:, 50:]), atol=1e-6)
-            await speaker.until(lambda: speaker.of(Left) or True)
+                    np.testing.assert_allclose(late.audio(1), decoded(CODEC, codes)[:, 2000:], atol=1e-6)
 
     asyncio.run(main())
+
+
+def test_who_comes_long_after_the_speaker_began_hears_what_was_said():
+    """The stretch is longer than the history, of several bandwidths, and the speaker goes on while that is heard."""
+
+    async def main():
+        async with (
+            served({"small": CODEC}) as server,
+            Talk(server, member("speaker", send="codes", pcm=None)) as speaker,
+        ):
+            said = encoded(CODEC, wave(16.0), 6.4)[0].astype(np.uint16)
+            packets = [said[: (8, 2)[at // 50 % 2], at : at + 50] for at in range(0, 3200, 50)]
+            for packet in packets[:50]:
+                speaker.session.send_codes(packet)
+                await speaker.send()
+            await speaker.mark("here")
+            late = [await Talk(server, member("listener", "pcm")).__aenter__() for _ in range(2)]
+            for packet in packets[50:]:
+                speaker.session.send_codes(packet)
+                await speaker.send()
+            assert await speaker.flush() == 3200
+            for talk in late:
+                await talk.until(lambda talk=talk: any(event.last for event in talk.of(PcmReceived)))
+            stream = CODEC.open_decoder(1, start="primed", bandwidth=CODEC.spec.default_bandwidth)
+            parts = [stream.push(torch.from_numpy(packet.astype(np.int64))[None]) for packet in packets]
+            whole = torch.cat([*parts, stream.flush()], 2)[0].float().numpy()
+            for talk in late:
+                place = talk.of(PcmReceived)[0].index
+                assert place == 2500 * HOP
+                np.testing.assert_allclose(talk.audio(1), whole[:, place:], atol=1e-5)
+                await talk.cut()
+
+    asyncio.run(main())
+
+
+def test_a_codec_of_segments_is_heard_from_the_middle_of_one():
+    async def main():
+        codec = small_codec(use_causal_conv=False, norm_type="time_group_norm", normalize=True, chunk_length_s=0.05,
+                            overlap=0.1)  # fmt: skip
+        assert (codec.spec.segment_frames, codec.spec.segment_stride) == (10, 360)
+        async with (
+            served({"small": codec}) as server,
+            Talk(server, member("speaker", send="codes", pcm=None)) as speaker,
+        ):
+            stream = codec.open_encoder(6.4, 1, start="primed")
+            said = [stream.push(torch.from_numpy(wave(0.5))[None]), stream.flush()]
+            codes = np.concatenate([piece.data[0].numpy() for piece in said], 1).astype(np.uint16)
+            scale = np.concatenate([piece.scale[0].numpy() for piece in said]).astype(np.float32)
+            length = sum(piece.length for piece in said)
+            speaker.session.send_codes(codes[:, :34], scale=scale[:34])
+            await speaker.send()
+            await speaker.mark("here")
+            async with Talk(server, member("listener", "pcm")) as late:
+                speaker.session.send_codes(codes[:, 34:], scale=scale[34:])
+                await speaker.send()
+                await speaker.flush(length)
+                await late.until(lambda: any(event.last for event in late.of(PcmReceived)))
+                whole = codec.open_decoder(1, start="primed")
+                frames = Codes(torch.from_numpy(codes.astype(np.int64))[None], torch.from_numpy(scale)[None], None)
+                audio = torch.cat([whole.push(frames), whole.flush()], 2)[0, :, :length].float().numpy()
+                place = late.of(PcmReceived)[0].index
+                assert place == 3 * 360 + 4 * HOP
+                np.testing.assert_allclose(late.audio(1)[:, : length - place], audio[:, place:], atol=1e-5)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("send", "engines", "hasty"), [("pcm", 1, False), ("codes", 0, False), ("pcm", 0, True)])
+def test_what_was_said_before_a_goodbye_is_heard_and_then_the_speaker_has_left(send, engines, hasty):
+    async def main():
+        options = {"pcm": None} if send == "codes" else {}
+        async with (
+            served({"small": CODEC}, engines=engines, queue_seconds=0.1) as server,
+            Talk(server, member("listener")) as codes,
+            Talk(server, member("listener", "pcm")) as pcm,
+        ):
+            async with Talk(server, member("speaker", send=send, **options)) as speaker:
+                samples = wave(3.0)
+                expected, total = encoded(CODEC, samples)
+                assert total == 24000
+                for place in range(30):  # much faster than real time, and more than the engine's queue holds
+                    if send == "pcm":
+                        speaker.session.send_pcm(samples[:, 800 * place : 800 * place + 800])
+                    else:
+                        speaker.session.send_codes(expected[:, 20 * place : 20 * place + 20].astype(np.uint16))
+                speaker.session.goodbye()
+                await speaker.send()
+                if hasty:  # as a page that is closed
+                    await speaker.ws.close(1001)
+                else:
+                    await speaker.until(lambda: speaker.over)
+                    assert [event.code for event in speaker.of(Ended)] == ["goodbye"]
+                    await speaker.until(lambda: speaker.closed)
+                    assert speaker.closed[0] == 1000
+            for talk in (codes, pcm):
+                await talk.until(lambda talk=talk: talk.of(Left))
+                assert [event.reason for event in talk.of(Left)] == ["goodbye"]
+                media = talk.of(CodesReceived, PcmReceived)
+                assert [event.last for event in media] == [False] * (len(media) - 1) + [True]
+                order = [isinstance(event, Left) for event in talk.of(CodesReceived, PcmReceived, Left)]
+                assert order == [False] * len(media) + [True]
+            np.testing.assert_array_equal(codes.codes(1), expected)
+            np.testing.assert_allclose(pcm.audio(1), decoded(CODEC, expected), atol=1e-6)
+            assert server._slots == {"small": [0, 0]}
+            assert all(live.ended is None for live in server._digests)
+
+    asyncio.run(main())
+
+
+def test_a_goodbye_after_a_flush_says_nothing_more():
+    async def main():
+        async with served({"small": CODEC}) as server, Talk(server, member("listener")) as listener:
+            async with Talk(server, member("speaker")) as speaker:
+                await speaker.say(wave(0.2))
+                speaker.session.flush()
+                speaker.session.goodbye()
+                await speaker.send()
+                await listener.until(lambda: listener.of(Left))
+            assert [event.last for event in listener.of(CodesReceived)].count(True) == 1
+            assert listener.codes(1).shape[1] == 40
+
+    asyncio.run(main())
+
+
+def test_a_session_that_said_goodbye_cannot_be_resumed_while_it_is_still_heard():
+    async def main():
+        async with served({"small": CODEC}) as server:
+            step, held = server.engine.engines["small"].step, threading.Event()
+            server.engine.engines["small"].step = lambda: (held.wait(), step())[1]
+            async with Talk(server, member("speaker")) as speaker:
+                await speaker.say(wave(0.2))
+                speaker.session.goodbye()
+                await speaker.send()
+                await speaker.until(lambda: speaker.closed)
+                token = speaker.session.welcome.token
+            assert len(server._digests) == 1
+            async with Talk(server) as thief:
+                await thief.ws.send(json.dumps({"type": "resume", "version": 1, "token": token}))
+                await thief.until(lambda: thief.closed)
+                assert thief.closed[0] == 4451
+            held.set()
+            while server._digests:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_speaker_may_send_codes_and_leave_some_out():

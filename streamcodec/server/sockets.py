@@ -1,0 +1,154 @@
+"""The sockets of strangers: what the WebSocket library leaves unbounded, bounded.
+
+The library limits the size of a message and of a handshake, and how long a handshake lasts. It does not limit how many
+handshakes go on at once, how many pings come a second and how many answers to them wait for a client that does not
+read, of how many fragments a message is made (recent versions do), how many messages one read of the socket may hold,
+and how long a connection stands that broke the protocol. Nor does it notice that a client is gone whose socket is not
+read.
+"""
+
+import asyncio
+import functools
+import ssl
+import sys
+import time
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from ..protocol.end import MAX_HELD
+from ..protocol.limits import Limits
+from ..protocol.link import Bucket
+from .media import MAX_COUNT
+
+__all__ = ["CLOSE_SECONDS", "OVERSIZE", "WRITE_BUFFER", "Door"]
+
+# Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
+CLOSE_SECONDS = 3.0
+# A message above the limit is refused by the protocol; one above this many times it ends the connection unread.
+OVERSIZE = 4
+# Messages that the library reads ahead of us.
+READ_AHEAD = 4
+WRITE_BUFFER = 32_768
+# Between pings, whose answers nobody waits for: a client whose socket is not read, to slow it, cannot answer in time.
+# That one is gone whose socket is not read is only seen by writing to it.
+PING_SECONDS = 10.0
+# Fragments of a message; clients' libraries send whole messages, and browsers a few fragments.
+FRAGMENTS = 1024
+# Bytes that the transport may hold: what stops the writer, the largest message (a packet of stereo in float32) after
+# that, and as much again for the answers to pings and the frames' headers, which no writer waits for.
+MOST_WRITTEN = 2 * (WRITE_BUFFER + MAX_COUNT * 2 * 4)
+
+
+class Door:
+    """The connections that are in their handshake or ask for a page: at most `most`, beyond which the oldest is cut.
+
+    A client's own handshake takes milliseconds, so under a flood of slow ones it is the slow ones that go.
+    """
+
+    def __init__(self, most: int, limits: Limits) -> None:
+        self.most, self.limits = most, limits
+        self._opening: dict[Visitor, None] = {}  # in the order in which they came
+
+    def options(self, tls: ssl.SSLContext | None) -> dict[str, Any]:
+        """For the library's `serve`."""
+        options: dict[str, Any] = {"create_connection": functools.partial(Visitor, door=self), "ssl": tls}
+        if tls is not None:
+            options["ssl_handshake_timeout"] = self.limits.handshake_seconds
+            if sys.version_info >= (3, 11):
+                options["ssl_shutdown_timeout"] = CLOSE_SECONDS
+        return options
+
+    def enter(self, visitor: "Visitor") -> None:
+        if len(self._opening) >= self.most:
+            oldest = next(iter(self._opening))
+            self.leave(oldest)
+            oldest.transport.abort()
+        self._opening[visitor] = None
+
+    def leave(self, visitor: ServerConnection) -> None:
+        """It is through, or gone. Twice is fine."""
+        self._opening.pop(visitor, None)  # type: ignore[call-overload]
+
+    def shut(self) -> None:
+        """Cut all that are still in the handshake."""
+        for visitor in list(self._opening):
+            visitor.transport.abort()
+
+    def __len__(self) -> int:
+        return len(self._opening)
+
+
+class Visitor(ServerConnection):
+    """A connection that ends with 1008 (policy violation) or is cut when its client takes too much."""
+
+    def __init__(self, protocol: ServerProtocol, server: Server, *, door: Door, **options: Any) -> None:
+        super().__init__(protocol, server, **options)
+        limits = door.limits
+        self._door = door
+        self._control = Bucket(limits.messages_per_second, limits.burst, time.monotonic())
+        self._most_ahead = MAX_HELD + limits.burst  # what a client may send again at once after a resume
+        self._fragments = self._ahead = 0
+        self._refused = self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- the library's callbacks -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._door.enter(self)
+        self._timer = self.loop.call_later(PING_SECONDS, self._knock)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._door.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > MOST_WRITTEN:
+            self.transport.abort()
+        elif self.protocol.state is State.CLOSING and not self._closing:
+            self._closing = True  # and soon closed, also where the client does not close its side
+            self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+    def process_event(self, event: Event) -> None:
+        if self._refused:
+            return
+        reason = self._objection(event) if isinstance(event, Frame) else None
+        if reason is None:
+            super().process_event(event)
+            return
+        self._refused = True
+        self.protocol.fail(CloseCode.POLICY_VIOLATION, reason)
+        self.send_data()
+
+    async def recv(self, *how: Any, **options: Any) -> Any:
+        message = await super().recv(*how, **options)
+        self._ahead -= 1
+        return message
+
+    def _knock(self) -> None:
+        self._timer = self.loop.call_later(PING_SECONDS, self._knock)
+        if self.protocol.state is State.OPEN:
+            self.protocol.send_ping(b"")
+            self.send_data()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _objection(self, frame: Frame) -> str | None:
+        """What is wrong with one more frame."""
+        if frame.opcode not in DATA_OPCODES:
+            wait = self._control.take(time.monotonic())
+            return f"more than {self._door.limits.messages_per_second:g} pings a second" if wait else None
+        self._fragments += 1
+        if self._fragments > FRAGMENTS:
+            return f"a message of more than {FRAGMENTS} fragments"
+        if frame.fin:
+            self._fragments = 0
+            self._ahead += 1
+        return f"more than {self._most_ahead} messages at once" if self._ahead > self._most_ahead else None

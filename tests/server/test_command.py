@@ -1,0 +1,86 @@
+"""`streamcodec serve` as a command: what it needs, where it listens, and whom it lets in."""
+
+import subprocess
+import sys
+
+import pytest
+
+from streamcodec.errors import InputError
+from streamcodec.server.config import Config
+
+
+def run(code, *arguments):
+    """A Python of its own, in which modules can be missing."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def without(*modules):
+    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in modules)
+    return f"import sys\n{blocked}from streamcodec.cli import main\nsys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("missing", [("websockets",), ("prometheus_client",), ("websockets", "prometheus_client")])
+def test_what_is_missing_is_named_with_the_extra_that_has_it(missing):
+    done = run(without(*missing), "serve", "--port", "0")
+    assert done.returncode == 2
+    assert all(name in done.stderr for name in missing)
+    assert "pip install 'streamcodec[server]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run(without(*missing), "serve", "--help").returncode == 0
+
+
+def test_the_loop_is_uvloops_only_where_there_is_one():
+    pytest.importorskip("websockets", reason="the extra `server` is not installed")
+    pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
+    code = (
+        "import sys\nsys.modules['uvloop'] = None\nimport asyncio\nfrom streamcodec.server.workers import run_loop\n"
+        "async def main():\n    print(type(asyncio.get_running_loop()).__module__)\nrun_loop(main())"
+    )
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("asyncio.")
+
+
+def test_strangers_are_let_in_only_by_name():
+    assert Config().host == "127.0.0.1"
+    for host in ("127.0.0.1", "127.8.0.1", "::1", "localhost"):
+        Config(host=host)
+    for host in ("0.0.0.0", "::", "", "192.168.1.5", "example.org", "127.0.0.1.example.org", "localhost.example.org"):
+        with pytest.raises(InputError, match=r"--key-file.*--no-key"):
+            Config(host=host)
+        Config(host=host, no_key=True)
+        Config(host=host, key_file="key")
+
+
+def test_a_command_that_would_let_strangers_in_does_not_start():
+    done = run(without(), "serve", "--host", "0.0.0.0", "--port", "0")
+    assert done.returncode == 2
+    assert "--key-file" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["short", "with a space in its middle", "k" * 513, "schlüssel-schlüssel", ""])
+def test_a_key_that_is_none_is_explained(tmp_path, text):
+    auth = pytest.importorskip("streamcodec.server.auth")
+    (tmp_path / "key").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="--key-file"):
+        auth.Keeper.from_file(str(tmp_path / "key"), ())
+    with pytest.raises(InputError, match="--key-file"):
+        auth.Keeper.from_file(str(tmp_path / "nowhere"), ())
+
+
+def test_keys_are_compared_in_constant_time(monkeypatch):
+    """All that was shown is compared, also after one that fits, by the comparison made for that."""
+    auth = pytest.importorskip("streamcodec.server.auth")
+    seen = []
+    compare = auth.hmac.compare_digest
+    monkeypatch.setattr(auth.hmac, "compare_digest", lambda *pair: seen.append(pair) or compare(*pair))
+    key = "a-key-of-the-operator"
+    keeper = auth.Keeper(key, ())
+    assert keeper.admits(key, None)
+    assert keeper.admits("wrong", key)
+    assert not keeper.admits(key[:-1], key + "x")
+    assert not keeper.admits(None, None)
+    assert not keeper.admits("ké", "\ud800")  # what is no ASCII, and no text
+    assert len(seen) == 10
+    assert all(one == key.encode() for one, _ in seen)
