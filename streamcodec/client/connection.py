@@ -65,8 +65,13 @@ class Connection:
         ssl: tls.SSLContext | None,
         pace: "Pace",
         sent: Callable[[], None],
+        resumable: bool = True,
     ) -> "Connection":
-        """sent: called when messages have left. Raises those of FAILURES."""
+        """sent: called when messages have left. Raises those of FAILURES.
+
+        resumable: whether the session outlives the connection. Else a server slows a sender by not reading for as long
+        as it takes, and a ping that is not answered says nothing.
+        """
         secure: dict[str, Any] = {"ssl": ssl} if ssl is not None else {}
         socket = await open_socket(
             url,
@@ -77,7 +82,7 @@ class Connection:
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
             ping_interval=PING_SECONDS,
-            ping_timeout=PING_SECONDS,
+            ping_timeout=PING_SECONDS if resumable else None,
             **secure,
         )
         if socket.subprotocol != SUBPROTOCOL:

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from ..errors import StreamcodecError
 from ..packet import Array
+from ..protocol import CodesReceived as CodesPacket
 from ..protocol import Lost, Missing
 from ..protocol.messages import (
     CodebooksChanged,
@@ -33,23 +34,6 @@ class Pcm:
     samples: Array
     stream: int = 0
     last: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class CodesPacket:
-    """codes: uint16 [K, T]; T may be 0 in a last packet. index: of the first frame in its stream.
-
-    scale: float32 [T] where the codec has scales. length: samples of the whole stream, in a last packet that knows it.
-    reduced: fewer codebooks than agreed, since this client is slow.
-    """
-
-    index: int
-    codes: Array
-    scale: Array | None = None
-    stream: int = 0
-    last: bool = False
-    length: int | None = None
-    reduced: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ..errors import InputError
 from ..packet import Array
-from ..protocol import ClientSession, CodecFacts, CodesReceived, Ended, Hello, PcmReceived, State
+from ..protocol import ClientSession, CodecFacts, Ended, Hello, PcmReceived, State
 from ..protocol import Event as WireEvent
 from ..protocol.messages import ErrorMessage, Farewell, Pong, Resumed, Statistics, Welcome
 from .connection import FAILURES, REPLACED, Connection, Pace, reason_of
@@ -289,7 +289,9 @@ class Session:
         self._fault = self._ended = None
         self._opened = False
         try:
-            connection = await Connection.open(self.url, protocol, self._ssl, self._pace, self._notify)
+            connection = await Connection.open(
+                self.url, protocol, self._ssl, self._pace, self._notify, self.hello.resume
+            )
         except FAILURES as error:
             return reason_of(self.url, error)
         self._connection = connection
@@ -336,12 +338,6 @@ class Session:
         self._notify()
         if isinstance(event, PcmReceived):
             await self._inbox.put(Pcm(event.index, event.samples.T, event.stream, event.last))
-        elif isinstance(event, CodesReceived):
-            await self._inbox.put(
-                CodesPacket(
-                    event.index, event.codes, event.scale, event.stream, event.last, event.length, event.reduced
-                )
-            )
         elif isinstance(event, Welcome):
             await self._welcomed(event)
         elif isinstance(event, Statistics):
@@ -362,7 +358,7 @@ class Session:
             for _ in self._asked:  # what was asked before is lost with the old connection
                 self._protocol.ask_statistics()
             self._pump()
-        await self._inbox.put(event)  # type: ignore[arg-type]  # Missing, Lost and the messages of `Event`
+        await self._inbox.put(event)  # type: ignore[arg-type]  # CodesPacket, Missing, Lost and the messages of `Event`
 
     async def _welcomed(self, welcome: Welcome) -> None:
         self.welcome, self._opened = welcome, True
