@@ -4,13 +4,14 @@ Samples are floats with full scale at ±1. Files are read and written in blocks,
 long they are.
 """
 
+import abc
 import math
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from .errors import AudioError, DtypeError, NonFiniteError, ShapeError
 if TYPE_CHECKING:
     import os
 
-__all__ = ["AudioReader", "AudioWriter", "NewFile", "as_float"]
+__all__ = ["AudioReader", "AudioWriter", "FileReader", "FileWriter", "NewFile", "as_float"]
 
 Samples = NDArray[np.float32]
 
@@ -108,7 +109,26 @@ def _require_finite(tensor: Tensor, name: str) -> None:
         )
 
 
-class AudioReader:
+Reader = TypeVar("Reader", bound="FileReader")
+
+
+class FileReader:
+    """Reads an open file; in a `with` statement closed where its block ends."""
+
+    _file: Any
+
+    def __enter__(self: Reader) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._file.close()
+
+
+class AudioReader(FileReader):
     """A file as blocks of float32 samples, [C, n], at another sample rate and channel count if need be.
 
     with AudioReader("in.flac", 24000, 1, 2400) as reader:
@@ -136,16 +156,6 @@ class AudioReader:
         except AudioError:
             self._file.close()
             raise
-
-    def __enter__(self) -> "AudioReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-        self._file.close()
 
     @property
     def length(self) -> int:
@@ -265,7 +275,46 @@ class NewFile:
         self.partial.unlink(missing_ok=True)
 
 
-class AudioWriter:
+Writer = TypeVar("Writer", bound="FileWriter")
+
+
+class FileWriter(abc.ABC):
+    """Writes a `NewFile`; in a `with` statement closed where its block ends, aborted where an exception ends it."""
+
+    path: Path
+    _new: NewFile
+
+    def __enter__(self: Writer) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Raises AudioError, and then leaves no file."""
+        try:
+            self._finish()
+            self._new.commit()
+        except OSError as error:
+            raise AudioError(f"cannot write {self.path}: {error}") from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Leave no file; does nothing after `close`."""
+        self._new.discard()
+
+    @abc.abstractmethod
+    def _finish(self) -> None:
+        """Write what is still to be written. Raises OSError, or AudioError where there is nothing to write."""
+
+
+class AudioWriter(FileWriter):
     """Blocks of samples to a file, its format by the extension: .wav and .flac (16 bit), .ogg (Vorbis), .mp3.
 
     with AudioWriter("out.wav", 24000, 1) as writer:
@@ -298,17 +347,6 @@ class AudioWriter:
             self._new.discard()
             raise AudioError(f"cannot write {path} ({sample_rate} Hz, channels: {channels}): {error}") from error
 
-    def __enter__(self) -> "AudioWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
     def write(self, pcm: Samples | Tensor) -> None:
         """Append samples, [C, n], float, n >= 0. Raises ShapeError, NonFiniteError or AudioError."""
         array = as_float(pcm[None], channels=self.channels)[0].cpu().numpy().T
@@ -333,17 +371,12 @@ class AudioWriter:
         except (OSError, soundfile.LibsndfileError) as error:
             raise AudioError(f"cannot write {self.path}: {error}") from error
 
-    def close(self) -> None:
-        """Give the finished file its name. Raises AudioError if there are no samples: no player reads such a file."""
-        try:
-            self._file.close()
-            if self.length == 0:
-                raise AudioError(f"there are no samples to write to {self.path}")
-            self._new.commit()
-        finally:
-            self._new.discard()
+    def _finish(self) -> None:
+        self._file.close()
+        if self.length == 0:  # no player reads such a file
+            raise AudioError(f"there are no samples to write to {self.path}")
 
     def abort(self) -> None:
-        """Leave no file."""
+        """Leave no file; does nothing after `close`."""
         self._file.close()
-        self._new.discard()
+        super().abort()

@@ -4,6 +4,7 @@ Published sizes, random weights with codebooks fitted to their latents, noise of
 the beginning of its recording. Exits with 1 where any code differs that is no near tie.
 """
 
+import copy
 import os
 import sys
 import tempfile
@@ -203,7 +204,7 @@ def row(against: str, codec: Codec, double: Codec, upstream: Callable[[Tensor, f
         offline_pcm = codec.decode(codes)
         pcm = max(pcm, float((offline_pcm - theirs.pcm[:, :, : offline.length]).abs().max()))
         own_pcm = max(own_pcm, float((streamed_pcm(codec, codes) - offline_pcm).abs().max()))
-        whole = streams_as(codec, wav, bandwidth)
+        whole = streams_as(codec, wav, bandwidth) if isinstance(codec, SemanticBase) else offline
         add(streams, compare_codes(heard, quantizer, stream(codec, wav, bandwidth).data, whole.data))
     # Once: the codes of a lower bandwidth are the first of a higher one's.
     highest = codec.spec.bandwidths[-1]
@@ -241,8 +242,9 @@ def heavy_row(name: str) -> Row:
     is_dac = name.startswith("DAC")
     with tempfile.TemporaryDirectory() as scratch:
         folder = streamcodec.save(make(HEAVY[name]), scratch)
-        codec, double = streamcodec.load(folder), streamcodec.load(folder, dtype=torch.float64)
+        codec = streamcodec.load(folder)
         model = (DacModel if is_dac else XcodecModel).from_pretrained(folder).eval()
+    double = copy.deepcopy(codec).double()
     # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.
     frames = int(HEAVY_SECONDS * codec.spec.frame_rate)
     wav = signal(1, 1, frames * codec.spec.hop_length + 200)

@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "normalize": True,
         "audio_channels": 2,
         "chunk_length_s": 0.1,  # 60 samples
-        "overlap": 0.1,  # 54 samples from one segment to the next: no multiple of the hop, as in the published model
+        "overlap": 0.15,  # 51 samples from one segment to the next: no multiple of the hop, as in the published model
     },
 }
 
@@ -66,7 +66,7 @@ def _small_codec(kind: str, dtype: torch.dtype, config: frozenset[tuple[str, Any
 def settle(codec: EncodecCodec) -> None:
     """Fit the codebooks to latents, so that all their entries are in use, and bring the output to about -12 dBFS."""
     codec.quantizer.set_codebooks(fitted_codebooks(codec, *codec.quantizer.codebooks.shape[:2]))
-    codes = codec.encode(signal(4, codec.spec.channels, 300 * codec.spec.hop_length), codec.spec.bandwidths[-1])
+    codes = codec.encode(signal(1, codec.spec.channels, 300 * codec.spec.hop_length), codec.spec.bandwidths[-1])
     last = codec.decoder.layers[-1]
     level = codec.decode(codes).std()
     last.weight.mul_(0.25 / level)

@@ -11,7 +11,7 @@ from exactness_table import ROWS
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
-def test_published_sizes(name):
+def test_published_sizes(name, more_threads):
     if "`.th`" in name:
         import_encodec()  # or skip
     with torch.no_grad():

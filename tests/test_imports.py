@@ -76,7 +76,7 @@ FILES = sorted(path for root in SOURCES.values() for path in root.rglob("*.py"))
 
 
 def allowed(layer: str, name: str, rows: dict[str, set[str]]) -> bool:
-    if name in sys.stdlib_module_names or name == layer:
+    if name in sys.stdlib_module_names or name in ("tomllib", layer):  # tomllib: in the library from Python 3.11 on
         return True
     return name in rows[layer]
 
@@ -164,13 +164,8 @@ BLOCKED = [
 SCRIPT = """
     import sys
 
-    class Blocker:
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in {blocked}:
-                raise ImportError(f"{{name}} is blocked by the test")
-            return None
-
-    sys.meta_path.insert(0, Blocker())
+    # None is how Python knows that a module is not there; torch looks for Triton by itself.
+    sys.modules.update(dict.fromkeys({blocked}))
     import torch
     import streamcodec
 
@@ -182,7 +177,7 @@ SCRIPT = """
     codes = [encoder.push(torch.zeros(1, 1, 50)), encoder.flush()]
     assert sum(decoder.push(part).shape[2] for part in codes) + decoder.flush().shape[2] == 50
     assert streamcodec.load().spec.name
-    assert not set(sys.modules) & set({blocked})
+    assert all(sys.modules[name] is None for name in {blocked})
 """
 
 

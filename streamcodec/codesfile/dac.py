@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..audio import NewFile
+from ..audio import FileWriter, NewFile
 from ..codecs import Codec
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
@@ -172,7 +171,7 @@ class DacReader:
             yield torch.from_numpy(self.file.codes[:, :, begin : min(begin + frames, stop)].astype(np.int64))
 
 
-class DacWriter:
+class DacWriter(FileWriter):
     """Codes of a mono DAC codec, block by block, to a file that DAC's own command decodes.
 
     with DacWriter("out.dac", codec) as writer:
@@ -197,17 +196,6 @@ class DacWriter:
         self._meter = LoudnessMeter(self.spec.sample_rate)
         self._parts: list[NDArray[np.uint16]] = []
         self.frames, self.length, self._heard = 0, 0, False
-
-    def __enter__(self) -> "DacWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
     def listen(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """The blocks [1, n] unchanged, their loudness measured on the way."""
@@ -235,30 +223,23 @@ class DacWriter:
         self._parts.append(rows.astype(np.uint16))
         self.frames, self.length = frames, self.length + codes.length
 
-    def close(self) -> None:
-        """Finish the file and give it its name. Raises AudioError."""
-        try:
-            if not self.frames or not self.length:
-                raise AudioError(f"there are no codes to write to {self.path}")
-            if not self._heard:
-                raise AudioError(f"{self.path} must say how loud the recording was; pass its audio through listen()")
-            file = DacFile(
-                codes=np.concatenate(self._parts, axis=1)[None],
-                chunk_length=self.frames,
-                original_length=self.length,
-                input_db=self._meter.integrated(),
-                channels=1,
-                sample_rate=self.spec.sample_rate,
-                padding=True,
-            )
-            self._new.partial.write_bytes(file.dump())
-            self._new.commit()
-        except OSError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
-        finally:
-            self.abort()
+    def _finish(self) -> None:
+        if not self.frames or not self.length:
+            raise AudioError(f"there are no codes to write to {self.path}")
+        if not self._heard:
+            raise AudioError(f"{self.path} must say how loud the recording was; pass its audio through listen()")
+        file = DacFile(
+            codes=np.concatenate(self._parts, axis=1)[None],
+            chunk_length=self.frames,
+            original_length=self.length,
+            input_db=self._meter.integrated(),
+            channels=1,
+            sample_rate=self.spec.sample_rate,
+            padding=True,
+        )
+        self._new.partial.write_bytes(file.dump())
 
     def abort(self) -> None:
-        """Leave no file."""
+        """Leave no file; does nothing after `close`."""
         self._parts.clear()
-        self._new.discard()
+        super().abort()

@@ -21,21 +21,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import NewFile
+from ..audio import FileReader, FileWriter, NewFile
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec, EncodecConfig
 from ..codecs.segments import Segments
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
 from .bits import BitPacker, unpack
-from .safetensors_file import CodesHeader
+from .safetensors_file import CodesHeader, spans
 
 if TYPE_CHECKING:
     import os
@@ -123,7 +122,7 @@ def _architecture(config: EncodecConfig) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
 
 
-class EcdcWriter:
+class EcdcWriter(FileWriter):
     """Codes, block by block, to an .ecdc file.
 
     with EcdcWriter("codes.ecdc", model_of(codec, "codes.ecdc")) as writer:
@@ -152,17 +151,6 @@ class EcdcWriter:
             self._spool = tempfile.TemporaryFile(dir=self._new.partial.parent)  # noqa: SIM115, closed by abort
         except OSError as error:
             raise AudioError(f"cannot write {path}: {error}") from error
-
-    def __enter__(self) -> "EcdcWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
     def append(self, codes: Codes) -> None:
         """Add frames of one signal, [1, K, T], T >= 0, K as before, with a length. Raises ShapeError or CodesError."""
@@ -216,23 +204,16 @@ class EcdcWriter:
         self._rows, self._scales = self._rows[frames:], self._scales[frames:]
         self._whole += 1
 
-    def close(self) -> None:
-        """Finish the file and give it its name. Raises AudioError."""
-        try:
-            if not self.frames or not self.length:
-                raise AudioError(f"there are no codes to write to {self.path}")
-            self._write_rest()
-            text = json.dumps({"m": self.model.name, "al": self.length, "nc": self.codebooks, "lm": False}).encode()
-            with self._new.partial.open("wb") as file:
-                file.write(PREFIX.pack(MAGIC, VERSION, len(text)) + text)
-                self._spool.seek(0)
-                while piece := self._spool.read(2**20):
-                    file.write(piece)
-            self._new.commit()
-        except OSError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
-        finally:
-            self.abort()
+    def _finish(self) -> None:
+        if not self.frames or not self.length:
+            raise AudioError(f"there are no codes to write to {self.path}")
+        self._write_rest()
+        text = json.dumps({"m": self.model.name, "al": self.length, "nc": self.codebooks, "lm": False}).encode()
+        with self._new.partial.open("wb") as file:
+            file.write(PREFIX.pack(MAGIC, VERSION, len(text)) + text)
+            self._spool.seek(0)
+            while piece := self._spool.read(2**20):
+                file.write(piece)
 
     def _write_rest(self) -> None:
         whole, tail = self.model.tail(self.length)
@@ -248,12 +229,12 @@ class EcdcWriter:
             self._write_segment(count)
 
     def abort(self) -> None:
-        """Leave no file."""
+        """Leave no file; does nothing after `close`."""
         self._spool.close()
-        self._new.discard()
+        super().abort()
 
 
-class EcdcReader:
+class EcdcReader(FileReader):
     """An .ecdc file, block by block.
 
     with EcdcReader("codes.ecdc") as reader:
@@ -275,16 +256,6 @@ class EcdcReader:
         except ValueError as error:
             self._file.close()
             raise AudioError(f"{path} {error}") from error
-
-    def __enter__(self) -> "EcdcReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-        self._file.close()
 
     def check(self, codec: Codec) -> None:
         """Raises AudioError unless the codec has the architecture of the file's model."""
@@ -335,13 +306,8 @@ class EcdcReader:
 
         samples: as for `CodesReader.blocks`; default: the model's own. Raises CodesError for a scale that is no number.
         """
-        samples = samples or self.model.samples
-        before = 0
-        for start in range(0, self.frames, frames):
-            end = min(start + frames, self.frames)
-            after = self.header.length if end == self.frames else min(samples(end), self.header.length)
-            yield self._block(start, end, max(0, after - before))
-            before = after
+        for span in spans(self.frames, frames, self.header, samples or self.model.samples):
+            yield self._block(*span)
 
     def _block(self, start: int, end: int, length: int) -> Codes:
         rows, scales = [], []

@@ -14,13 +14,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..audio import NewFile
+from ..audio import FileReader, FileWriter, NewFile
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
 
@@ -89,7 +88,7 @@ def _type_name(field: "dataclasses.Field[Any]") -> str:
     return field.type if isinstance(field.type, str) else field.type.__name__
 
 
-class CodesWriter:
+class CodesWriter(FileWriter):
     """Codes, block by block, to a file.
 
     with CodesWriter("codes.safetensors", header) as writer:
@@ -120,17 +119,6 @@ class CodesWriter:
         except OSError as error:
             raise AudioError(f"cannot write {path}: {error}") from error
 
-    def __enter__(self) -> "CodesWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
     def append(self, codes: Codes) -> None:
         """Add frames of one signal, [1, K, T], T >= 0, K as before, with a length. Raises ShapeError or CodesError."""
         batch, codebooks, frames = codes.data.shape
@@ -155,23 +143,16 @@ class CodesWriter:
         self.frames += frames
         self.length += codes.length
 
-    def close(self) -> None:
-        """Finish the file and give it its name. Raises AudioError."""
-        try:
-            if not self.codebooks:
-                raise AudioError(f"there are no codes to write to {self.path}")
-            with self._new.partial.open("wb") as file:
-                self._assemble(file)
-            self._new.commit()
-        except OSError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
-        finally:
-            self.abort()
+    def _finish(self) -> None:
+        if not self.codebooks:
+            raise AudioError(f"there are no codes to write to {self.path}")
+        with self._new.partial.open("wb") as file:
+            self._assemble(file)
 
     def abort(self) -> None:
-        """Leave no file."""
+        """Leave no file; does nothing after `close`."""
         self._spools.close()
-        self._new.discard()
+        super().abort()
 
     def _assemble(self, file: IO[bytes]) -> None:
         header = dataclasses.replace(self.header, length=self.length)
@@ -217,7 +198,7 @@ class _Tensor:
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
-class CodesReader:
+class CodesReader(FileReader):
     """A codes file, block by block.
 
     with CodesReader("codes.safetensors") as reader:
@@ -241,29 +222,14 @@ class CodesReader:
         self._codes, self._scale = tensors["codes"], tensors.get("scale")
         _, self.codebooks, self.frames = self._codes.shape
 
-    def __enter__(self) -> "CodesReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-        self._file.close()
-
     def blocks(self, frames: int, samples: Callable[[int], int] | None = None) -> Iterator[Codes]:
         """All codes, `frames` at a time; only the last block may have fewer, and its length is what remains.
 
         samples: samples that the first n frames stand for, `CodecSpec.samples`; default: n times the hop.
         Raises CodesError at a block with a code outside the codebook.
         """
-        samples = samples or self.header.hop_length.__mul__
-        before = 0
-        for start in range(0, self.frames, frames):
-            end = min(start + frames, self.frames)
-            after = self.header.length if end == self.frames else min(samples(end), self.header.length)
-            yield self._block(start, end, max(0, after - before))
-            before = after
+        for span in spans(self.frames, frames, self.header, samples or self.header.hop_length.__mul__):
+            yield self._block(*span)
 
     def _block(self, start: int, end: int, length: int) -> Codes:
         rows = [self._numbers(self._codes, k * self.frames + start, end - start) for k in range(self.codebooks)]
@@ -304,6 +270,19 @@ class CodesReader:
         tensors = {name: _tensor(name, layout[name], 8 + count) for name in ("codes", "scale") if name in layout}
         _check(tensors, size)
         return header, tensors
+
+
+def spans(total: int, most: int, header: CodesHeader, samples: Callable[[int], int]) -> Iterator[tuple[int, int, int]]:
+    """0..total - 1 in pieces of `most` frames: (first, one past the last, samples that they add to those before).
+
+    samples: that the first n frames stand for, together no more than the header's `length`, which the last piece fills.
+    """
+    before = 0
+    for start in range(0, total, most):
+        end = min(start + most, total)
+        after = header.length if end == total else min(samples(end), header.length)
+        yield start, end, max(0, after - before)
+        before = after
 
 
 def _tensor(name: str, entry: Any, base: int) -> _Tensor:

@@ -48,6 +48,8 @@ def randomise(model: nn.Module) -> None:
             parameter.copy_(0.1 * values)
         elif name.endswith("original0"):
             parameter.copy_(1 + 0.3 * values.abs())
+        elif "norm" in name or name.endswith("masked_spec_embed"):
+            continue  # of a speech model
         else:
             parameter.copy_(values / math.sqrt(max(1, parameter[0].numel())))
             if "res_unit" in name and "conv2" in name:

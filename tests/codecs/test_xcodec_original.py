@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from dac_models import Block, Decoder, Snake1d, normed, units
+from dac_models import Block, Decoder, Snake1d, normed, randomise, units
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 pytest.importorskip("transformers", reason="X-Codec's speech model comes from transformers")
 
-from xcodec_models import double, fit, noise, randomise, transformers_model
+from xcodec_models import double, fit, noise, transformers_model
 
 from streamcodec.checkpoint import load
 from streamcodec.codecs.xcodec import XcodecCodec

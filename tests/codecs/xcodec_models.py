@@ -1,10 +1,10 @@
 """Small random X-Codec models: transformers' own, and ours."""
 
-import math
 from functools import cache
 from typing import Any
 
 import torch
+from dac_models import randomise
 from torch import Tensor, nn
 
 from streamcodec import codecs
@@ -57,30 +57,11 @@ def noise(batch: int, samples: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def randomise(model: nn.Module) -> None:
-    """Weights that keep the level through many layers, and alphas around 1."""
-    for name, parameter in model.named_parameters():
-        values = torch.randn_like(parameter)
-        if name.endswith("alpha"):
-            parameter.copy_(0.5 + 0.5 * values.abs())
-        elif name.endswith("bias"):
-            parameter.copy_(0.1 * values)
-        elif name.endswith("original0"):
-            parameter.copy_(1 + 0.3 * values.abs())
-        elif "norm" in name or name.endswith("masked_spec_embed"):
-            continue
-        else:
-            parameter.copy_(values / math.sqrt(max(1, parameter[0].numel())))
-            if "res_unit" in name and "conv2" in name:
-                parameter.mul_(0.3)
-
-
-@torch.no_grad()
-def fit(model: Any, last: nn.Module) -> None:
-    """Codebooks of residuals of latents, moved a little; audio at about -12 dBFS by the layer `last`."""
+def fit(model: Any, last: nn.Module, frames: int = 150) -> None:
+    """Codebooks of residuals of latents of 2 x `frames` frames, moved a little; audio at about -12 dBFS by `last`."""
     given = {}
     handle = model.fc.register_forward_hook(lambda *call: given.update(latents=call[2]))
-    wav = noise(2, 150 * model.config.hop_length).float()
+    wav = noise(2, frames * model.config.hop_length).float()
     model.encode(wav)
     handle.remove()
     residual = given["latents"].flatten(0, 1)

@@ -1,6 +1,7 @@
 """Kernels run compiled where there is an NVIDIA GPU, and in Triton's interpreter elsewhere."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -29,6 +30,15 @@ def _standard_library_is_interpreted() -> bool:
     import triton
 
     return not isinstance(triton.language.max, triton.JITFunction)
+
+
+@pytest.fixture
+def uninitialised_is_nan() -> Iterator[None]:
+    """torch.empty gives NaN, and the largest integer."""
+    # With fill_uninitialized_memory, which is on by default; only a warning where cuBLAS may pick its order.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -1,32 +1,27 @@
 """The projected quantizer kernel against the plain reference: compiled on a GPU, in Triton's interpreter elsewhere."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_checks import (
+    NAN,
+    assert_near_ties_alone,
+    assert_only_row_four_is_harmed,
+    compile_without_a_gpu,
+    gpu,
+    island,
+)
 from streamcodec_kernels.factorised_reference import NEAR_TIE, excess_direction
 from streamcodec_kernels.factorised_reference import factorised_encode as reference
 from streamcodec_kernels.factorised_reference import random_problem as problem
 from torch import Tensor
 
-NAN = float("nan")
-
 
 def assert_codes_agree(tensors: tuple[Tensor, ...], codes: Tensor) -> None:
     """Codes equal the reference's, or the two nearest directions nearly tie; from there on each is right by itself."""
     projected, _, codebooks, cross = tensors
-    expected = reference(*tensors)
-    assert codes.shape == expected.shape
-    assert codes.dtype == torch.int64
-    assert codes.min() >= 0
-    assert codes.max() < codebooks.shape[1]
-    differ = (codes != expected).any(1)
-    assert differ.sum() <= 1 + 0.001 * codes.numel(), "more rows differ than near ties explain"
-    assert excess_direction(projected, codebooks, cross, codes).max() < NEAR_TIE
+    excess = excess_direction(projected, codebooks, cross, codes)
+    assert_near_ties_alone(codes, reference(*tensors), codebooks.shape[1], excess, NEAR_TIE)
 
 
 SHAPES = [  # rows, stages, size, dimension
@@ -97,23 +92,13 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch(device, ordered_dot):
     assert not torch.equal(factorised.factorised_encode(*turned, cross), whole)
 
 
-def test_nothing_beside_the_arguments_is_read(device):
+def test_nothing_beside_the_arguments_is_read(device, uninitialised_is_nan):
     """Arguments cut out of storage full of NaN, and scratch memory that starts as NaN, change no bit."""
     from streamcodec_kernels import factorised
 
     tensors = problem(5, 3, 100, 5, device)
     expected = factorised.factorised_encode(*tensors)
-
-    def island(tensor: Tensor) -> Tensor:
-        sea = torch.full((tensor.numel() + 8192,), NAN, device=device)
-        return sea[4096:-4096].view(tensor.shape).copy_(tensor)
-
-    # With fill_uninitialized_memory, which is on by default, torch.empty gives NaN.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        codes = factorised.factorised_encode(*(island(tensor) for tensor in tensors))
-    finally:
-        torch.use_deterministic_algorithms(False)
+    codes = factorised.factorised_encode(*(island(tensor) for tensor in tensors))
     assert torch.equal(codes, expected)
 
 
@@ -125,11 +110,7 @@ def test_a_poisoned_row_gets_valid_codes_and_harms_no_other(device, poison):
     projected, *rest = problem(9, 3, 100, 8, device)
     clean = factorised.factorised_encode(projected, *rest)
     projected[4] = poison
-    codes = factorised.factorised_encode(projected, *rest)
-    assert codes.min() >= 0
-    assert codes.max() < 100
-    others = torch.arange(9, device=device) != 4
-    assert torch.equal(codes[others], clean[others])
+    assert_only_row_four_is_harmed(factorised.factorised_encode(projected, *rest), clean, 100)
 
 
 def test_fewer_stages_are_a_prefix_and_strides_do_not_matter(device):
@@ -180,18 +161,7 @@ def test_a_near_tie_is_what_float32_cannot_tell():
 
 def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path):
     """Triton compiles for a GPU by name: see that the kernel builds, fits and computes in float32."""
-    pytest.importorskip("triton", reason="Triton is not installed")
-    if sys.platform != "linux":
-        pytest.skip("Triton's compiler exists on Linux only")
-    script = Path(__file__).with_name("compile_factorised.py")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "the kernel compiles" in done.stdout
-
-
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU; torch sees none")
+    assert "the kernel compiles" in compile_without_a_gpu("compile_factorised.py", tmp_path)
 
 
 @pytest.mark.gpu

@@ -1,40 +1,26 @@
 """The fused quantizer kernels against the plain reference: compiled on a GPU, in Triton's interpreter elsewhere."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from kernel_checks import (
+    NAN,
+    assert_near_ties_alone,
+    assert_only_row_four_is_harmed,
+    compile_without_a_gpu,
+    gpu,
+    island,
+)
 from streamcodec_kernels.rvq_reference import NEAR_TIE, excess_distance
 from streamcodec_kernels.rvq_reference import random_problem as problem
 from streamcodec_kernels.rvq_reference import rvq_decode as reference_decode
 from streamcodec_kernels.rvq_reference import rvq_encode as reference_encode
 from torch import Tensor
 
-NAN = float("nan")
-
 
 def assert_codes_agree(z: Tensor, codebooks: Tensor, codes: Tensor) -> None:
     """Codes equal the reference's, or the two nearest vectors nearly tie; from there on each is right by itself."""
-    expected = reference_encode(z, codebooks)
-    assert codes.shape == expected.shape
-    assert codes.dtype == torch.int64
-    assert codes.min() >= 0
-    assert codes.max() < codebooks.shape[1]
-    differ = (codes != expected).any(1)
-    assert differ.sum() <= 1 + 0.001 * codes.numel(), "more rows differ than near ties explain"
-    assert excess_distance(z, codebooks, codes).max() < NEAR_TIE
-
-
-@pytest.fixture
-def uninitialised_is_nan():
-    """torch.empty gives NaN, and the largest integer."""
-    # With fill_uninitialized_memory, which is on by default; only a warning where cuBLAS may pick its order.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
+    expected, excess = reference_encode(z, codebooks), excess_distance(z, codebooks, codes)
+    assert_near_ties_alone(codes, expected, codebooks.shape[1], excess, NEAR_TIE)
 
 
 SHAPES = [  # rows, stages, size, dimension
@@ -147,14 +133,9 @@ def test_nothing_beside_the_arguments_is_read(device, dimension, uninitialised_i
     half_norms = codebooks.square().sum(-1) * 0.5
     expected = rvq.rvq_encode(z, codebooks, half_norms)
     assert_codes_agree(z, codebooks, expected)
-
-    def island(tensor: Tensor, filler: float) -> Tensor:
-        sea = torch.full((tensor.numel() + 8192,), filler, dtype=tensor.dtype, device=device)
-        return sea[4096:-4096].view(tensor.shape).copy_(tensor)
-
-    codes = rvq.rvq_encode(island(z, NAN), island(codebooks, NAN), island(half_norms, NAN))
+    codes = rvq.rvq_encode(island(z), island(codebooks), island(half_norms))
     assert torch.equal(codes, expected)
-    decoded = rvq.rvq_decode(island(codes, 2**62), island(codebooks, NAN))
+    decoded = rvq.rvq_decode(island(codes, 2**62), island(codebooks))
     assert torch.equal(decoded, reference_decode(expected, codebooks))
 
 
@@ -167,11 +148,7 @@ def test_a_poisoned_row_gets_valid_codes_and_harms_no_other(device, dimension, p
     z, codebooks = problem(9, 3, 100, dimension, device)
     clean = rvq.rvq_encode(z, codebooks)
     z[4] = poison
-    codes = rvq.rvq_encode(z, codebooks)
-    assert codes.min() >= 0
-    assert codes.max() < 100
-    others = torch.arange(9, device=device) != 4
-    assert torch.equal(codes[others], clean[others])
+    assert_only_row_four_is_harmed(rvq.rvq_encode(z, codebooks), clean, 100)
 
 
 @pytest.mark.parametrize("dimension", [24, 130])
@@ -229,15 +206,7 @@ def test_excess_distance_sees_a_wrong_code():
 
 def test_kernels_compile_for_gpus_that_are_not_here(tmp_path):
     """Triton compiles for a GPU by name: see that each kernel builds, fits and computes in float32."""
-    pytest.importorskip("triton", reason="Triton is not installed")
-    if sys.platform != "linux":
-        pytest.skip("Triton's compiler exists on Linux only")
-    script = Path(__file__).with_name("compile_rvq.py")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "all kernels compile" in done.stdout
+    assert "all kernels compile" in compile_without_a_gpu("compile_rvq.py", tmp_path)
 
 
 def run_benchmark(monkeypatch, encode, has_gpu: bool) -> int:
@@ -274,9 +243,6 @@ def test_the_benchmark_says_that_it_needs_a_gpu(device, monkeypatch, capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert "no NVIDIA GPU" in output.err
-
-
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU; torch sees none")
 
 
 @pytest.mark.gpu

@@ -40,14 +40,18 @@ TOLERANCE = 10.0  # ms
 MOST_SILENCE = 0.6  # seconds: the largest cushion (0.4 s) after an underrun, and the stall itself
 
 
+def need_sounddevice() -> None:
+    try:
+        pytest.importorskip("sounddevice", reason="needs sounddevice: pip install 'streamcodec[live]'")
+    except OSError as error:
+        pytest.skip(f"needs libportaudio2: {error}")
+
+
 class Trial:
     """One run: what the codec heard, what was played, what the card saw, and what the program said of it."""
 
     def __init__(self, folder: Path, command: list[str]) -> None:
-        try:
-            pytest.importorskip("sounddevice", reason="needs sounddevice: pip install 'streamcodec[live]'")
-        except OSError as error:
-            pytest.skip(f"needs libportaudio2: {error}")
+        need_sounddevice()
         recording, _ = soundfile.read(RECORDING, dtype="float32")
         soundfile.write(folder / "speech.wav", np.tile(recording, 3), CODEC_RATE)
         with VirtualCard() as card:
@@ -225,6 +229,7 @@ def test_the_microphone_demo_plays_what_the_codec_makes_of_the_microphone(tmp_pa
 
 @patiently
 def test_ctrl_c_ends_it_with_a_summary(tmp_path):
+    need_sounddevice()
     with VirtualCard() as card:
         environment = {**card.environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "streamcodec", "mic"]
