@@ -30,7 +30,8 @@ class PcmReceived:
 class CodesReceived:
     """codes: uint16 [K, T], each below the codebook's size; T may be 0 in a last packet. scale: float32 [T] or None.
 
-    index: of the first frame. length: samples of the whole stream, in a last packet that knows it. reduced: fewer codebooks than agreed.
+    index: of the first frame. length: samples of the whole stream, in a last packet that knows it. reduced: fewer
+    codebooks than agreed.
     """
 
     index: int
