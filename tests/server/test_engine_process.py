@@ -16,10 +16,12 @@ from test_ends import Process
 
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.errors import StreamError
+from streamcodec.nn.quantize import ResidualVectorQuantizer
 from streamcodec.protocol import CodesReceived, Ended, Room
 from streamcodec.protocol.messages import ErrorMessage, NewBandwidth
 
 CODEC = small_codec()
+LOUD = 100.0  # of latents: speech at full scale gives up to 15, a sample of 7.5 gives 180
 
 
 class Poisoned(EncodecCodec):
@@ -36,6 +38,15 @@ class Stillborn(EncodecCodec):
 
     def silence(self, frames, bandwidth=None):
         raise RuntimeError("no silence here")
+
+
+class Choking(ResidualVectorQuantizer):
+    """Fails in the middle of a step in which anybody is very loud."""
+
+    def encode(self, latents, num_codebooks):
+        if latents.numel() and latents.abs().max() > LOUD:
+            raise ValueError("too loud")
+        return super().encode(latents, num_codebooks)
 
 
 def like(kind):
@@ -111,6 +122,35 @@ def test_an_engine_thread_that_breaks_ends_its_process_and_the_other_engine_goes
             np.testing.assert_allclose(good.audio(), decoded(CODEC, encoded(CODEC, samples)[0], 4000), atol=1e-6)
             async with Talk(server, hello("encode")) as late:  # whoever runs the server starts it anew
                 assert late.of(ErrorMessage)[0].code == "busy"
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_a_step_that_fails_in_its_process_costs_the_session_at_fault_alone():
+    codec = small_codec()
+    codec.quantizer.__class__ = Choking
+
+    async def main():
+        async with (
+            served({"small": codec}, engines=1) as server,
+            Talk(server, hello("roundtrip")) as bad,
+            Talk(server, hello("roundtrip")) as good,
+        ):
+            samples = wave(1.0)
+            halves = np.split(samples, 2, axis=1)
+            await good.say(halves[0])
+            await asyncio.gather(good.say(halves[1]), bad.say(np.full((1, 2000), 7.5, np.float32)))
+            await bad.until(lambda: bad.over)
+            assert bad.of(Ended)[0].code == "internal"
+            assert await good.flush() == samples.shape[1]
+            codes = encoded(CODEC, samples)[0]
+            np.testing.assert_allclose(good.audio(), decoded(CODEC, codes, samples.shape[1]), atol=1e-6)
+            assert "ValueError: too loud" in server.stream.getvalue()
+            assert server.is_ready
+            async with Talk(server, hello("roundtrip")) as late:
+                await late.say(samples)
+                await late.flush()
+                np.testing.assert_allclose(late.audio(), good.audio(), atol=1e-6)
 
     asyncio.run(asyncio.wait_for(main(), 120))
 
