@@ -465,7 +465,9 @@ def test_memory_does_not_depend_on_the_length(tiny, tmp_path):
             for _ in range(seconds):
                 file.write(rng.uniform(-0.5, 0.5, RATE))
         for command in (["roundtrip", source, out], ["encode", source, codes], ["decode", codes, out]):
-            peaks.setdefault(command[0], []).append(peak_memory(*command, "--codec", tiny))
-    # 270 s more are 26 MB as float32 and 13 MB as int16; a process alike twice differs by up to 4 MB.
+            # On a loaded machine a process's threads may leave it some megabytes higher than it needs; never lower.
+            peak = min(peak_memory(*command, "--codec", tiny) for _ in range(2))
+            peaks.setdefault(command[0], []).append(peak)
+    # 270 s more are 26 MB as float32 and 13 MB as int16.
     for command, (short, long) in peaks.items():
         assert long - short < 8e6, (command, short, long)

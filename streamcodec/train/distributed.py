@@ -102,7 +102,9 @@ def joined(device: str = "auto") -> Iterator[World]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=size)
+    world = World(rank, size, place, local_rank)
     try:
-        yield World(rank, size, place, local_rank)
+        yield world
+        world.wait()  # nobody takes its connections down, or ends, while another still writes what was trained
     finally:
         dist.destroy_process_group()
