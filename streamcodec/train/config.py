@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Settings", "parse_settings", "read_settings", "to_toml"]
+__all__ = ["BALANCED", "Settings", "parse_settings", "read_settings", "to_toml"]
 
 
 def _of(default: Any, meaning: str) -> Any:
@@ -71,6 +71,9 @@ class CodecSettings:
     """What is trained. Without init_from, an EnCodec of these sizes; with it, these sizes are not used."""
 
     init_from: str = _of("", "begin with a codec's weights: bundled, a directory or a hub id; empty: random weights")
+    start: str = _of(
+        "random", "fresh weights: random, or transform (a cosine transform, see streamcodec.train.transform)"
+    )
     sampling_rate: int = _of(24000, "Hz")
     target_bandwidths: tuple[float, ...] = _of((1.5, 3.0, 6.0), "kbps")
     default_bandwidth: float = _of(6.0, "kbps, one of them")
@@ -92,9 +95,13 @@ class CodecSettings:
     def to_huggingface(self) -> dict[str, Any]:
         """As the config.json of an EnCodec model."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        del values["init_from"]
+        del values["init_from"], values["start"]
         values |= {"audio_channels": 1, "normalize": False, "norm_type": "weight_norm", "trim_right_ratio": 1.0}
         return values | {"streamcodec_default_bandwidth": values.pop("default_bandwidth")}
+
+
+# Losses that pass through the balancer.
+BALANCED = ("mel", "linear", "wave", "envelope", "adversarial", "feature")
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class LossSettings:
     mel: float = _of(3.0, "log-mel spectra, L1, at every window")
     linear: float = _of(0.0, "magnitude spectra, L1, at every window")
     wave: float = _of(0.3, "waveform, L1")
+    envelope: float = _of(0.0, "third-octave envelopes, their correlation over 384 ms: near to STOI, for speech")
     adversarial: float = _of(1.0, "hinge loss of the discriminators")
     feature: float = _of(2.0, "feature matching of the discriminators")
     windows: tuple[int, ...] = _of((64, 128, 256, 512, 1024, 2048), "STFT lengths in samples, hop a quarter")
@@ -132,6 +140,9 @@ class QuantizerSettings:
 
     warm_share: float = _of(0.06, "share of the planned end without quantiser, for fresh codecs")
     start_batches: int = _of(200, "batches of the k-means start")
+    refit: int = _of(
+        0, "with init_from: steps of k-means, on those batches, that fit its codebooks to its encoder first"
+    )
     books: tuple[int, ...] = _of((2, 4, 8), "numbers of codebooks that a row of a batch may use")
     chances: tuple[float, ...] = _of((0.2, 0.2, 0.6), "of each number")
     decay: float = _of(0.99, "of the codebooks' moving averages, per update; rises to a tenth of the distance from 1")
@@ -145,6 +156,7 @@ class OptimizerSettings:
     learning_rate: float = _of(8e-4, "at its peak")
     rise_steps: int = _of(150, "updates of a linear rise; then half a cosine down to a hundredth")
     clip: float = _of(10.0, "largest norm of the gradient; 0: any")
+    decoder_only: bool = _of(False, "leave the encoder and the codebooks, and so the codes, as they are")
     average: float = _of(0.999, "of the moving average of the weights, which is what is exported")
 
 
@@ -175,6 +187,9 @@ def _check(settings: Settings) -> None:
     run, data, quantizer, augment = settings.run, settings.data, settings.quantizer, settings.augment
     if run.steps < 0 or (run.steps == 0 and run.minutes <= 0):
         raise ConfigError(f"run.steps is {run.steps} and run.minutes {run.minutes}; one must be above 0")
+    _check_start(settings.codec)
+    if settings.optimizer.decoder_only and not settings.codec.init_from:
+        raise ConfigError("optimizer.decoder_only trains a decoder on a codec's codes; name the codec: codec.init_from")
     if run.precision not in ("float32", "bfloat16"):
         raise ConfigError(f"run.precision {run.precision!r} is not known; float32 and bfloat16 are")
     if not quantizer.books or len(quantizer.books) != len(quantizer.chances):
@@ -192,7 +207,7 @@ def _check(settings: Settings) -> None:
     ):
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
-    weights = {name: getattr(settings.loss, name) for name in ("mel", "linear", "wave", "adversarial", "feature")}
+    weights = {name: getattr(settings.loss, name) for name in BALANCED}
     if min(weights.values()) < 0 or not any(weights[name] for name in ("mel", "linear", "wave")):
         raise ConfigError(f"the weights of loss are {weights}; none may be below 0, and one of the first three above 0")
     used = settings.discriminator.windows if settings.adversarial else ()
@@ -204,6 +219,20 @@ def _check(settings: Settings) -> None:
     for low, high in (("gain_low", "gain_high"), ("mix_low", "mix_high"), ("cutoff_low", "cutoff_high")):
         if getattr(augment, low) > getattr(augment, high):
             raise ConfigError(f"augment.{low} is {getattr(augment, low)}, above {high}, {getattr(augment, high)}")
+
+
+def _check_start(codec: CodecSettings) -> None:
+    if codec.start not in ("random", "transform"):
+        raise ConfigError(f"codec.start {codec.start!r} is not known; random and transform are")
+    if (
+        codec.start == "transform"
+        and not codec.init_from
+        and not (codec.use_causal_conv and codec.pad_mode == "constant")
+    ):
+        raise ConfigError(
+            "codec.start transform is for causal codecs with constant padding: their frames do not overlap; set "
+            'codec.use_causal_conv = true and codec.pad_mode = "constant", or codec.start = "random"'
+        )
 
 
 def _convert(name: str, value: Any, default: Any) -> Any:

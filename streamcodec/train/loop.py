@@ -21,6 +21,7 @@ _COLUMNS: tuple[str, ...] = (
     "mel",
     "linear",
     "wave",
+    "envelope",
     "adversarial",
     "feature",
     "commitment",

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from ..codecs import Codec
 from ..codecs.semantic import SemanticBase
 from ..nn.layer import Sequential
+from .centring import Centring
 from .initialise import scale_input, scale_output, scale_to_data
+from .transform import start_as_transform
 
 __all__ = ["GAIN", "Latents", "Networks", "install"]
 
@@ -58,13 +60,20 @@ class Networks:
         self.modules = _modules(codec)
         self.parameters = dict(self.modules.named_parameters())
 
-    def initialise(self, audio: Tensor) -> None:
-        """Scale fresh random weights on audio [B, N]; not for weights that were trained before."""
+    def initialise(self, audio: Tensor, start: str = "random") -> None:
+        """Scale fresh random weights on audio [B, N], or make them a transform; not for weights trained before."""
         codec = self.codec
+        if start == "transform":
+            start_as_transform(codec.encoder, codec.decoder, GAIN * audio, codec.spec.sample_rate)
+            return
         latents = scale_to_data(codec.encoder, GAIN * audio[..., None])
         if isinstance(codec, SemanticBase):
             latents = codec.join(latents, codec.encoder_semantic(codec.features(audio[..., None])))
         scale_to_data(codec.decoder, latents)
+
+    def centring(self) -> Centring:
+        """What centres the updates of the networks as they are now."""
+        return Centring([self.codec.encoder, self.codec.decoder])
 
     def autocast(self) -> torch.autocast:
         """Where the networks' precision holds."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CodebookLearner", "Quantized", "k_means", "nearest", "perplexity"]
+__all__ = ["CodebookLearner", "Quantized", "k_means", "lloyd", "nearest", "perplexity"]
 
 
 class Quantized(NamedTuple):
@@ -37,7 +37,12 @@ def k_means(x: Tensor, entries: int, iterations: int, generator: torch.Generator
     """Centroids [entries, D] of the rows of `x` [M, D], M >= 1; an empty cluster restarts on a random row."""
     rows = torch.randperm(x.shape[0], generator=generator).to(x.device)
     # Fewer rows than entries: rows repeat.
-    centroids = x[rows.repeat(-(-entries // len(rows)))[:entries]].clone()
+    return lloyd(x, x[rows.repeat(-(-entries // len(rows)))[:entries]].clone(), iterations, generator)
+
+
+def lloyd(x: Tensor, centroids: Tensor, iterations: int, generator: torch.Generator) -> Tensor:
+    """Centroids [N, D] moved to the means of the rows of `x` [M, D] that are nearest to them, some times over."""
+    entries = len(centroids)
     for _ in range(iterations):
         codes = nearest(x, centroids)
         counts = torch.bincount(codes, minlength=entries).to(x.dtype)
@@ -81,6 +86,15 @@ class CodebookLearner(nn.Module):
         residual, codebooks = latents, []
         for _ in range(len(self.codebooks)):
             codebooks.append(k_means(residual, self.codebooks.shape[1], iterations, generator))
+            residual = residual - codebooks[-1][nearest(residual, codebooks[-1])]
+        self.begin(torch.stack(codebooks), latents)
+
+    @torch.no_grad()
+    def refit(self, latents: Tensor, generator: torch.Generator, iterations: int) -> None:
+        """Fit the codebooks that stand to encoder outputs [M, D], each to what the ones before it leave."""
+        residual, codebooks = latents, []
+        for codebook in self.codebooks:
+            codebooks.append(lloyd(residual, codebook, iterations, generator))
             residual = residual - codebooks[-1][nearest(residual, codebooks[-1])]
         self.begin(torch.stack(codebooks), latents)
 

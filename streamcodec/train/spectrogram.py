@@ -11,6 +11,7 @@ __all__ = ["draw"]
 
 WINDOW, HOP = 1024, 256
 RANGE = 90.0  # dB from white to black
+COLOURS = 24  # some 4 dB each: a picture of few colours is half as large
 SECONDS = 6.0  # of a recording that a picture shows
 
 
@@ -25,6 +26,7 @@ def _decibels(wav: np.ndarray) -> np.ndarray:
 def draw(heard: Heard, path: Path) -> None:
     """Write a PNG with a panel per system: the recording's first seconds. Raises ConfigError without matplotlib."""
     try:
+        from matplotlib import colormaps
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("pictures need the package matplotlib: pip install 'streamcodec[plots]'") from error
@@ -35,15 +37,25 @@ def draw(heard: Heard, path: Path) -> None:
     columns = -(-len(panels) // 2) if len(panels) > 4 else len(panels)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
+    colours = colormaps["magma"].resampled(COLOURS)
     top = float(_decibels(heard.original[:end]).max())
     for place, (title, audio) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(rows, columns, place)
         shown = _decibels(audio[:end])
         extent = (0, min(len(audio), end) / heard.sample_rate, 0, heard.sample_rate / 2000)
-        axes.imshow(shown, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE, vmax=top, cmap="magma")
+        axes.imshow(
+            shown,
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            vmin=top - RANGE,
+            vmax=top,
+            cmap=colours,
+            interpolation="nearest",
+        )
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=7)
     figure.supxlabel("seconds", fontsize=8)
     figure.supylabel("kHz", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=72)

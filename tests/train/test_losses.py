@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from streamcodec.train.losses import LEVEL_FLOOR, ReconstructionLoss, levels, mel_filters
+from streamcodec.train.losses import LEVEL_FLOOR, ReconstructionLoss, levels, mel_filters, third_octaves
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-6, 0.5])
@@ -20,7 +20,8 @@ def test_zero_only_for_equal_signals() -> None:
     loss = ReconstructionLoss(24000)
     target = torch.randn(2, 4800, generator=torch.Generator().manual_seed(1))
     assert all(value == 0 for value in loss(target, target))
-    assert all(value > 0 for value in loss(0.9 * target, target))
+    found = loss(0.9 * target, target)
+    assert min(found.mel, found.linear, found.wave) > 0
     # A changed sign is invisible to the spectra: only the waveform term tells.
     flipped = loss(-target, target)
     assert flipped.mel < 1e-6
@@ -56,3 +57,51 @@ def test_mel_filters_cover_every_band(window: int, bands: int) -> None:
     torch.testing.assert_close(filters.sum(0), torch.ones(bands))
     peaks = filters.argmax(0)
     assert (peaks[1:] >= peaks[:-1]).all()
+
+
+def modulated(seed: int, rows: int = 2) -> torch.Tensor:
+    """Noise whose level wanders, as that of speech does, [rows, 0.8 s]."""
+    rng = torch.Generator().manual_seed(seed)
+    steps = torch.rand(rows, 1, 24, generator=rng) ** 2
+    level = torch.nn.functional.interpolate(steps, size=19200, mode="linear")[:, 0]
+    return 0.1 * level * torch.randn(rows, 19200, generator=rng)
+
+
+def test_the_envelope_loss_hears_shapes_and_not_levels() -> None:
+    loss = ReconstructionLoss(24000, (512,), envelope=True)
+    target = modulated(0)
+    assert loss(target, target).envelope.abs() < 1e-3  # the floor of the deviations
+    assert loss(-0.5 * target, target).envelope.abs() < 1e-3
+    near, far = loss(target + 0.5 * modulated(1), target).envelope, loss(modulated(1), target).envelope
+    assert 0.01 < near < far
+    assert 0.7 < far < 1.3
+    assert ReconstructionLoss(24000, (512,))(modulated(1), target).envelope == 0
+
+
+def test_the_envelope_loss_is_near_to_stoi() -> None:
+    pystoi = pytest.importorskip("pystoi", reason="pystoi is not installed (extra [evaluate])")
+    loss = ReconstructionLoss(24000, (512,), envelope=True)
+    target = torch.cat([modulated(seed, 1) for seed in range(3)], 1)
+    for share in (0.25, 0.5, 1.0):
+        output = target + share * torch.cat([modulated(seed, 1) for seed in range(3, 6)], 1)
+        measured = pystoi.stoi(target[0].numpy(), output[0].numpy(), 24000)
+        assert float(1 - loss(output, target).envelope) == pytest.approx(measured, abs=0.1)
+
+
+@pytest.mark.parametrize("samples", [2048, 9600, 40000])
+def test_the_envelope_loss_has_finite_gradients_at_any_length(samples: int) -> None:
+    loss = ReconstructionLoss(24000, (512,), envelope=True)
+    for target in (torch.zeros(1, samples), 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0))):
+        output = torch.zeros(1, samples, requires_grad=True)
+        loss(output, target).envelope.backward()
+        assert torch.isfinite(output.grad).all()
+
+
+def test_third_octaves() -> None:
+    bands = third_octaves(24000, 616)
+    assert bands.shape == (309, 15)
+    assert (bands.sum(0) >= 1).all()
+    assert (bands.sum(1) <= 1).all()
+    hertz = torch.linspace(0, 12000, 309)
+    assert hertz[bands[:, 0] > 0].min() >= 150 * 2 ** (-1 / 6)
+    assert hertz[bands[:, -1] > 0].max() <= 150 * 2 ** (14 / 3 + 1 / 6)

@@ -121,3 +121,19 @@ def test_learning_follows_an_encoder_that_moves() -> None:
         learner.learn(result.codes, result.residuals, generator)
     assert (learner(moved, used).latents - moved).square().mean() < 0.2 * before
     torch.testing.assert_close(learner.variance, z.flatten(0, 1).var(0).sum())
+
+
+def test_refitting_lowers_the_error_on_another_encoders_outputs() -> None:
+    generator = torch.Generator().manual_seed(12)
+    learner = _learner(generator, _clusters(generator)[None])
+    moved = 1.5 * _clusters(generator) + 3
+
+    def error() -> torch.Tensor:
+        quantised = learner(moved[None], torch.tensor([3])).latents
+        return (quantised - moved).square().mean()
+
+    before, counts = error(), learner.counts.clone()
+    learner.refit(moved, generator, 5)
+    assert error() < 0.5 * before
+    assert torch.equal(learner.counts, torch.ones_like(counts))
+    torch.testing.assert_close(learner.variance, moved.var(0).sum())

@@ -5,7 +5,9 @@ import pytest
 import torch
 from train_small import run_of, small
 
-from streamcodec.errors import CheckpointError
+from streamcodec.checkpoint import load
+from streamcodec.errors import CheckpointError, ConfigError
+from streamcodec.train.build import export_run
 from streamcodec.train.model import GAIN, install
 from streamcodec.train.trainer import Trainer
 
@@ -131,3 +133,40 @@ def test_a_state_of_other_networks_is_refused(make: Any) -> None:
     wide = make("wide", codec={"num_filters": 4})
     with pytest.raises(CheckpointError, match="another codec"):
         make("narrow").load(wide.tensors(), wide.numbers())
+
+
+def test_a_decoder_alone_learns_from_codes_that_stay(recordings: Path, tmp_path: Path) -> None:
+    list(run_of(recordings, tmp_path / "run").updates())
+    source = str(export_run(tmp_path / "run", tmp_path / "codec"))
+    run = run_of(recordings, tmp_path / "more", codec={"init_from": source}, optimizer={"decoder_only": True})
+    trainer = run.trainer
+    audio = 0.1 * torch.randn(1, 1, 6400, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in trainer.tensors().items()}
+    figures = [trainer.step() for _ in range(3)]
+    assert "commitment" not in figures[-1]
+    after = trainer.tensors()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not [name for name in changed if ".encoder." in name or name.startswith("learner.")]
+    assert {name for name in before if name.startswith("networks.decoder.")} <= changed
+    assert float(trainer.usage.sum()) > 0
+    run.save()
+    export = load(export_run(run.folder, tmp_path / "better"))
+    assert torch.equal(export.encode(audio, 3.0).data, load(source).encode(audio, 3.0).data)
+
+
+def test_codebooks_are_fitted_again_where_that_is_asked(make: Any, recordings: Path, tmp_path: Path) -> None:
+    list(run_of(recordings, tmp_path / "run").updates())
+    source = str(export_run(tmp_path / "run", tmp_path / "codec"))
+    sections = {"codec": {"init_from": source}}
+    as_it_is, again = make("as it is", **sections), make("again", **sections, quantizer={"refit": 3})
+    latents = again._latents()
+    errors = []
+    for trainer in (as_it_is, again):
+        quantised = trainer.learner(latents[None], torch.tensor([4])).latents
+        errors.append(float((quantised - latents).square().mean()))
+    assert errors[1] < errors[0]
+
+
+def test_a_fresh_codec_has_no_decoder_to_train_alone() -> None:
+    with pytest.raises(ConfigError, match="init_from"):
+        small(optimizer={"decoder_only": True})
