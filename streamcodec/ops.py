@@ -21,7 +21,7 @@ from torch import Tensor
 from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
 from .torch_ops import Matrix, Packs, Stamp, stamp
-from .vector_math import elu, sin_, tanh_
+from .vector_math import elu, sin_
 
 __all__ = [
     "Matrix",
@@ -37,7 +37,6 @@ __all__ = [
     "rvq_half_norms",
     "sin_",
     "stamp",
-    "tanh_",
 ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from .vector_math import tanh_
+from .vector_math import tanh
 
 __all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "lstm", "stamp"]
 
@@ -223,12 +223,12 @@ def lstm(x: Tensor, gates_of: Callable[[str], Matrix], hidden: Tensor, cell: Ten
 
 
 def _lstm_cell(gates: Tensor, hidden: Tensor, cell: Tensor, hold: Tensor | None) -> None:
-    candidate = tanh_(gates[:, -hidden.shape[1] :].clone())
+    candidate = tanh(gates[:, -hidden.shape[1] :])
     i, f, o, _ = gates.sigmoid_().chunk(4, 1)  # one call for all four: a call costs more than the sigmoids of one
     if hold is None:
         cell.mul_(f).addcmul_(i, candidate)
-        torch.mul(tanh_(cell.clone()), o, out=hidden)
+        torch.mul(tanh(cell), o, out=hidden)
         return
     new_cell = cell * f + i * candidate
-    torch.where(hold, hidden, tanh_(new_cell.clone()) * o, out=hidden)
+    torch.where(hold, hidden, tanh(new_cell) * o, out=hidden)
     torch.where(hold, cell, new_cell, out=cell)

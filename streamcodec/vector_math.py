@@ -6,7 +6,6 @@ alone, so that the same step gives the same bits in every process of a machine. 
 gradient passes through them.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["elu", "sin_", "tanh_"]
+__all__ = ["elu", "sin_", "tanh"]
 
 # Below it, what a call through numpy costs beside torch's is more than it saves.
 FROM_VALUES = 4096
@@ -39,9 +38,8 @@ def _by_numpy(name: str, x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad and _vectorised(name)
 
 
-def _in_place(name: str, function: Callable[..., object], otherwise: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if not _by_numpy(name, x):
-        return otherwise(x)
+def _apply(function: np.ufunc, x: Tensor) -> Tensor:
+    """In place."""
     values = x.numpy()
     with np.errstate(all="ignore"):  # NaN and infinity pass through as they do in torch
         function(values, out=values)
@@ -50,18 +48,18 @@ def _in_place(name: str, function: Callable[..., object], otherwise: Callable[[T
 
 def sin_(x: Tensor) -> Tensor:
     """sin(x), any shape, in place."""
-    return _in_place("sin", np.sin, Tensor.sin_, x)
+    return _apply(np.sin, x) if _by_numpy("sin", x) else x.sin_()
 
 
-def tanh_(x: Tensor) -> Tensor:
-    """tanh(x), any shape, in place."""
-    return _in_place("tanh", np.tanh, Tensor.tanh_, x)
+def tanh(x: Tensor) -> Tensor:
+    """tanh(x), any shape; `x` is kept."""
+    return _apply(np.tanh, x.clone()) if _by_numpy("tanh", x) else torch.tanh(x)
 
 
 def elu(x: Tensor) -> Tensor:
     """x where it is positive, exp(x) - 1 elsewhere (Clevert et al. 2015), any shape; `x` is kept."""
     if not _by_numpy("expm1", x):
         return F.elu(x)
-    below = _in_place("expm1", np.expm1, Tensor.expm1_, x.clamp_max(0))
+    below = _apply(np.expm1, x.clamp_max(0))
     # Above 0 that is 0, and x is more; below 0 it is more than x.
     return torch.maximum(below, x, out=below)

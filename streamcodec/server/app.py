@@ -6,7 +6,6 @@ import os
 import resource
 import secrets
 import signal
-import ssl
 import sys
 import time
 from http import HTTPStatus
@@ -19,17 +18,15 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from ..codecs import Codec
-from ..errors import InputError, StreamcodecError, StreamError
+from ..errors import InputError, StreamError
 from ..protocol import (
     SUBPROTOCOL,
     Agreement,
-    CodecFacts,
     Ended,
     Lost,
     ProtocolError,
     Resume,
     ServerSession,
-    codec_facts,
 )
 from ..protocol.fields import write
 from .auth import Keeper, bearer, digest, new_token
@@ -42,36 +39,16 @@ from .live import Live
 from .logs import Log
 from .media import delays
 from .metrics import CONTENT_TYPE, Metrics
+from .offers import check_live, facts_of
 from .peers import Peers
 from .rooms import Place, Rooms
-from .sockets import CLOSE_SECONDS, OVERSIZE, READ_AHEAD, WRITE_BUFFER, Door
-from .voice import Output, Voice
+from .sockets import CLOSE_SECONDS, OVERSIZE, READ_AHEAD, WRITE_BUFFER, Door, quiet_logger, tls_context
+from .voice import Output, Voice, queue_frames
 
-__all__ = ["Server", "facts_of"]
+__all__ = ["Server"]
 
 TICK_SECONDS = 0.1
 READY_SECONDS = 0.02  # between looks whether the engine is ready
-
-
-def facts_of(name: str, codec: Codec) -> CodecFacts:
-    """A codec as the wire tells of it, under the name that clients use."""
-    spec = codec.spec
-    return codec_facts(
-        name=name, sample_rate=spec.sample_rate, channels=spec.channels, hop_length=spec.hop_length,
-        num_codebooks=spec.num_codebooks, codebook_size=spec.codebook_size, bandwidths=spec.bandwidths,
-        bandwidth_codebooks=tuple(spec.codebooks(bandwidth) for bandwidth in spec.bandwidths),
-        default_bandwidth=spec.default_bandwidth, encoder_delay=spec.encoder_delay, decoder_delay=spec.decoder_delay,
-        scaled=codec.segments is not None and codec.segments.normalize, fingerprint=codec.fingerprint,
-    )  # fmt: skip
-
-
-def check_live(name: str, codec: Codec) -> None:
-    """Raises InputError for a codec that has no streams."""
-    try:
-        codec.open_encoder(batch=1)
-        codec.open_decoder(batch=1)
-    except StreamcodecError as error:
-        raise InputError(f"codec {name!r} cannot be served live: {error}") from error
 
 
 class Server:
@@ -136,7 +113,7 @@ class Server:
         try:
             await self._listen()
         except OSError as error:
-            self.engine.stop()
+            await self._loop.run_in_executor(None, self.engine.stop)
             raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
         self.port = next(iter(self._servers[0].sockets)).getsockname()[1]
         self._ticker = asyncio.create_task(self._tick())
@@ -160,7 +137,7 @@ class Server:
             "write_limit": WRITE_BUFFER,
             "open_timeout": limits.handshake_seconds,
             "close_timeout": CLOSE_SECONDS,
-            "logger": _quiet(),
+            "logger": quiet_logger(),
         }
         if self.peers is not None:
             self._servers.append(await self.peers.listen(self._inside, self._exposition, **options))
@@ -168,7 +145,7 @@ class Server:
         # The library's pings end a connection that does not answer; `Visitor` has pings of its own.
         server = await serve(
             self._connected, config.host, config.port, process_request=self._request, ping_interval=None,
-            server_header=None, **self.door.options(_tls(config)), **options,
+            server_header=None, **self.door.options(tls_context(config)), **options,
         )  # fmt: skip
         self._servers.insert(0, server)
 
@@ -234,7 +211,7 @@ class Server:
             if live.link is not None:
                 live.link.pump()
 
-    # -- the engine's thread ---------------------------------------------------------------------------------------
+    # -- the engine ---------------------------------------------------------------------------------------
 
     def _deliver(self, batch: list[tuple[Voice, Output]]) -> None:
         assert self._loop is not None
@@ -385,7 +362,8 @@ class Server:
         name, token = secrets.token_hex(6), new_token(self.worker)
         live = Live(
             name, protocol, agreement, connection.address, self.engine,
-            self.engine.credit(agreement.codec.name, self.config.queue_seconds), self.clock, self._over, self._lost,
+            queue_frames(self.engine.codecs[agreement.codec.name], self.config.queue_seconds),
+            self.clock, self._over, self._lost,
         )  # fmt: skip
         live.link = connection
         self._digests[live] = digest(token)
@@ -485,33 +463,6 @@ def _resident() -> int:
     except OSError:  # no Linux: the most that it ever had
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if config.tls_certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(config.tls_certificate, config.tls_key, password="")  # lest it asks at the terminal
-    except (OSError, ssl.SSLError) as error:
-        key = config.tls_key or config.tls_certificate
-        raise InputError(
-            f"--tls-certificate {config.tls_certificate} with --tls-key {key} cannot be used: {error}; give PEM files "
-            "of a certificate and of its own private key, without a password"
-        ) from error
-    return context
-
-
-def _quiet() -> "object":
-    """The library's own log would have addresses and requests in another form."""
-    import logging
-
-    logger = logging.getLogger("streamcodec.websockets")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    logger.setLevel(logging.CRITICAL)
-    return logger
 
 
 async def run(server: Server) -> None:

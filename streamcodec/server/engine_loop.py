@@ -25,7 +25,7 @@ SILENT_FRAMES, SILENT_FRAME = 32, 16
 
 
 class _Part:
-    """What the engine's thread knows of a voice."""
+    """What is known of a voice here."""
 
     def __init__(self, voice: Asked) -> None:
         self.voice = voice

@@ -25,7 +25,7 @@ import torch
 from ..codecs import Codec
 from .engine_loop import EngineLoop
 from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
-from .voice import Asked, Frames, Output, Voice, queue_frames, silence_of
+from .voice import Asked, Frames, Output, Voice, silence_of
 
 __all__ = ["EngineProcesses", "settle"]
 
@@ -128,10 +128,6 @@ class EngineProcesses:
     def cpu_seconds(self) -> float:
         return sum(engine.cpu_seconds for engine in self._engines)
 
-    def credit(self, name: str, queue_seconds: float) -> int:
-        """Frames of one voice that may wait."""
-        return queue_frames(self.codecs[name], queue_seconds)
-
     def silence(self, name: str, frames: int, codebooks: int) -> Frames:
         """A codec's codes for silence, once ready."""
         return silence_of(self._silence[name], frames, codebooks)
@@ -184,8 +180,8 @@ class EngineProcesses:
                 self._stepped(*step)
             for codec, text in failures:
                 self._failed(codec, RuntimeError(text))
-            known = [(engine.voices.get(number), from_plain(Output, output)) for number, output in outputs]
-            batch = [(voice, output) for voice, output in known if voice is not None]
+            known = [(engine.voices.get(number), output) for number, output in outputs]
+            batch = [(voice, from_plain(Output, output)) for voice, output in known if voice is not None]
             if batch:
                 self._deliver(batch)
 

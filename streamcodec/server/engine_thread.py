@@ -8,7 +8,7 @@ from typing import Any
 
 from ..codecs import Codec
 from .engine_loop import EngineLoop
-from .voice import Output, Voice, queue_frames
+from .voice import Output, Voice
 
 __all__ = ["EngineThread"]
 
@@ -48,10 +48,6 @@ class EngineThread(EngineLoop):
     @property
     def alive(self) -> bool:
         return self._thread.is_alive() and self.broken is None
-
-    def credit(self, name: str, queue_seconds: float) -> int:
-        """Frames of one voice that may wait."""
-        return queue_frames(self.codecs[name], queue_seconds)
 
     def post(self, voice: Voice, kind: str, argument: Any) -> None:
         with self._condition:

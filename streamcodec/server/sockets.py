@@ -9,6 +9,7 @@ read.
 
 import asyncio
 import functools
+import logging
 import ssl
 import sys
 import time
@@ -19,12 +20,14 @@ from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
+from ..errors import InputError
 from ..protocol.end import MAX_HELD
 from ..protocol.limits import Limits
 from ..protocol.link import Bucket
+from .config import Config
 from .media import MAX_COUNT
 
-__all__ = ["CLOSE_SECONDS", "OVERSIZE", "WRITE_BUFFER", "Door"]
+__all__ = ["CLOSE_SECONDS", "OVERSIZE", "WRITE_BUFFER", "Door", "quiet_logger", "tls_context"]
 
 # Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
 CLOSE_SECONDS = 3.0
@@ -152,3 +155,28 @@ class Visitor(ServerConnection):
             self._fragments = 0
             self._ahead += 1
         return f"more than {self._most_ahead} messages at once" if self._ahead > self._most_ahead else None
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key, password="")  # lest it asks at the terminal
+    except (OSError, ssl.SSLError) as error:
+        key = config.tls_key or config.tls_certificate
+        raise InputError(
+            f"--tls-certificate {config.tls_certificate} with --tls-key {key} cannot be used: {error}; give PEM files "
+            "of a certificate and of its own private key, without a password"
+        ) from error
+    return context
+
+
+def quiet_logger() -> logging.Logger:
+    """The library's own log would have addresses and requests in another form."""
+    logger = logging.getLogger("streamcodec.websockets")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    logger.setLevel(logging.CRITICAL)
+    return logger

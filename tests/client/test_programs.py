@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from safetensors.numpy import load_file, save_file
 from talk import RATE, decoded, encoded, served, small_codec, wave
 
 from streamcodec.cli import main
 
-soundfile = pytest.importorskip("soundfile")
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,7 +17,7 @@ from talk import Talk, encoded, hello, served, small_codec, wave
 from test_http import get
 
 from streamcodec.errors import InputError
-from streamcodec.server import app
+from streamcodec.server import sockets
 from streamcodec.server.config import Config
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
@@ -67,7 +67,7 @@ def test_a_session_over_wss(pem, files):
 
 
 def test_old_versions_of_tls_are_refused(pem):
-    context = app._tls(Config(tls_certificate=str(pem / "a.crt"), tls_key=str(pem / "a.key")))
+    context = sockets.tls_context(Config(tls_certificate=str(pem / "a.crt"), tls_key=str(pem / "a.key")))
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
@@ -78,7 +78,7 @@ def test_old_versions_of_tls_are_refused(pem):
 def test_files_that_do_not_fit_are_explained(pem, certificate, key):
     options = Config(tls_certificate=str(pem / certificate), tls_key=key and str(pem / key))
     with pytest.raises(InputError, match="--tls-certificate") as error:
-        app._tls(options)
+        sockets.tls_context(options)
     text = str(error.value)
     assert str(pem / certificate) in text
     assert key is None or str(pem / key) in text
