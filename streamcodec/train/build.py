@@ -5,13 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ..checkpoint import load
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec
 from ..errors import CheckpointError, ConfigError
-from .centring import Centring
 from .config import Settings, read_settings, to_toml
 from .data import AudioCache, Crops
 from .distributed import World
@@ -109,24 +107,13 @@ def _cache(data: str | Path, folder: Path, sample_rate: int, world: World) -> Au
     return AudioCache.build(data, folder / "cache", sample_rate)
 
 
-def _halved(name: str, tensor: Tensor, exact: bool) -> Tensor:
-    """One of `to_huggingface`'s tensors as a file of `write_half` has it.
-
-    exact: for networks that began as a transform, whose convolutions stay in float32: weights that take offsets off
-    belong to others beside them, and the rounding of both would add up to noise 66 dB under full scale.
-    """
-    tensor = tensor.detach()
-    return (tensor.float() if exact and ".conv." in name else tensor.half()).contiguous()
-
-
 def write_half(codec: Codec, directory: Path) -> Path:
     """Write `codec` for `load` and transformers, its weights rounded to float16 but marked to be computed in float32.
 
     That halves the file; both libraries then compute with the same rounded numbers.
     """
     config, tensors = codec.to_huggingface()
-    exact = isinstance(codec, EncodecCodec) and bool(Centring([codec.encoder, codec.decoder]).readers)
-    half = {name: _halved(name, tensor, exact) for name, tensor in tensors.items()}
+    half = {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}
     if bad := sorted(name for name, tensor in half.items() if not tensor.isfinite().all()):
         raise CheckpointError(f"float16 cannot hold the weights {bad}; save them with streamcodec.checkpoint.save")
     directory.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ class CodecSettings:
 
 
 # Losses that pass through the balancer.
-BALANCED = ("mel", "linear", "wave", "envelope", "adversarial", "feature")
+BALANCED = ("mel", "loudness", "linear", "wave", "envelope", "adversarial", "feature")
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class LossSettings:
     """Balanced losses: each weight is a fraction of the gradient that reaches the output, whatever the loss's scale."""
 
     mel: float = _of(3.0, "log-mel spectra, L1, at every window")
+    loudness: float = _of(0.0, "loudness of mel bands, L1, at every window: near to PESQ, for speech")
     linear: float = _of(0.0, "magnitude spectra, L1, at every window")
     wave: float = _of(0.3, "waveform, L1")
     envelope: float = _of(0.0, "third-octave envelopes, their correlation over 384 ms: near to STOI, for speech")
@@ -208,8 +209,8 @@ def _check(settings: Settings) -> None:
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
     weights = {name: getattr(settings.loss, name) for name in BALANCED}
-    if min(weights.values()) < 0 or not any(weights[name] for name in ("mel", "linear", "wave")):
-        raise ConfigError(f"the weights of loss are {weights}; none may be below 0, and one of the first three above 0")
+    if min(weights.values()) < 0 or not any(weights[name] for name in ("mel", "loudness", "linear", "wave")):
+        raise ConfigError(f"the weights of loss are {weights}; none may be below 0, and one of the first four above 0")
     used = settings.discriminator.windows if settings.adversarial else ()
     if not settings.loss.windows or data.crop_samples < max(*settings.loss.windows, *used, 1):
         raise ConfigError(

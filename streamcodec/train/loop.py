@@ -19,6 +19,7 @@ _COLUMNS: tuple[str, ...] = (
     "step",
     "seconds",
     "mel",
+    "loudness",
     "linear",
     "wave",
     "envelope",

@@ -26,12 +26,15 @@ LEVEL_FLOOR = 0.015
 # 12.8 ms in stretches of 30, 384 ms (Taal et al. 2011, section II).
 OCTAVE_BANDS, LOWEST_BAND = 15, 150.0
 ENVELOPE_SECONDS, ENVELOPE_FRAMES = 0.0256, 30
+# Loudness grows with the power of a band to this exponent (Zwicker & Feldtkeller 1967, as in ITU-T P.862, 10.2.5).
+LOUDNESS = 0.23
 
 
 class Losses(NamedTuple):
-    """Scalars: `mel` in nepers, `linear` and `wave` relative to the target's level, `envelope` 0 to 2."""
+    """Scalars: `mel` in nepers; `loudness`, `linear` and `wave` relative to the target's level; `envelope` 0 to 2."""
 
     mel: Tensor
+    loudness: Tensor
     linear: Tensor
     wave: Tensor
     envelope: Tensor
@@ -150,15 +153,20 @@ class ReconstructionLoss(nn.Module):
         """Both [B, N] at the same rate; means over the batch."""
         level = levels(target)
         mel = output.new_zeros(())
+        loudness = output.new_zeros(())
         linear = output.new_zeros(())
         for window in self.windows:
             with torch.no_grad():
                 wanted = self._magnitude(target, window)
             got = self._magnitude(output, window)
             filters = self.get_buffer(f"mel_{window}")
-            difference = ((got @ filters) + LOG_FLOOR).log() - ((wanted @ filters) + LOG_FLOOR).log()
-            mel = mel + difference.abs().mean()
+            bands, wanted_bands = (got @ filters) + LOG_FLOOR, (wanted @ filters) + LOG_FLOOR
+            logs, wanted_logs = bands.log(), wanted_bands.log()
+            mel = mel + (logs - wanted_logs).abs().mean()
+            # Amplitudes to the power of 2 * LOUDNESS.
+            sones, wanted_sones = ((2 * LOUDNESS * x).exp() for x in (logs, wanted_logs))
+            loudness = loudness + ((sones - wanted_sones).abs() / level[..., None] ** (2 * LOUDNESS)).mean()
             linear = linear + ((got - wanted).abs() / level[..., None]).mean()
         count = len(self.windows)
         wave = ((output - target).abs() / level).mean()
-        return Losses(mel / count, linear / count, wave, self._envelope(output, target))
+        return Losses(mel / count, loudness / count, linear / count, wave, self._envelope(output, target))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from ..codecs import Codec
 from ..codecs.semantic import SemanticBase
 from ..nn.layer import Sequential
-from .centring import Centring
 from .initialise import scale_input, scale_output, scale_to_data
 from .transform import start_as_transform
 
@@ -70,10 +69,6 @@ class Networks:
         if isinstance(codec, SemanticBase):
             latents = codec.join(latents, codec.encoder_semantic(codec.features(audio[..., None])))
         scale_to_data(codec.decoder, latents)
-
-    def centring(self) -> Centring:
-        """What centres the updates of the networks as they are now."""
-        return Centring([self.codec.encoder, self.codec.decoder])
 
     def autocast(self) -> torch.autocast:
         """Where the networks' precision holds."""

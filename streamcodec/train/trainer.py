@@ -18,7 +18,6 @@ from ..codecs import Codec
 from ..errors import CheckpointError
 from .adversary import Adversary
 from .balancer import Balancer
-from .centring import Centring
 from .config import BALANCED, Settings
 from .data import START, Batches, Crops
 from .distributed import World
@@ -57,7 +56,6 @@ class Trainer:
             Adversary(settings.discriminator, self.world, settings.run.seed) if settings.adversarial else None
         )
         self.parameters = self.networks.parameters
-        self.centring = Centring([])
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
@@ -77,25 +75,15 @@ class Trainer:
         """Scale fresh random weights on some crops, the same ones whatever the batch and the processes."""
         audio = self.crops.batch(START, 0, range(_START_CROPS)).to(self.world.device)
         self.networks.initialise(audio, self.settings.codec.start)
-        self._centre()
         self._restart_averages()
 
     def keep_codebooks(self) -> None:
         """Begin with the codec's own codebooks, and so without the stage that has no quantiser."""
-        self._centre()
         latents, refit = self._latents(), self.settings.quantizer.refit
         self.learner.begin(self.networks.codec.quantizer.codebooks, latents)
         if refit:
             self.learner.refit(latents, self._torch_draw(_START), refit)
         self.quantised = True
-
-    @torch.no_grad()
-    def _centre(self) -> None:
-        """Measure what centred updates are centred on; only networks with constant channels have some."""
-        self.centring = self.networks.centring()
-        with self.centring.measuring():
-            audio = self.crops.batch(START, 0, range(_START_CROPS)).to(self.world.device)
-            self.networks.decode(self.networks.encode(audio).values)
 
     def _restart_averages(self) -> None:
         for name, parameter in self.parameters.items():
@@ -213,14 +201,11 @@ class Trainer:
         settings = self.settings.optimizer
         used = [p for p in self.parameters.values() if p.grad is not None]
         self.world.mean_in_place([p.grad for p in used if p.grad is not None])
-        self.centring.gradients()
         limit = settings.clip if settings.clip > 0 else math.inf
         figures["gradient"] = float(nn.utils.clip_grad_norm_(used, limit, error_if_nonfinite=True))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        before = self.centring.before()
         self.optimizer.step()
-        self.centring.after(before)
         self._average()
 
     @torch.no_grad()
@@ -253,7 +238,6 @@ class Trainer:
         kept |= {f"averages.{name}": value for name, value in self.averages.items()}
         kept |= {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
         kept |= {"usage": self.usage}
-        kept |= {f"centres.{i}": mean for i, mean in enumerate(self.centring.means)}
         kept |= optimizer_tensors("optimizer", self.optimizer, self.parameters)
         if self.adversary is not None:
             kept |= {f"discriminators.{name}": value for name, value in self.adversary.parameters.items()}
@@ -283,9 +267,6 @@ class Trainer:
                 self.averages[name].copy_(tensors[f"averages.{name}"])
             self.learner.load_state_dict({name: tensors[f"learner.{name}"] for name in self.learner.state_dict()})
             self.usage.copy_(tensors["usage"])
-            self.centring = self.networks.centring()
-            for i, mean in enumerate(self.centring.means):
-                mean.copy_(tensors[f"centres.{i}"])
             load_optimizer("optimizer", self.optimizer, self.parameters, tensors)
             self.step_count, self.elapsed = int(numbers["step_count"]), float(numbers["elapsed"])
             self.quantised, self.judged = bool(numbers["quantised"]), int(numbers["judged"])

@@ -4,10 +4,10 @@ A SEANet with random weights has to find a filter bank before anything else, whi
 training. Here some channels of every level carry the waveform instead: the encoder's strided convolutions gather
 blocks of samples and take their discrete cosine transform (DCT-II), level by level; the latents are the lowest
 coefficients of a frame and, for the other half, what random features tell of its bands' log energies; the decoder goes
-the same way back. An ELU is the identity above zero, so it lets these channels pass unchanged on an offset of `KNEE`;
-one more channel of each level is the constant 1, which takes the offsets off again. All others are random features
-whose weights into the former are zero at first: they add nothing until training finds a use for them. Frames do not
-overlap: a causal codec has to give a frame from the codes up to its own.
+the same way back. An ELU bends what is below zero, so a coefficient has two channels, one of either sign: the
+difference of their ELUs is odd and nearly linear as far as `LOUDEST` goes, and needs no offset. All other channels are
+random features whose weights into the former are zero at first: they add nothing until training finds a use for them.
+Frames do not overlap: a causal codec has to give a frame from the codes up to its own.
 """
 
 import math
@@ -27,10 +27,13 @@ from .losses import mel_filters
 
 __all__ = ["start_as_transform"]
 
-# How far below zero a channel may go before its ELU bends it, where the largest channel of a level has deviation 1.
-# Audio is heavy-tailed: loud speech is 10 dB over the mean level, and its peaks 12 dB over its own.
-KNEE = 6.0
-# Share of a level's channels that may carry the waveform; the others are for learning.
+# Deviation of the largest coefficient of a level: elu(x) - elu(-x) is nearly 2x for small x, and x + 1 for large ones.
+# Loud speech is 10 dB over the mean level and its peaks 12 dB over its own: at the peaks, about 1, a fifth is lost.
+LOUDEST = 0.1
+# Deviation of the random features: large enough that their ELUs bend and tell of energies, small enough that an update
+# of what they add to the former is a small part of those. At 1 the first hundred updates drown the waveform.
+RANDOM = 0.3
+# Share of a level's channels that may carry the waveform, in pairs; the others are for learning.
 SHARE = 0.75
 # A channel is divided by its deviation to this power: 0 would leave the 50 dB between low and high frequencies of
 # speech, 1 would make the noise of the quietest coefficients as large as the signal.
@@ -54,78 +57,86 @@ def _cosines(size: int, kept: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Level:
-    """Channels that carry blocks of `size` samples: channel i is scale[i] times coefficient i, [kept] float64."""
+    """Channels that carry blocks of `size` samples: pair i is plus and minus scale[i] times coefficient i.
+
+    Pairs are two halves, [plus 0 .. kept - 1, minus 0 .. kept - 1]. basis: [kept, size], scale: [kept], float64.
+    """
 
     size: int
     basis: Tensor
     scale: Tensor
 
     @classmethod
-    def of(cls, samples: Tensor, size: int, channels: int) -> "_Level":
+    def of(cls, samples: Tensor, size: int, kept: int) -> "_Level":
         """samples: [B, N], N a multiple of `size`, on which the scales are measured."""
-        basis = _cosines(size, min(size, max(1, int(SHARE * channels))))
+        basis = _cosines(size, min(size, max(1, kept)))
         coefficients = samples.double().reshape(-1, size) @ basis.T
         deviation = coefficients.std(0).clamp_min(1e-3)
-        return cls(size, basis, deviation**-EVEN * deviation.max() ** (EVEN - 1))
+        return cls(size, basis, LOUDEST * deviation**-EVEN * deviation.max() ** (EVEN - 1))
 
     @property
     def kept(self) -> int:
         return len(self.scale)
 
     def gather(self, finer: "_Level") -> Tensor:
-        """Weights [blocks, finer.kept, kept] from consecutive finer blocks to this level's channels."""
+        """Weights [blocks, finer.kept, kept] from consecutive finer blocks to this level's coefficients."""
         cut = self.basis.T.reshape(-1, finer.size, self.kept)
         return finer.basis / finer.scale[:, None] @ cut * self.scale
 
     def spread(self, finer: "_Level") -> Tensor:
-        """Weights [kept, blocks, finer.kept] from this level's channels to consecutive finer blocks."""
+        """Weights [kept, blocks, finer.kept] from this level's coefficients to consecutive finer blocks."""
         cut = self.basis.reshape(self.kept, -1, finer.size)
         return (cut @ finer.basis.T) * finer.scale / self.scale[:, None, None]
 
 
 def _settle(module: Conv1d | ConvTranspose1d, x: Tensor, first: int) -> None:
-    """Give output channels from `first` on mean 0 and deviation 1 on the input `x`."""
+    """Give output channels from `first` on mean 0 and deviation `RANDOM` on the input `x`."""
+    if first >= module.out_channels:
+        return
     weight, bias = module.weight, cast(nn.Parameter, module.bias)
     output = module(x)[..., first:].flatten(0, 1)
     mean, deviation = output.mean(0), output.std(0).clamp_min(1e-6)
-    bias[first:] = (bias[first:] - mean) / deviation
-    weight[..., first:] /= deviation
+    bias[first:] = RANDOM * (bias[first:] - mean) / deviation
+    weight[..., first:] *= RANDOM / deviation
 
 
-def _carry(module: Conv1d, x: Tensor, weight: Tensor, centre: float = KNEE) -> None:
-    """Set the newest taps [taps, kept in, kept out]; outputs that they feed come out around `centre`.
+def _halves(x: Tensor, pairs: int) -> Tensor:
+    """By what to multiply the differences of the first `pairs` pairs of `x`, after an ELU, to get coefficients."""
+    bent = x[..., :pairs] - x[..., pairs : 2 * pairs]
+    # What an ELU made of x is undone for the comparison: x where above zero, log(1 + x) below.
+    plus = torch.where(x > 0, x, torch.log1p(x.clamp(min=-1 + 1e-6)))[..., :pairs]
+    return (bent * plus).sum() / bent.square().sum().clamp_min(1e-30)
 
-    Channel `kept in` of `x` is the constant 1 and takes the offsets of the others off; audio itself has none.
-    """
+
+def _both_signs(weight: Tensor) -> Tensor:
+    """Weights [..., 2 * out] to pairs from weights [..., out] to coefficients."""
+    return torch.cat([weight, -weight], -1)
+
+
+def _from_pairs(weight: Tensor, half: Tensor, axis: int) -> Tensor:
+    """Weights that read pairs after an ELU, from weights that read coefficients along `axis`."""
+    return torch.cat([weight, -weight], axis) * half.to(weight)
+
+
+def _carry(module: Conv1d, x: Tensor, weight: Tensor, pairs: int) -> None:
+    """Set the newest taps [taps, kept in, kept out] of a convolution. pairs: of `x`, 0 where it is no pairs' level."""
+    if pairs:
+        weight = _from_pairs(weight, _halves(x, pairs), 1)
     taps, inputs, outputs = weight.shape
     module.weight[..., :outputs] = 0
     module.weight[-taps:, :inputs, :outputs] = weight.to(x)
-    if inputs < x.shape[-1]:
-        module.weight[-taps:, inputs, :outputs] = (-KNEE * weight.sum(1)).to(x)
-    cast(nn.Parameter, module.bias)[:outputs] = centre
-    if centre:
-        _constant(module, outputs)
-        outputs += 1
-    if outputs < module.out_channels:
-        _settle(module, x, outputs)
+    cast(nn.Parameter, module.bias)[:outputs] = 0
+    _settle(module, x, outputs)
 
 
 def _carry_back(module: ConvTranspose1d, x: Tensor, weight: Tensor) -> None:
     """The same for the newest tap [kept in, stride, kept out] of a transposed convolution."""
+    weight = _from_pairs(weight, _halves(x, len(weight)), 0)
     inputs, _, outputs = weight.shape
     module.weight[..., :outputs] = 0
     module.weight[-1, :inputs, :, :outputs] = weight.to(x)
-    module.weight[-1, inputs, :, :outputs] = (-KNEE * weight.sum(0)).to(x)
-    cast(nn.Parameter, module.bias)[:outputs] = KNEE
-    _constant(module, outputs)
-    if outputs + 1 < module.out_channels:
-        _settle(module, x, outputs + 1)
-
-
-def _constant(module: Conv1d | ConvTranspose1d, channel: int) -> None:
-    """Make an output channel the constant 1."""
-    module.weight[..., channel] = 0
-    cast(nn.Parameter, module.bias)[channel] = 1.0
+    cast(nn.Parameter, module.bias)[:outputs] = 0
+    _settle(module, x, outputs)
 
 
 def _silence(layer: nn.Module, x: Tensor, carried: int) -> None:
@@ -138,39 +149,38 @@ def _silence(layer: nn.Module, x: Tensor, carried: int) -> None:
         if isinstance(layer.shortcut, Conv1d):
             layer.shortcut.set_weight(torch.eye(x.shape[-1]).to(x)[..., None], x.new_zeros(x.shape[-1]))
     elif isinstance(layer, LSTM):
-        size, offset = layer.channels, x.mean((0, 1))
+        size = layer.channels
         for tensors in layer.lstm.all_weights:
-            tensors[2].sub_(tensors[0] @ offset)
             for tensor in tensors:
                 tensor[2 * size : 2 * size + carried] = 0  # the candidates: a cell without one stays at zero
-            offset = torch.zeros_like(offset)
 
 
 @torch.no_grad()
 def start_as_transform(encoder: nn.Module, decoder: nn.Module, audio: Tensor, sample_rate: int) -> None:
     """Set the weights of a fresh causal codec. audio: [B, N] at unit level and `sample_rate` Hz, whole frames."""
     inwards, outwards = _flat(encoder), _flat(decoder)
-    ratios = [layer.stride for layer in inwards if isinstance(layer, Conv1d) and layer.stride > 1]
-    sizes = [math.prod(ratios[:i]) for i in range(len(ratios) + 1)]
     convolutions = [layer for layer in inwards if isinstance(layer, Conv1d)]
-    levels = [_Level.of(audio, n, conv.out_channels) for n, conv in zip(sizes, convolutions, strict=False)]
-    latents = _Level.of(audio, sizes[-1], int(convolutions[-1].out_channels / SHARE))
-    latents = _shorter(latents, min(levels[-1].kept, math.ceil(WAVE_SHARE * convolutions[-1].out_channels)))
+    ratios = [layer.stride for layer in convolutions if layer.stride > 1]
+    sizes = [math.prod(ratios[:i]) for i in range(len(ratios) + 1)]
+    levels = [
+        _Level.of(audio, n, int(SHARE * conv.out_channels / 2)) for n, conv in zip(sizes, convolutions, strict=False)
+    ]
+    latents = _Level.of(audio, sizes[-1], min(levels[-1].kept, math.ceil(WAVE_SHARE * convolutions[-1].out_channels)))
     plan = [
         levels[0].scale.reshape(1, 1, 1),
         *(coarse.gather(fine) for fine, coarse in pairwise(levels)),
     ]
-    plan.append(_straight(levels[-1], latents))
-    rows, carried = audio[..., None], 1
+    rows, pairs = audio[..., None], 0
     for layer in inwards:
-        if isinstance(layer, Conv1d):
-            weight = plan.pop(0)
-            carried = weight.shape[-1]
-            _carry(layer, rows, weight, KNEE if plan else 0.0)
-            if not plan:
-                _hear_energies(layer, rows, audio, sizes[-1], carried, sample_rate)
+        if isinstance(layer, Conv1d) and plan:
+            weight = _both_signs(plan.pop(0))
+            _carry(layer, rows, weight, pairs)
+            pairs = weight.shape[-1] // 2
+        elif isinstance(layer, Conv1d):
+            _carry(layer, rows, _straight(levels[-1], latents), pairs)
+            _hear_energies(layer, rows, audio, sizes[-1], latents.kept, sample_rate)
         else:
-            _silence(layer, rows, carried + 1)
+            _silence(layer, rows, 2 * pairs)
         rows = layer(rows)
     _decoder(outwards, rows, levels, latents)
 
@@ -207,11 +217,6 @@ def _hear_energies(last: Conv1d, x: Tensor, samples: Tensor, frame: int, first: 
     cast(nn.Parameter, last.bias)[first:] = -(mean @ weight).to(x)
 
 
-def _shorter(level: _Level, kept: int) -> _Level:
-    """Its first `kept` channels alone."""
-    return _Level(level.size, level.basis[:kept], level.scale[:kept])
-
-
 def _straight(one: _Level, other: _Level) -> Tensor:
     """Weights [1, one.kept, other.kept] between channels of equal blocks."""
     weight = torch.zeros(1, one.kept, other.kept, dtype=torch.float64)
@@ -220,34 +225,23 @@ def _straight(one: _Level, other: _Level) -> Tensor:
     return weight
 
 
-def _takes(first: Conv1d, rows: Tensor, weight: Tensor) -> None:
-    """Set the newest tap [kept in, kept out] of the decoder's first convolution: latents have no offset to take off."""
-    inputs, outputs = weight.shape
-    first.weight[..., :outputs] = 0
-    first.weight[-1, :inputs, :outputs] = weight.to(rows)
-    cast(nn.Parameter, first.bias)[:outputs] = KNEE
-    _constant(first, outputs)
-    if outputs + 1 < first.out_channels:
-        _settle(first, rows, outputs + 1)
-
-
 def _decoder(layers: list[nn.Module], rows: Tensor, levels: list[_Level], latents: _Level) -> None:
     """The way back; rows: latents [B, T, D]; levels: finest first."""
-    first, last = cast(Conv1d, layers[0]), cast(Conv1d, layers[-1])
     level = levels.pop()
-    _takes(first, rows, _straight(latents, level)[0])
-    rows = first(rows)
-    for layer in layers[1:-1]:
+    for layer in layers[:-1]:
         if isinstance(layer, ConvTranspose1d):
             finer = levels.pop()
-            _carry_back(layer, rows, level.spread(finer))
+            _carry_back(layer, rows, _both_signs(level.spread(finer)))
             level = finer
+        elif isinstance(layer, Conv1d):
+            _carry(layer, rows, _both_signs(_straight(latents, level)), 0)
         else:
-            _silence(layer, rows, level.kept + 1)
+            _silence(layer, rows, 2 * level.kept)
         rows = layer(rows)
+    last = cast(Conv1d, layers[-1])
     last.weight.zero_()
-    last.weight[-1, 0] = 1 / level.scale.to(rows)
-    cast(nn.Parameter, last.bias).fill_(float(-KNEE / level.scale[0]))
+    last.weight[-1, :2] = _from_pairs(1 / level.scale, _halves(rows, 1), 0)[:, None].to(rows)
+    cast(nn.Parameter, last.bias).zero_()
 
 
 def _flat(half: nn.Module) -> list[nn.Module]:

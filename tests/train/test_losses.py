@@ -21,7 +21,7 @@ def test_zero_only_for_equal_signals() -> None:
     target = torch.randn(2, 4800, generator=torch.Generator().manual_seed(1))
     assert all(value == 0 for value in loss(target, target))
     found = loss(0.9 * target, target)
-    assert min(found.mel, found.linear, found.wave) > 0
+    assert min(found.mel, found.loudness, found.linear, found.wave) > 0
     # A changed sign is invisible to the spectra: only the waveform term tells.
     flipped = loss(-target, target)
     assert flipped.mel < 1e-6
@@ -76,6 +76,16 @@ def test_the_envelope_loss_hears_shapes_and_not_levels() -> None:
     assert 0.01 < near < far
     assert 0.7 < far < 1.3
     assert ReconstructionLoss(24000, (512,))(modulated(1), target).envelope == 0
+
+
+def test_loudness_hears_peaks_more_than_floors() -> None:
+    """A tone and a noise floor 50 dB below, one of them halved."""
+    loss = ReconstructionLoss(24000, (512,))
+    time = torch.arange(19200) / 24000
+    tone, floor = 0.3 * torch.sin(2 * torch.pi * 440 * time)[None], 1e-3 * modulated(0, 1) / modulated(0, 1).std()
+    target = tone + floor
+    weak_tone, weak_floor = loss(0.5 * tone + floor, target), loss(tone + 0.5 * floor, target)
+    assert weak_tone.loudness / weak_floor.loudness > 4 * weak_tone.mel / weak_floor.mel
 
 
 def test_the_envelope_loss_is_near_to_stoi() -> None:
