@@ -1,13 +1,14 @@
-"""Changes to training audio: random gain, a second sound mixed in, a limited band. All keep within full scale.
+"""Changes to training audio: speed, gain, a second sound mixed in, a limited band. All keep within full scale.
 
 Each takes its own generator's numbers, so that a crop depends on its place in the training alone.
 """
 
 import numpy as np
+import soxr
 
 from .config import AugmentSettings
 
-__all__ = ["amplify", "band_limit", "mix"]
+__all__ = ["amplify", "band_limit", "mix", "speed", "stretch"]
 
 # Width of the cut-off's slope as a share of the cut-off: steep, as the filters of telephones and converters are, and
 # wide enough not to ring for long (10% of 3.4 kHz rings for some 3 ms).
@@ -22,6 +23,23 @@ def _decibels(rng: np.random.Generator, low: float, high: float) -> float:
 def _within_full_scale(crop: np.ndarray) -> np.ndarray:
     """The crop, made quieter where it passes ±1."""
     return crop / np.float32(max(1.0, float(np.abs(crop).max(initial=0.0))))
+
+
+def speed(settings: AugmentSettings, rng: np.random.Generator) -> float:
+    """How many times as fast a crop is played: 1 or, by chance, a factor drawn evenly in octaves."""
+    if rng.random() >= settings.speed:
+        return 1.0
+    return float(np.exp2(rng.uniform(np.log2(settings.speed_low), np.log2(settings.speed_high))))
+
+
+def stretch(crop: np.ndarray, length: int) -> np.ndarray:
+    """[M] float32 played so that it lasts `length` samples: pitch and formants move, as with another speaker."""
+    if len(crop) == length:
+        return crop
+    played = soxr.resample(crop, len(crop), length, quality="MQ")
+    fitted = np.zeros(length, dtype=np.float32)
+    fitted[: len(played)] = played[:length]
+    return _within_full_scale(fitted)
 
 
 def amplify(crop: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:

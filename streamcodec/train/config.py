@@ -56,6 +56,9 @@ class AugmentSettings:
 
     gain_low: float = _of(-10.0, "random gain, dB: the lowest")
     gain_high: float = _of(6.0, "random gain, dB: the highest; full scale is never passed")
+    speed: float = _of(0.0, "chance that a crop is played faster or slower: other voices, other keys")
+    speed_low: float = _of(0.85, "by how much: the lowest factor")
+    speed_high: float = _of(1.2, "by how much: the highest")
     mix: float = _of(0.1, "chance that another crop is mixed in")
     mix_low: float = _of(-15.0, "its level, dB relative to the crop: the lowest")
     mix_high: float = _of(0.0, "its level: the highest")
@@ -217,9 +220,15 @@ def _check(settings: Settings) -> None:
             f"data.crop_samples is {data.crop_samples}; a crop must hold the longest window of loss.windows "
             f"{list(settings.loss.windows)} and discriminator.windows {list(used)}"
         )
-    for low, high in (("gain_low", "gain_high"), ("mix_low", "mix_high"), ("cutoff_low", "cutoff_high")):
+    for name in ("gain", "speed", "mix", "cutoff"):
+        low, high = f"{name}_low", f"{name}_high"
         if getattr(augment, low) > getattr(augment, high):
             raise ConfigError(f"augment.{low} is {getattr(augment, low)}, above {high}, {getattr(augment, high)}")
+    if augment.speed_low < 0.25 or augment.speed_high > 4:
+        raise ConfigError(
+            f"augment.speed_low and speed_high are {augment.speed_low} and {augment.speed_high}; they must lie in "
+            "0.25 to 4"
+        )
 
 
 def _check_start(codec: CodecSettings) -> None:

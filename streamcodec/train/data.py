@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..audio import AudioReader
 from ..errors import AudioError, InputError
-from .augment import amplify, band_limit, mix
+from .augment import amplify, band_limit, mix, speed, stretch
 from .config import AugmentSettings
 from .pack import Packed, is_pack, read_pack
 
@@ -206,7 +206,8 @@ class Crops:
     def row(self, stream: Stream, step: int, row: int, length: int | None = None) -> np.ndarray:
         """One augmented crop, [length] float32 in [-1, 1]."""
         rng, length = np.random.default_rng([self.seed, stream, step, row]), length or self.length
-        crop = self._crop(rng, length)
+        crop = self._crop(rng, round(length * speed(self.augment, rng)))
+        crop = stretch(crop, length)
         if rng.random() < self.augment.mix:
             crop = mix(crop, self._crop(rng, length), self.augment, rng)
         if rng.random() < self.augment.band_limit:

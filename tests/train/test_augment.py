@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcodec.train.augment import SLOPE, amplify, band_limit, mix
+from streamcodec.train.augment import SLOPE, amplify, band_limit, mix, speed, stretch
 from streamcodec.train.config import AugmentSettings
 
 SETTINGS = AugmentSettings()
@@ -38,6 +38,29 @@ def test_gain_lies_in_its_range_and_signs_change() -> None:
     assert SETTINGS.gain_low - 1e-3 <= decibels.min() < SETTINGS.gain_low + 0.5
     assert SETTINGS.gain_high - 0.5 < decibels.max() <= SETTINGS.gain_high + 1e-3
     assert 0.4 < np.mean(np.array(gains) > 0) < 0.6
+
+
+def test_speed_is_one_or_in_its_range() -> None:
+    rng = np.random.default_rng(0)
+    some = AugmentSettings(speed=0.5)
+    factors = np.array([speed(some, rng) for _ in range(1000)])
+    changed = factors[factors != 1]
+    assert 420 < len(changed) < 580
+    assert some.speed_low <= changed.min() < some.speed_low + 0.01
+    assert some.speed_high - 0.01 < changed.max() <= some.speed_high
+    assert speed(AugmentSettings(), rng) == 1
+
+
+@pytest.mark.parametrize("given", [8160, 9599, 9600, 9601, 11520])
+def test_a_crop_played_faster_is_higher_and_not_later(given: int) -> None:
+    time = np.arange(given)
+    crop = (0.5 * np.sin(0.1 * time)).astype(np.float32)
+    played = stretch(crop, 9600)
+    assert played.shape == (9600,)
+    assert played.dtype == np.float32
+    wanted = 0.5 * np.sin(0.1 * given / 9600 * np.arange(9600))
+    np.testing.assert_allclose(played[100:-100], wanted[100:-100], atol=1e-3)
+    assert np.abs(stretch(_noise(0, 1.0, given), 9600)).max() <= 1
 
 
 def test_what_is_mixed_in_has_its_level() -> None:
