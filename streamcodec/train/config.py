@@ -243,6 +243,10 @@ def _check_start(codec: CodecSettings) -> None:
             "codec.start transform is for causal codecs with constant padding: their frames do not overlap; set "
             'codec.use_causal_conv = true and codec.pad_mode = "constant", or codec.start = "random"'
         )
+    if codec.start == "transform" and codec.num_filters < 2:
+        raise ConfigError(
+            f"codec.num_filters is {codec.num_filters}; codec.start transform carries audio in two channels"
+        )
 
 
 def _convert(name: str, value: Any, default: Any) -> Any:

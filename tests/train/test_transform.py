@@ -131,6 +131,15 @@ def test_the_other_latents_follow_the_energies_of_bands() -> None:
     torch.testing.assert_close(power[10:].sum(), power[:10].sum(), rtol=1e-3, atol=0)
 
 
+def test_one_channel_holds_no_pair() -> None:
+    with pytest.raises(ConfigError, match="num_filters is 1"):
+        parse_settings({"codec": {"start": "transform", "num_filters": 1}})
+    audio = noise(1)
+    codec = started(noise(0), upsampling_ratios=[2, 3], num_filters=2, hidden_size=3)
+    with torch.no_grad():
+        assert codec.decoder(codec.encoder(audio[..., None])).isfinite().all()
+
+
 def test_what_has_no_transform_is_refused() -> None:
     for sizes in ({"use_causal_conv": False}, {"start": "cosine"}, {"pad_mode": "reflect"}):
         with pytest.raises(ConfigError, match=r"codec\.start"):
