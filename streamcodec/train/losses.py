@@ -26,7 +26,7 @@ LEVEL_FLOOR = 0.015
 # 12.8 ms in stretches of 30, 384 ms (Taal et al. 2011, section II).
 OCTAVE_BANDS, LOWEST_BAND = 15, 150.0
 ENVELOPE_SECONDS, ENVELOPE_FRAMES = 0.0256, 30
-# Loudness grows with the power of a band to this exponent (Zwicker & Feldtkeller 1967, as in ITU-T P.862, 10.2.5).
+# Loudness grows with the power of a band to this exponent (Zwicker & Feldtkeller 1967, as in PESQ, ITU-T P.862).
 LOUDNESS = 0.23
 
 
