@@ -100,7 +100,7 @@ def _settle(module: Conv1d | ConvTranspose1d, x: Tensor, first: int) -> None:
     weight[..., first:] *= RANDOM / deviation
 
 
-def _halves(x: Tensor, pairs: int) -> Tensor:
+def _unbent(x: Tensor, pairs: int) -> Tensor:
     """By what to multiply the differences of the first `pairs` pairs of `x`, after an ELU, to get coefficients."""
     bent = x[..., :pairs] - x[..., pairs : 2 * pairs]
     # What an ELU made of x is undone for the comparison: x where above zero, log(1 + x) below.
@@ -108,20 +108,15 @@ def _halves(x: Tensor, pairs: int) -> Tensor:
     return (bent * plus).sum() / bent.square().sum().clamp_min(1e-30)
 
 
-def _both_signs(weight: Tensor) -> Tensor:
-    """Weights [..., 2 * out] to pairs from weights [..., out] to coefficients."""
-    return torch.cat([weight, -weight], -1)
-
-
-def _from_pairs(weight: Tensor, half: Tensor, axis: int) -> Tensor:
-    """Weights that read pairs after an ELU, from weights that read coefficients along `axis`."""
-    return torch.cat([weight, -weight], axis) * half.to(weight)
+def _both_signs(weight: Tensor, axis: int = -1) -> Tensor:
+    """Weights to (or, along another axis, from) pairs, from weights to coefficients."""
+    return torch.cat([weight, -weight], axis)
 
 
 def _carry(module: Conv1d, x: Tensor, weight: Tensor, pairs: int) -> None:
     """Set the newest taps [taps, kept in, kept out] of a convolution. pairs: of `x`, 0 where it is no pairs' level."""
     if pairs:
-        weight = _from_pairs(weight, _halves(x, pairs), 1)
+        weight = _both_signs(weight * _unbent(x, pairs), 1)
     taps, inputs, outputs = weight.shape
     module.weight[..., :outputs] = 0
     module.weight[-taps:, :inputs, :outputs] = weight.to(x)
@@ -131,7 +126,7 @@ def _carry(module: Conv1d, x: Tensor, weight: Tensor, pairs: int) -> None:
 
 def _carry_back(module: ConvTranspose1d, x: Tensor, weight: Tensor) -> None:
     """The same for the newest tap [kept in, stride, kept out] of a transposed convolution."""
-    weight = _from_pairs(weight, _halves(x, len(weight)), 0)
+    weight = _both_signs(weight * _unbent(x, len(weight)), 0)
     inputs, _, outputs = weight.shape
     module.weight[..., :outputs] = 0
     module.weight[-1, :inputs, :, :outputs] = weight.to(x)
@@ -240,7 +235,7 @@ def _decoder(layers: list[nn.Module], rows: Tensor, levels: list[_Level], latent
         rows = layer(rows)
     last = cast(Conv1d, layers[-1])
     last.weight.zero_()
-    last.weight[-1, :2] = _from_pairs(1 / level.scale, _halves(rows, 1), 0)[:, None].to(rows)
+    last.weight[-1, :2] = _both_signs(_unbent(rows, 1) / level.scale, 0)[:, None].to(rows)
     cast(nn.Parameter, last.bias).zero_()
 
 

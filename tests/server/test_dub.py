@@ -84,9 +84,9 @@ def test_without_it_the_decoder_gives_something_else(kind):
     assert np.abs(late - whole[:, : late.shape[1]]).max() > 0.01 * np.abs(whole).max()
 
 
-@pytest.mark.parametrize(("seconds", "least", "most"), [(0.2, 1e-5, 0.1), (2, 0, 1e-5)])
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.2, 1e-4, 0.1), (2, 0, 1e-5)])
 def test_how_fast_the_bundled_codec_forgets_speech(seconds, least, most, monkeypatch):
-    """The figures in docs/server.md."""
+    """docs/server.md has a table of it."""
     codec = streamcodec.load()
     samples, rate = soundfile.read(Path(streamcodec.__file__).parent / "bundled" / "jfk.flac", dtype="float32")
     assert rate == codec.spec.sample_rate
