@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetch the recordings that the bundled codec is trained on, at the commits that were used: fetch.sh FOLDER
-# Then: python docs/training_set/rebuild.py FOLDER TRAIN. Licences and attributions are in the codec's card and NOTICE.
+# Fetch the recordings that the bundled codec is trained and measured on, at the commits that were used: fetch.sh FOLDER
+# Then: python docs/training_set/rebuild.py FOLDER TRAIN HOLDOUT. Licences and attributions are in the codec's card and NOTICE.
 set -euo pipefail
 folder=${1:?where to put the repositories}
 
@@ -28,3 +28,8 @@ fetch gm3/cc0-beats 813e550b89cd343a7349c824bdc7a819546c1f1c '/2023/*.mp3' '/202
 fetch sonic-pi-net/sonic-pi c0002065a976b1355e7889f4aa96a1804e2b8119 '/etc/samples/*.flac'
 fetch karoldvl/ESC-10 553c8f1743b9dba6b282e1323c3ca8fa76923448 '/*/*.ogg'
 fetch rafaelmardojai/blanket 8b1c27aedde1d6ad8053ce5ad351a2924bcdb766 '/data/resources/sounds/*.ogg'
+# The hold-out's alone; more of it is in the repositories above.
+fetch openai/whisper c0d2f624c09dc18e709e37c2ad90c039a4eb72a2 '/tests/jfk.flac'
+fetch bigpon/AudioDec_demo 68e41fc5fa6b8a027b3321066c8fcf13e30ab91d '/res/audio/*/Natural/*.wav'
+fetch totalgee/binaural-livecoding 49588e2c38f4f1d7fac73feff2bb6fa9a1baf143 '/samples/LluviasDeMayo.flac'
+fetch facebookresearch/encodec 0e2d0aed29362c8e8f52494baf3e6f99056b214f '/test_48k.wav'

@@ -1,9 +1,12 @@
-"""The training set from the repositories that fetch.sh brought: ``python rebuild.py REPOSITORIES TRAIN``.
+"""Training set and hold-out, from what fetch.sh brought: ``python rebuild.py REPOSITORIES TRAIN HOLDOUT``.
 
-``recordings.tsv`` lists every training recording, and none of the hold-out: its folder, name, repository, sample rate
-in Hz and original files, which are joined back to back. Each is mixed to mono, resampled (soxr VHQ), freed of its mean,
-scaled down where its peak passes 0.985, and written as 16-bit FLAC. The set that was trained on was also cut at quiet
-points to at most 20 s, with shortened silences; crops of 0.4 s hardly see the difference.
+``recordings.tsv`` lists every training recording, ``holdout.tsv`` what is only measured on: folder, name, repository,
+sample rate in Hz and original files, which are joined back to back. Each is mixed to mono, resampled (soxr VHQ), freed
+of its mean, scaled down where its peak passes 0.985, and written as 16-bit FLAC. The set that was trained on was also
+cut at quiet points to at most 20 s, with shortened silences; crops of 0.4 s hardly see the difference. Hold-out
+recordings are as long as those that were measured, and most are whole originals. Where the others (LibriVox, Ripper,
+coffee shop, rain) were cut from longer ones is not recorded: they are taken from the start, Ripper's second after its
+first. Figures differ accordingly.
 """
 
 import csv
@@ -34,10 +37,10 @@ def read(path: Path, rate: int) -> np.ndarray:
     return soxr.resample(audio.mean(1), original, rate, quality="VHQ")
 
 
-def main(repositories: Path, train: Path) -> None:
-    """Write all recordings; names what is missing and goes on."""
+def main(repositories: Path, listed: str, to: Path) -> None:
+    """Write the recordings of a list; names what is missing and goes on."""
     index: dict[str, dict[str, Path]] = {}
-    with (Path(__file__).parent / "recordings.tsv").open(encoding="utf-8") as file:
+    with (Path(__file__).parent / listed).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     for row in rows:
         files = index.setdefault(row["repository"], originals(repositories / row["repository"]))
@@ -47,13 +50,17 @@ def main(repositories: Path, train: Path) -> None:
             continue
         rate = int(row["rate"])
         audio = np.concatenate([read(files[name], rate) for name in names])
+        if "seconds" in row:
+            begin = round(float(row["begin"]) * rate)
+            audio = audio[begin : begin + round(float(row["seconds"]) * rate)]
         audio -= audio.mean()
         audio *= min(1.0, PEAK / max(1e-9, float(np.abs(audio).max())))
-        (train / row["folder"]).mkdir(parents=True, exist_ok=True)
-        soundfile.write(train / row["folder"] / f"{row['name']}.flac", audio, rate, subtype="PCM_16")
+        (to / row["folder"]).mkdir(parents=True, exist_ok=True)
+        soundfile.write(to / row["folder"] / f"{row['name']}.flac", audio, rate, subtype="PCM_16")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         raise SystemExit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), "recordings.tsv", Path(sys.argv[2]))
+    main(Path(sys.argv[1]), "holdout.tsv", Path(sys.argv[3]))

@@ -142,7 +142,8 @@ class CodebookLearner(nn.Module):
             self.sums[k].lerp_(share * sums, 1 - self.decay)
             dead = (self.counts[k] < self.dead).nonzero()[:, 0]
             drawn = residual[torch.randint(len(residual), (len(dead),), generator=generator).to(residual.device)]
-            # Half of even use: time enough to find its place, and little enough to be moved again soon if it does not.
-            self.counts[k, dead] = 0.5
-            self.sums[k, dead] = 0.5 * drawn
+            # Half-way to even use: time enough to find its place, and soon moved again if it does not.
+            begin = (1 + self.dead) / 2
+            self.counts[k, dead] = begin
+            self.sums[k, dead] = begin * drawn
         self.codebooks.copy_(self.sums / self.counts[..., None])
