@@ -119,7 +119,7 @@ class LossSettings:
     adversarial: float = _of(1.0, "hinge loss of the discriminators")
     feature: float = _of(2.0, "feature matching of the discriminators")
     windows: tuple[int, ...] = _of((64, 128, 256, 512, 1024, 2048), "STFT lengths in samples, hop a quarter")
-    bands: int = _of(80, "mel bands of the longest window")
+    bands: int = _of(320, "mel bands of the longest window, and of shorter ones in proportion")
     total: float = _of(0.2, "norm of a crop's balanced gradient, times the crop's level")
     balance_decay: float = _of(0.999, "of the moving averages of gradient norms")
     commitment: float = _of(0.25, "of the encoder to the codebooks, relative to the latents' variance; not balanced")

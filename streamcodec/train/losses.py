@@ -100,14 +100,15 @@ class ReconstructionLoss(nn.Module):
     """Compares [B, N] audio with its target at several resolutions.
 
     windows: STFT lengths in samples, hop = window / 4. bands: mel bands of the longest window; shorter windows get
-    proportionally fewer, at least 8. envelope: whether that loss is wanted; it is 0 otherwise.
+    proportionally fewer, at least 8. 320 for 2,048 samples, as in DAC (Kumar et al. 2023, section 3.4): coarser ones do
+    not tell harmonics from what lies between them. envelope: whether that loss is wanted; it is 0 otherwise.
     """
 
     def __init__(
         self,
         sample_rate: int,
         windows: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048),
-        bands: int = 80,
+        bands: int = 320,
         envelope: bool = False,
     ):
         super().__init__()

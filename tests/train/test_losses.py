@@ -50,7 +50,7 @@ def test_rows_do_not_depend_on_each_other() -> None:
     torch.testing.assert_close(torch.stack(loss(output, target)), torch.stack(rows).mean(0))
 
 
-@pytest.mark.parametrize(("window", "bands"), [(64, 8), (512, 20), (2048, 80)])
+@pytest.mark.parametrize(("window", "bands"), [(64, 10), (512, 80), (2048, 320), (2048, 80)])
 def test_mel_filters_cover_every_band(window: int, bands: int) -> None:
     filters = mel_filters(24000, window, bands)
     assert filters.shape == (window // 2 + 1, bands)
@@ -86,6 +86,22 @@ def test_loudness_hears_peaks_more_than_floors() -> None:
     target = tone + floor
     weak_tone, weak_floor = loss(0.5 * tone + floor, target), loss(tone + 0.5 * floor, target)
     assert weak_tone.loudness / weak_floor.loudness > 4 * weak_tone.mel / weak_floor.mel
+
+
+def test_mel_bands_hear_what_lies_between_harmonics() -> None:
+    """A voice of 200 Hz as a codec gives it back that knows only its spectral envelope: noise in the same bands."""
+    time = torch.arange(19200) / 24000
+    voice = 0.2 * sum(torch.sin(2 * torch.pi * 200 * k * time) / k for k in range(1, 20))[None]
+    noise = torch.randn(1, 19200, generator=torch.Generator().manual_seed(0))
+    hann = torch.hann_window(2048)
+    filters = mel_filters(24000, 2048, 20)
+    spectra = [torch.stft(x[0], 2048, 512, window=hann, return_complex=True) for x in (voice, noise)]
+    bands = [(spectrum.abs().square().mean(1) @ filters).sqrt() for spectrum in spectra]
+    gains = (filters / filters.sum(1, keepdim=True).clamp_min(1e-9)) @ (bands[0] / bands[1])
+    shaped = torch.istft(spectra[1] * gains[:, None], 2048, 512, window=hann, length=19200)[None]
+    fine, coarse = (ReconstructionLoss(24000, (2048,), bands)(shaped, voice) for bands in (320, 80))
+    assert fine.mel > 1.3 * coarse.mel
+    assert fine.loudness > 1.3 * coarse.loudness
 
 
 def test_the_envelope_loss_is_near_to_stoi() -> None:
