@@ -4,9 +4,8 @@
 sample rate in Hz and original files, which are joined back to back. Each is mixed to mono, resampled (soxr VHQ), freed
 of its mean, scaled down where its peak passes 0.985, and written as 16-bit FLAC. The set that was trained on was also
 cut at quiet points to at most 20 s, with shortened silences; crops of 0.4 s hardly see the difference. Hold-out
-recordings are as long as those that were measured, and most are whole originals. Where the others (LibriVox, Ripper,
-coffee shop, rain) were cut from longer ones is not recorded: they are taken from the start, Ripper's second after its
-first. Figures differ accordingly.
+recordings are as long as those that were measured, but where those were cut from longer originals is not recorded:
+they are taken from the start, Ripper's second after its first. Figures differ accordingly.
 """
 
 import csv

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,16 @@ def test_batches_prepared_ahead_are_the_same(cache: AudioCache, threads: int) ->
     for step in (0, 1, 2, 7, 8):
         assert batches.take(step).equal(crops.batch(TRAIN, step, range(4, 8)))
     batches.close()
+
+
+def test_the_training_audio_excludes_the_holdout() -> None:
+    """By name and content, of the audio that this project is measured on; test_training_set checks the list of it."""
+    audio = Path(os.environ.get("STREAMCODEC_AUDIO", Path(__file__).parents[3] / "shared" / "audio"))
+    if not (audio / "train").is_dir():
+        pytest.skip(f"no audio at {audio}; STREAMCODEC_AUDIO may name a folder with train/ and holdout/")
+    heard, kept = find_audio(audio / "train"), find_audio(audio / "holdout")
+    refuse_holdout(heard)
+    assert not {path.name for path in heard} & {path.name for path in kept}
+    assert not {path.read_bytes() for path in kept} & {path.read_bytes() for path in heard}
+    with pytest.raises(InputError, match="hold-out"):
+        refuse_holdout(find_audio(audio))
