@@ -1,29 +1,24 @@
-"""Audio: samples from callers and from files, at the codec's sample rate and channel count.
+"""Audio files, read and written at the codec's sample rate and channel count.
 
 Samples are floats with full scale at ±1. Files are read and written in blocks, so that memory does not depend on how
-long they are.
+long they are. Needs no torch.
 """
 
-import abc
-import math
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import AudioError, DtypeError, NonFiniteError, ShapeError
+from .files import FileReader, FileWriter, NewFile
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["AudioReader", "AudioWriter", "FileReader", "FileWriter", "NewFile", "as_float"]
+__all__ = ["AudioReader", "AudioWriter"]
 
 Samples = NDArray[np.float32]
 
@@ -45,87 +40,6 @@ FORMATS = {
     ".ogg": ("OGG", "VORBIS", False),
     ".mp3": ("MP3", "MPEG_LAYER_III", False),
 }
-
-
-def as_float(pcm: object, *, channels: int | None = None, name: str = "pcm") -> Tensor:
-    """Samples as float32, [B, C, N].
-
-    pcm: [B, C, N], a NumPy array or torch tensor of float32, float64 (rounded to float32) or int16 (scaled by 1/32768);
-        N may be 0.
-    channels: the C that is allowed, or None for any.
-    name: what the error messages call it.
-
-    The result is on the device of `pcm` and never shares memory with it, so that a caller may reuse its buffer.
-    Raises DtypeError, ShapeError or NonFiniteError.
-    """
-    tensor = _to_float(pcm, name)
-    if tensor.ndim != 3 or tensor.shape[0] == 0 or tensor.shape[1] != (channels or max(tensor.shape[1], 1)):
-        raise ShapeError(
-            f"{name} has the shape {list(tensor.shape)}; "
-            f"it must be [batch, {channels or 'channels'}, samples]{_shape_hint(tensor, channels)}"
-        )
-    # One sum is cheaper than looking at each sample, and finite only if all are; large finite samples can overflow it.
-    if tensor.numel() and not math.isfinite(tensor.sum().item()):
-        _require_finite(tensor, name)
-    return tensor
-
-
-def _to_float(pcm: object, name: str) -> Tensor:
-    if isinstance(pcm, Tensor):
-        if pcm.dtype in (torch.float32, torch.float64):
-            return pcm.detach().to(torch.float32, copy=True)
-        if pcm.dtype == torch.int16:
-            return pcm.to(torch.float32) * INT16_SCALE
-        found = str(pcm.dtype)
-    elif isinstance(pcm, np.ndarray):
-        if pcm.dtype.type in (np.float32, np.float64):
-            with np.errstate(over="ignore"):  # the infinity it makes is reported as such
-                return torch.from_numpy(np.array(pcm, dtype=np.float32, order="C"))
-        if pcm.dtype.type is np.int16:
-            return torch.from_numpy(np.array(pcm, dtype=np.float32, order="C")).mul_(INT16_SCALE)
-        found = str(pcm.dtype)
-    else:
-        raise DtypeError(f"{name} is a {type(pcm).__name__}; it must be a NumPy array or a torch tensor")
-    raise DtypeError(f"{name} is {found}; it must be float32, float64 or int16")
-
-
-def _shape_hint(tensor: Tensor, channels: int | None) -> str:
-    if tensor.ndim == 1 and channels in (None, 1):
-        return ": index it with [None, None] if it is one mono signal"
-    if tensor.ndim == 2:
-        return ": index it with [None] if it is one signal [channels, samples], with [:, None] if it is a mono batch"
-    if tensor.ndim == 3 and channels and tensor.shape[2] == channels:
-        return ": swap the last two dimensions"
-    return ""
-
-
-def _require_finite(tensor: Tensor, name: str) -> None:
-    bad = (~torch.isfinite(tensor)).nonzero()
-    if len(bad):
-        row, channel, sample = bad[0].tolist()
-        raise NonFiniteError(
-            f"{name} holds {len(bad)} samples that are NaN or infinite, the first at row {row}, channel {channel}, "
-            f"sample {sample}; every sample must be finite"
-        )
-
-
-Reader = TypeVar("Reader", bound="FileReader")
-
-
-class FileReader:
-    """Reads an open file; in a `with` statement closed where its block ends."""
-
-    _file: Any
-
-    def __enter__(self: Reader) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-        self._file.close()
 
 
 class AudioReader(FileReader):
@@ -250,70 +164,6 @@ def _require_whole(file: Any, path: Path) -> None:
         raise AudioError(f"{path} is cut short: its last page does not end the stream")
 
 
-class NewFile:
-    """A file that takes its name only when it is complete: written as `partial` beside it, then renamed.
-
-    Raises AudioError if there is no directory to write it to.
-    """
-
-    def __init__(self, path: "str | os.PathLike[str]") -> None:
-        self.path = Path(path)
-        target = self.path.resolve()  # a link keeps pointing to the file that is replaced
-        if target.is_dir():
-            raise AudioError(f"{self.path} is a directory; give a file name")
-        if not target.parent.is_dir():
-            raise AudioError(f"cannot write {self.path}: the directory {target.parent} does not exist")
-        self._target = target
-        self.partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-
-    def commit(self) -> None:
-        """Give the file its name, in place of any file that had it."""
-        self.partial.replace(self._target)
-
-    def discard(self) -> None:
-        """Remove what was written; does nothing after `commit`."""
-        self.partial.unlink(missing_ok=True)
-
-
-Writer = TypeVar("Writer", bound="FileWriter")
-
-
-class FileWriter(abc.ABC):
-    """Writes a `NewFile`; in a `with` statement closed where its block ends, aborted where an exception ends it."""
-
-    path: Path
-    _new: NewFile
-
-    def __enter__(self: Writer) -> Writer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-    def close(self) -> None:
-        """Finish the file and give it its name. Raises AudioError, and then leaves no file."""
-        try:
-            self._finish()
-            self._new.commit()
-        except OSError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
-        finally:
-            self.abort()
-
-    def abort(self) -> None:
-        """Leave no file; does nothing after `close`."""
-        self._new.discard()
-
-    @abc.abstractmethod
-    def _finish(self) -> None:
-        """Write what is still to be written. Raises OSError, or AudioError where there is nothing to write."""
-
-
 class AudioWriter(FileWriter):
     """Blocks of samples to a file, its format by the extension: .wav and .flac (16 bit), .ogg (Vorbis), .mp3.
 
@@ -347,12 +197,22 @@ class AudioWriter(FileWriter):
             self._new.discard()
             raise AudioError(f"cannot write {path} ({sample_rate} Hz, channels: {channels}): {error}") from error
 
-    def write(self, pcm: Samples | Tensor) -> None:
-        """Append samples, [C, n], float, n >= 0. Raises ShapeError, NonFiniteError or AudioError."""
-        array = as_float(pcm[None], channels=self.channels)[0].cpu().numpy().T
+    def write(self, pcm: ArrayLike) -> None:
+        """Append samples, [C, n], float, n >= 0: a NumPy array, or a torch tensor on the CPU that needs no gradient.
+
+        Raises DtypeError, ShapeError, NonFiniteError or AudioError.
+        """
+        array = np.asarray(pcm)
+        if array.dtype.kind != "f":
+            raise DtypeError(f"samples for {self.path} are {array.dtype}; they must be float, full scale at ±1")
+        array = array.astype(np.float32, copy=False)
+        if array.ndim != 2 or len(array) != self.channels:
+            raise ShapeError(f"samples have the shape {list(array.shape)}; {self.path} takes [{self.channels}, n]")
+        if not np.isfinite(array).all():
+            raise NonFiniteError(f"samples for {self.path} hold NaN or infinity; every sample must be finite")
         # libsndfile's Vorbis encoder keeps a whole call's samples on the stack: never hand over many at once.
-        for start in range(0, len(array), READ_FRAMES):
-            self._write(array[start : start + READ_FRAMES])
+        for start in range(0, array.shape[1], READ_FRAMES):
+            self._write(array.T[start : start + READ_FRAMES])
 
     def _write(self, rows: Samples) -> None:
         import soundfile

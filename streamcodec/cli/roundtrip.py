@@ -31,7 +31,7 @@ class _Comparison:
 
     def result(self, pcm: Tensor) -> None:
         """The next samples of the result, [C, n]."""
-        estimate = pcm.cpu().numpy()
+        estimate = pcm.numpy()
         while estimate.shape[1]:
             head = self._waiting.popleft()
             count = min(head.shape[1], estimate.shape[1])

@@ -77,16 +77,19 @@ class Run:
         yield self.timed(stream.flush)
 
     def decode(self, parts: Iterable[Codes], batch: int = 1) -> Iterator[Tensor]:
-        """Audio [C, n] of codes: part by part, or offline all at the end; C: batch times channels."""
+        """Audio [C, n] on the CPU: part by part, or offline all at the end; C: batch times channels."""
         if self.step_frames is None:
-            yield self.timed(self.codec.decode, Codes.cat(parts)).flatten(0, 1)
+            yield self._heard(self.codec.decode, Codes.cat(parts))
             return
         # The silence that a primed stream begins from has the codes of some bandwidth: that of these codes.
         primed = self.bandwidth if self.start == "primed" else None
         stream = self.codec.open_decoder(batch, start=self.start, bandwidth=primed)
         for codes in parts:
-            yield self.timed(stream.push, codes).flatten(0, 1)
-        yield self.timed(stream.flush).flatten(0, 1)
+            yield self._heard(stream.push, codes)
+        yield self._heard(stream.flush)
+
+    def _heard(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        return self.timed(function, *args).flatten(0, 1).cpu()
 
     def counted(self, parts: Iterable[Codes]) -> Iterator[Codes]:
         """The codes, counted on their way through."""

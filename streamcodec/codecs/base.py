@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from .. import ops
 from .. import state as states
-from ..audio import as_float
 from ..codes import Codes
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, NotStreamableError, ShapeError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.quantize import Quantizer
 from ..nn.transducer import Network, Transducer
+from ..pcm import as_float
 from ..stream import DecoderStream, EncoderStream
 from .framed import FramedCore, primed, silent_rows
 from .segments import SegmentDecoder, SegmentEncoder, Segments

@@ -24,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..audio import FileWriter, NewFile
 from ..codecs import Codec
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
+from ..files import FileWriter, NewFile
 from . import npy_dict
 from .loudness import LOWEST, LoudnessMeter
 

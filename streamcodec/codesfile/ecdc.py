@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import FileReader, FileWriter, NewFile
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec, EncodecConfig
 from ..codecs.segments import Segments
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
+from ..files import FileReader, FileWriter, NewFile
 from .bits import BitPacker, unpack
 from .safetensors_file import CodesHeader, spans
 

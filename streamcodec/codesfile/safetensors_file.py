@@ -19,9 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..audio import FileReader, FileWriter, NewFile
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
+from ..files import FileReader, FileWriter, NewFile
 
 if TYPE_CHECKING:
     import os

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..audio import WAV_LIMIT, NewFile
+from ..audio import WAV_LIMIT
 from ..errors import AudioError
+from ..files import NewFile
 from .ring import Rows
 
 if TYPE_CHECKING:
