@@ -27,10 +27,6 @@ from .queue import Queue
 
 __all__ = ["BatchedLane", "BatchedSide", "Plan", "load_rows"]
 
-# Frames of all sides together in a step that is longer than the least: beyond it a step's activations no longer fit the
-# caches, and a frame costs as much or more (docs/log.md).
-FRAMES_AT_ONCE = 48
-
 
 class BatchedSide(Side):
     """stream: where the side stands; its state is views into the slot, or None before a mirrored start.
@@ -114,12 +110,13 @@ class BatchedLane(Lane[Any]):
         slots: int,
         batch_sizes: tuple[int, ...],
         step_frames: tuple[int, ...],
+        frames_at_once: int | None,
         max_queue: int,
         threads: int,
         pool: ThreadPoolExecutor | None,
     ):
         super().__init__(codec, kind, slots, step_frames[0], max_queue)
-        self.step_frames = step_frames
+        self.step_frames, self.frames_at_once = step_frames, frames_at_once
         self.network, self.batch_sizes = network, batch_sizes
         self.device, self.dtype = codec.device, codec.dtype
         self.threads, self.pool = threads, pool
@@ -230,10 +227,14 @@ class BatchedLane(Lane[Any]):
     def _by_frames(self, sides: list[BatchedSide]) -> dict[int, list[BatchedSide]]:
         """The sides by the frames that they move on by: as many as wait, but no more than half of the sides have.
 
-        So most of them share one batch, of about FRAMES_AT_ONCE. Who has more is served again by the next step.
+        So most of them share one batch, of at most `frames_at_once`. Who has more is served again by the next step.
         """
+        if not sides:
+            return {}
         waiting = [self._waiting(side) for side in sides]
-        most = min(sorted(waiting)[len(sides) // 2], FRAMES_AT_ONCE // len(sides)) if sides else 0
+        most = sorted(waiting)[len(sides) // 2]
+        if self.frames_at_once is not None:
+            most = min(most, self.frames_at_once // len(sides))
         found: dict[int, list[BatchedSide]] = {}
         for side, frames in zip(sides, waiting, strict=True):
             found.setdefault(self._allowed(min(frames, most)), []).append(side)

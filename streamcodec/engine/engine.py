@@ -27,9 +27,9 @@ from .single import SingleDecoders, SingleEncoders, SingleLane
 __all__ = ["Engine"]
 
 BATCH_SIZES = (1, 2, 4, 8, 12, 16, 24, 32)
-# Steps of 2 frames cost 1.7 times one of 1, of 4 three times (docs/log.md); longer ones gain little more, and keep the
-# sessions that come meanwhile waiting.
+# For live sessions: longer steps cost less a frame (docs/log.md), but keep the sessions that come meanwhile waiting.
 STEP_FRAMES = (1, 2, 4)
+FRAMES_AT_ONCE = 48
 # Seconds of audio that may wait, at least: more than a network's hiccup, less than a denial of service.
 QUEUE_SECONDS = 2.0
 
@@ -40,9 +40,14 @@ class Engine:
     slots: sessions per direction; a roundtrip takes an encoder's and a decoder's. Their states are allocated here.
     batch_sizes: the sizes at which steps run; the smallest that holds the ready sessions is taken, and more sessions
     than the largest are run in several batches. step_frames: the numbers of frames by which a session may move on in a
-    step. It waits for the least of them; a longer step costs less a frame, and serves sessions that have fallen behind.
+    step; None is (1, 2, 4). It waits for the least of them; a longer step costs less a frame, and serves sessions that
+    have fallen behind. frames_at_once: the most frames of all sessions together in a step longer than the least, which
+    bounds the time of a step; None is 48 for the default step_frames, and no limit where they are named.
     max_queue_frames: frames per session that may wait for a step. threads: a step's sessions are shared among as many
     threads (set torch's own number of threads to 1 then).
+
+    The defaults serve live sessions. On a CPU a batch of streams is no faster than `Codec.encode` of one recording
+    after another: for a folder of files use that, or name long steps, such as step_frames=(1, 15).
 
     What a session is given does not depend on the other sessions, nor on when steps run: it equals the single stream's
     result (`Codec.open_encoder`, `Codec.open_decoder`) to the rounding of another batch size.
@@ -57,12 +62,17 @@ class Engine:
         *,
         slots: int = 32,
         batch_sizes: Sequence[int] = BATCH_SIZES,
-        step_frames: Sequence[int] = STEP_FRAMES,
+        step_frames: Sequence[int] | None = None,
+        frames_at_once: int | None = None,
         max_queue_frames: int | None = None,
         threads: int = 1,
     ):
         self.codec = codec
-        self.slots, self.step_frames = whole(slots, "slots"), _ascending(step_frames, "step_frames")
+        self.slots = whole(slots, "slots")
+        if frames_at_once is None and step_frames is None:
+            frames_at_once = FRAMES_AT_ONCE
+        self.frames_at_once = None if frames_at_once is None else whole(frames_at_once, "frames_at_once")
+        self.step_frames = _ascending(STEP_FRAMES if step_frames is None else step_frames, "step_frames")
         self.batch_sizes = _sizes(batch_sizes, self.slots)
         longest = max(codec.spec.encoder_prefill, codec.spec.decoder_prefill, self.step_frames[0]) + 1
         if max_queue_frames is None:
@@ -92,8 +102,8 @@ class Engine:
             return SingleDecoders(self.codec, "decoder", self.slots, self.step_frames[0], self.max_queue_frames)
         return BatchedDecoders(self.codec, network, "decoder", *self._lane_sizes())
 
-    def _lane_sizes(self) -> tuple[int, tuple[int, ...], tuple[int, ...], int, int, ThreadPoolExecutor | None]:
-        sizes = (self.slots, self.batch_sizes, self.step_frames, self.max_queue_frames)
+    def _lane_sizes(self) -> tuple[int, tuple[int, ...], tuple[int, ...], int | None, int, int, Any]:
+        sizes = (self.slots, self.batch_sizes, self.step_frames, self.frames_at_once, self.max_queue_frames)
         return *sizes, self.threads, self._pool
 
     @torch.inference_mode()

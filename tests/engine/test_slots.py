@@ -1,6 +1,7 @@
 """Slots: nobody sees another's state, input or output, and nobody is lost because of another."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -403,28 +404,40 @@ def test_figures():
     assert engine.figures(live[0].session).encoded_frames == 2
 
 
+def steps(engine: Engine, live: list[Mirror], frames: list[int]) -> list[tuple[int, int, int]]:
+    """Batches, rows and frames of every step until nothing waits, sessions fed as many whole frames."""
+    for mirror, count in zip(live, frames, strict=True):
+        mirror.feed(count * engine.codec.spec.hop_length)
+    found, before = [], engine.figures().encoder
+    while engine.ready:
+        deliver(live, engine.step())
+        now = engine.figures().encoder
+        found.append((now.batches - before.batches, now.rows - before.rows, now.frames - before.frames))
+        before = now
+    return found
+
+
 def test_a_step_takes_what_most_sessions_have():
     codec = small_codec("24khz", pad_mode="constant")
-    engine = Engine(codec, slots=16, step_frames=(1, 2, 4))
+    engine = Engine(codec, slots=16)
     live = mirrors(engine, 5)
-
-    def steps_of(frames: list[int]) -> list[tuple[int, int, int]]:
-        """Batches, rows and frames of every step until nothing waits, sessions fed as many whole frames."""
-        for mirror, count in zip(live, frames, strict=True):
-            mirror.feed(count * codec.spec.hop_length)
-        found, before = [], engine.figures().encoder
-        while engine.ready:
-            deliver(live, engine.step())
-            now = engine.figures().encoder
-            found.append((now.batches - before.batches, now.rows - before.rows, now.frames - before.frames))
-            before = now
-        return found
-
+    steps_of = partial(steps, engine, live)
     assert steps_of([1, 1, 1, 1, 1]) == [(1, 5, 5)]
     assert steps_of([4, 4, 4, 4, 4]) == [(1, 5, 20)], "what waits goes in one step"
     assert steps_of([7, 7, 7, 7, 7]) == [(1, 5, 20), (1, 5, 10), (1, 5, 5)]
     assert steps_of([1, 2, 2, 2, 4]) == [(2, 5, 9), (1, 1, 2)], "the one that has more waits for the others"
     assert steps_of([1, 1, 1, 1, 4])[0] == (1, 5, 5), "one that is late does not make a batch of its own"
     live += mirrors(engine, 8)
-    assert steps_of([4] * 13) == [(1, 13, 26)] * 2, "13 times 4 are more than FRAMES_AT_ONCE"
+    assert steps_of([4] * 13) == [(1, 13, 26)] * 2, "13 times 4 are more than 48"
+    end(engine, live)
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(None, [(1, 13, 104)]), (104, [(1, 13, 104)]), (103, [(1, 13, 13)] * 8)]
+)
+def test_long_steps_that_are_named_are_taken_however_many_sessions_there_are(most, expected):
+    codec = small_codec("24khz", pad_mode="constant")
+    engine = Engine(codec, slots=16, step_frames=(1, 8), frames_at_once=most)
+    live = mirrors(engine, 13)
+    assert steps(engine, live, [8] * 13) == expected
     end(engine, live)
