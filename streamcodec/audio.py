@@ -4,19 +4,21 @@ Samples are floats with full scale at ±1. Files are read and written in blocks,
 long they are. Needs no torch.
 """
 
+import contextlib
+import io
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import AudioError, DtypeError, NonFiniteError, ShapeError
 from .files import FileReader, FileWriter, NewFile
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["AudioReader", "AudioWriter"]
 
@@ -48,7 +50,9 @@ class AudioReader(FileReader):
     with AudioReader("in.flac", 24000, 1, 2400) as reader:
         for block in reader: ...
 
-    path: a file that libsndfile reads: WAV, FLAC, OGG, MP3 and more.
+    source: the path of a file that libsndfile reads (WAV, FLAC, OGG, MP3 and more), or a binary file object, read from
+        where it is and left open; `sys.stdin.buffer` is one. What cannot seek, such as a pipe, is first copied to a
+        temporary file, so that it takes as much disk as it holds.
     sample_rate, channels: what the blocks have. Any number of channels is averaged to mono; mono is copied to several;
         other combinations have no mix that suits every recording and are refused.
     block: samples a block, at `sample_rate`; every block has that many but the last, which has at least one.
@@ -57,19 +61,27 @@ class AudioReader(FileReader):
     file that is missing, unreadable, empty or cut short (a cut MP3 without a Xing header looks like a shorter one).
     """
 
-    def __init__(self, path: "str | os.PathLike[str]", sample_rate: int, channels: int, block: int) -> None:
-        self.path, self.sample_rate, self.channels, self.block = Path(path), sample_rate, channels, block
+    name: str
+    """What messages call it: the path, or the file object's name."""
+
+    def __init__(
+        self, source: "str | os.PathLike[str] | BinaryIO", sample_rate: int, channels: int, block: int
+    ) -> None:
+        self.sample_rate, self.channels, self.block = sample_rate, channels, block
         if block < 1:
             raise ValueError(f"block is {block}; it must be at least 1 sample")
-        self._file = _open(self.path)
-        try:
-            _require_whole(self._file, self.path)
+        with contextlib.ExitStack() as stack:
+            self.name, bytes_ = _bytes_of(source, stack)
+            self._file = stack.enter_context(_open(bytes_, self.name))
+            _require_whole(self._file, self.name)
             found = self._file.channels
             if found != channels and 1 not in (found, channels):
-                raise AudioError(f"{self.path} has {found} channels; the codec needs a file of {channels} or 1")
-        except AudioError:
-            self._file.close()
-            raise
+                raise AudioError(f"{self.name} has {found} channels; the codec needs a file of {channels} or 1")
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Close what the reader opened; may be called again."""
+        self._stack.close()
 
     @property
     def length(self) -> int:
@@ -132,36 +144,68 @@ class AudioReader(FileReader):
                 yield piece
         except soundfile.LibsndfileError as error:
             raise AudioError(
-                f"cannot read {self.path} past sample {count} of {frames}: it is damaged or cut short"
+                f"cannot read {self.name} past sample {count} of {frames}: it is damaged or cut short"
             ) from error
         if count < frames * (0.99 if self._file.format == "MP3" else 1):  # an MP3's length can be an estimate
-            raise AudioError(f"{self.path} is cut short: {count} of {frames} samples are there")
+            raise AudioError(f"{self.name} is cut short: {count} of {frames} samples are there")
 
 
-def _open(path: Path) -> Any:
-    import soundfile
+def _bytes_of(source: "str | os.PathLike[str] | BinaryIO", stack: contextlib.ExitStack) -> tuple[str, BinaryIO]:
+    """A source's name and its bytes as a file that can seek; `stack` closes what is opened here."""
+    if isinstance(source, (str, os.PathLike)):
+        name, file = str(Path(source)), stack.enter_context(_open_path(Path(source)))
+    elif isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
+        raise AudioError(f"{source!r} is neither a path nor a file opened to read bytes (such as sys.stdin.buffer)")
+    else:
+        name, file = str(getattr(source, "name", "the file object")), source
+    if not file.seekable() or file.tell():  # libsndfile begins at 0
+        file = _spooled(file, name, stack)
+    if not file.read(1):
+        raise AudioError(f"{name} is empty (0 bytes)")
+    file.seek(0)
+    return name, file
 
-    if not path.exists():
-        raise AudioError(f"{path} does not exist")
+
+def _open_path(path: Path) -> BinaryIO:
     if path.is_dir():
         raise AudioError(f"{path} is a directory; give an audio file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes)")
     try:
-        return soundfile.SoundFile(path)
+        return path.open("rb")
+    except FileNotFoundError:
+        raise AudioError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise AudioError(f"{path} cannot be opened: {error}") from error
+
+
+def _spooled(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
+    """All that comes out of a pipe, on the disk: libsndfile reads few formats without seeking."""
+    try:
+        copy: Any = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+    except OSError as error:
+        raise AudioError(f"cannot copy {name} to a temporary file in {tempfile.gettempdir()}: {error}") from error
+    return copy  # type: ignore[no-any-return]
+
+
+def _open(file: BinaryIO, name: str) -> Any:
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(file)
     except (OSError, TypeError, soundfile.LibsndfileError) as error:  # TypeError: a raw format that needs parameters
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
-        raise AudioError(f"{path} cannot be read as audio ({reason}); give a WAV, FLAC, OGG or MP3 file") from error
+        reason = str(error).removeprefix(f"Error opening {file!r}: ").rstrip(".")
+        raise AudioError(f"{name} cannot be read as audio ({reason}); give a WAV, FLAC, OGG or MP3 file") from error
 
 
-def _require_whole(file: Any, path: Path) -> None:
+def _require_whole(file: Any, name: str) -> None:
     if file.frames == 0:
-        raise AudioError(f"{path} holds no samples")
+        raise AudioError(f"{name} holds no samples")
     for declared, present in _CUT_CHUNK.findall(file.extra_info):
         if int(present) < int(declared) < UNKNOWN_SIZE:
-            raise AudioError(f"{path} is cut short: {present} of {declared} bytes of samples are there")
+            raise AudioError(f"{name} is cut short: {present} of {declared} bytes of samples are there")
     if _CUT_OGG.search(file.extra_info):
-        raise AudioError(f"{path} is cut short: its last page does not end the stream")
+        raise AudioError(f"{name} is cut short: its last page does not end the stream")
 
 
 class AudioWriter(FileWriter):

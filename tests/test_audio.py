@@ -1,7 +1,13 @@
 """Audio files."""
 
+import contextlib
+import io
+import os
 import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -29,7 +35,7 @@ def write(path: Path, pcm: np.ndarray, rate: int, **options: str) -> Path:
     return path
 
 
-def read_all(path: Path, rate: int, channels: int, block: int = 1000) -> np.ndarray:
+def read_all(path: Path | BinaryIO, rate: int, channels: int, block: int = 1000) -> np.ndarray:
     with AudioReader(path, rate, channels, block) as reader:
         return np.concatenate(list(reader), axis=1)
 
@@ -77,6 +83,44 @@ def test_reader_reads_every_format(tmp_path, extension):
     result = read_all(path, 24000, 1)
     assert result.shape == pcm.shape
     assert np.abs(result - pcm).mean() < (1e-4 if extension in LOSSLESS else 0.02)
+
+
+@contextlib.contextmanager
+def fifo(path: Path, data: bytes) -> Iterator[Path]:
+    """A named pipe into which `data` is written once somebody reads."""
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=[data])
+    writer.start()
+    yield path
+    writer.join()
+
+
+@pytest.mark.parametrize("extension", ALL)
+def test_reader_takes_file_objects_pipes_and_what_follows_other_bytes(tmp_path, extension):
+    path = write(tmp_path / f"in{extension}", noise(1, 70_000), 24000)
+    expected, data = read_all(path, 24000, 1), path.read_bytes()
+    with fifo(tmp_path / "pipe", data) as pipe:
+        np.testing.assert_array_equal(read_all(pipe, 24000, 1), expected)
+    with fifo(tmp_path / "another", data) as pipe, pipe.open("rb") as file:
+        np.testing.assert_array_equal(read_all(file, 24000, 1), expected)
+        assert not file.closed
+    memory = io.BytesIO(b"before" + data)
+    memory.seek(6)
+    np.testing.assert_array_equal(read_all(memory, 24000, 1), expected)
+
+
+def test_reader_names_a_file_object_and_refuses_text(tmp_path):
+    with (
+        fifo(tmp_path / "pipe", b"no audio") as pipe,
+        pipe.open("rb") as file,
+        pytest.raises(AudioError, match=r"pipe cannot be read as audio"),
+    ):
+        AudioReader(file, 24000, 1, 100)
+    with pytest.raises(AudioError, match="file object is empty"):
+        AudioReader(io.BytesIO(), 24000, 1, 100)
+    for source in (io.StringIO("text"), 5):
+        with pytest.raises(AudioError, match="opened to read bytes"):
+            AudioReader(source, 24000, 1, 100)
 
 
 def test_reader_says_what_it_changes(tmp_path):

@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
     announce_clipping(writer)
     tell(f"wrote {args.output}")
     result = {
-        "input": str(reader.path),
+        "input": reader.name,
         "output": args.output,
         "changes": reader.changes,
         "clipped_samples": writer.clipped,

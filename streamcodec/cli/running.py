@@ -153,7 +153,7 @@ def progress(seconds: float) -> Iterator[Callable[[float], object]]:
 def announce(reader: AudioReader) -> None:
     """Say on stderr what is changed about a recording."""
     for sentence in reader.changes:
-        tell(f"{reader.path}: {sentence}")
+        tell(f"{reader.name}: {sentence}")
 
 
 def announce_clipping(writer: AudioWriter) -> None:
