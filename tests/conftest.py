@@ -1,9 +1,10 @@
-"""What all tests share: Triton's interpreter where there is no GPU, one thread, reproducible hypothesis runs, and the
-mark `long`.
+"""What all tests share: Triton's interpreter where there is no GPU, one thread, reproducible hypothesis runs, and which
+tests run: `python -m pytest` those that a newcomer needs, `python -m pytest --all` all that CI runs.
 """
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Read when torch loads OpenMP: on a busy machine, threads that spin take the cores from those they wait for.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -29,13 +30,43 @@ settings.register_profile("search", settings.get_profile("ci"), derandomize=Fals
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+# Folders whose tests go by the clock: benches, servers and clients, sound cards, a browser. .ci/run reads this line.
+TIMED = "tests/bench tests/client tests/live tests/page tests/server"
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the slow tests too, and those that go by the clock")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what goes by the clock, unless a path on the command line asks for it."""
+    named = config.args_source is config.ArgsSource.ARGS
+    timed = [config.rootpath / folder for folder in TIMED.split()]
+    return True if collection_path in timed and not named and not config.option.all else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `long` where no -m speaks of it: neither CI nor anyone's quick run has that time."""
-    if "long" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
+    """Leave out what is marked `long`, and without --all what is marked `slow`, where no -m speaks of it."""
+    marks = [mark for mark in ("long", "slow") if mark not in config.option.markexpr]
+    if config.option.all and "slow" in marks:
+        marks.remove("slow")
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
+    config.stash[LEFT_OUT] = len(left_out)
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, and how to run it."""
+    count, named = config.stash.get(LEFT_OUT, 0), config.args_source is config.ArgsSource.ARGS
+    if config.option.all or not (count or not named):
+        return
+    folders = "" if named else f", and all of {TIMED.replace(' ', ', ')}"
+    terminalreporter.section("left out")
+    terminalreporter.line(f"{count} slow tests{folders}.")
+    terminalreporter.line("Add --all to run everything: about fifteen minutes; CONTRIBUTING.md says what it needs.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -263,6 +263,7 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_everything_works_in_torch_without_triton():
     """As on macOS and Windows: any attempt to import triton fails."""
     run_python(

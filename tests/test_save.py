@@ -91,6 +91,7 @@ ELSEWHERE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["exact", "primed"])
 def test_another_process_goes_on_to_the_bit(start, tmp_path):
     streamcodec.save(small_codec("24khz", torch.float32), tmp_path / "codec")

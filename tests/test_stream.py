@@ -255,6 +255,7 @@ def test_ten_minutes_drift_by_nothing(kind):
     assert frames + codes.data.shape[2] >= 60_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_minute_in_float32(kind):
     """In float32 the stream and the whole may break a near tie in two ways; audio from the same codes stays close."""

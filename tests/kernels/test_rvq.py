@@ -204,6 +204,7 @@ def test_excess_distance_sees_a_wrong_code():
     assert excess[torch.arange(5) != 2].max() < NEAR_TIE
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_gpus_that_are_not_here(tmp_path):
     """Triton compiles for a GPU by name: see that each kernel builds, fits and computes in float32."""
     assert "all kernels compile" in compile_without_a_gpu("compile_rvq.py", tmp_path)

@@ -38,6 +38,7 @@ def test_the_export_gives_the_same_codes_here_and_in_transformers(run: Path, tmp
     torch.testing.assert_close(ours.decode(codes), audio, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_codec(run: Path, tmp_path: Path, recordings: Path) -> None:
     folder = export_run(run, tmp_path / "codec")
     before = load(folder)

@@ -41,6 +41,7 @@ def _moved(folder: Path, start: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {name: (tensors[name] - start[name]).detach().double() for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
 def test_two_processes_train_what_one_with_twice_the_batch_does(recordings: Path, tmp_path: Path) -> None:
     sections = {"discriminator": {"alone": 1, "chance": 1.0}, "run": {"steps": 5}, "quantizer": {"dead": 0.3}}

@@ -140,6 +140,7 @@ def test_what_is_missing_is_named_and_left_out(recordings: Path, monkeypatch: py
     assert all(math.isnan(score.pesq) for score in _scores(recordings).values())
 
 
+@pytest.mark.slow
 def test_the_command(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["evaluate", str(recordings), "--every", "3", "--opus"]
     assert main([*common, "--output", str(tmp_path / "out" / "table.md")]) == 0
@@ -154,6 +155,7 @@ def test_the_command(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["evaluate", str(tmp_path / "nothing"), "--opus"]) == 2
 
 
+@pytest.mark.slow
 def test_pictures(recordings: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the package matplotlib")
     arguments = ["evaluate", str(recordings), "--opus", "--spectrograms", str(tmp_path / "pictures"), "--every", "3"]

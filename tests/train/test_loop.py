@@ -35,6 +35,7 @@ def test_a_run_logs_and_leaves_two_checkpoints(recordings: Path, tmp_path: Path)
     assert names == ["step-00000005", "step-00000006"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(recordings: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     list(run_of(recordings, whole).updates())
@@ -68,6 +69,7 @@ def test_a_budget_of_minutes_ends_annealed(recordings: Path, tmp_path: Path) -> 
     assert run.trainer.learning_rate() == pytest.approx(0.01 * run.trainer.settings.optimizer.learning_rate)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_bit(recordings: Path, tmp_path: Path) -> None:
     """kill -9 at a moment that nobody chose, again and again, until the run is through; then the same numbers."""
     settings = small(run={"steps": 20, "save_minutes": 0.001})
@@ -104,6 +106,7 @@ def test_a_killed_run_resumes_to_the_bit(recordings: Path, tmp_path: Path) -> No
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_tensorboard_has_losses_and_audio(recordings: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard files need the package tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

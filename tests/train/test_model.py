@@ -67,6 +67,7 @@ def test_the_speech_model_stays_as_it_is_and_the_rest_learns() -> None:
     assert all(parameter.grad is None for parameter in codec.speech.parameters())
 
 
+@pytest.mark.slow
 def test_a_semantic_codec_is_trained_resumed_and_exported(recordings: Path, tmp_path: Path) -> None:
     save(_semantic(), tmp_path / "start")
     sections = {"codec": {"init_from": str(tmp_path / "start")}, "quantizer": {"books": [2, 4]}}

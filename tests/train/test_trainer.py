@@ -27,6 +27,7 @@ def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> 
     assert not [name for name in one if not torch.equal(one[name], two[name])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 5, 9])
 def test_a_resumed_training_ends_with_identical_numbers(make: Any, stop: int) -> None:
     """Stops before, at and after the start of the codebooks, and after discriminators began to judge."""
@@ -47,6 +48,7 @@ def test_a_resumed_training_ends_with_identical_numbers(make: Any, stop: int) ->
     assert figures[stop:] == again
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(make: Any) -> None:
     trainer = make("longer", run={"steps": 60}, optimizer={"learning_rate": 4e-3})
     totals = [trainer.step()["mel"] for _ in range(60)]
@@ -135,6 +137,7 @@ def test_a_state_of_other_networks_is_refused(make: Any) -> None:
         make("narrow").load(wide.tensors(), wide.numbers())
 
 
+@pytest.mark.slow
 def test_a_decoder_alone_learns_from_codes_that_stay(recordings: Path, tmp_path: Path) -> None:
     list(run_of(recordings, tmp_path / "run").updates())
     source = str(export_run(tmp_path / "run", tmp_path / "codec"))

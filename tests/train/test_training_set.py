@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 FOLDER = Path(__file__).parents[2] / "docs" / "training_set"
@@ -41,6 +42,7 @@ def test_the_training_list_excludes_the_holdout() -> None:
     assert not [row for row in heard for speaker in speakers if speaker in row["originals"]]
 
 
+@pytest.mark.slow
 def test_the_sets_are_rebuilt_from_files_in_their_places(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     heard = [row for row in _rows() if row["repository"] in ("coqui-ai/TTS", "karoldvl/ESC-10")][:20]

@@ -240,6 +240,7 @@ def run(fuzz, count, seed):
         assert received > count / 100  # or the fuzzer has lost its way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fuzz", "count"), list(zip(RUNS, [10_000, 3_000, 3_000, 5_000], strict=True)))
 def test_fuzz(fuzz, count):
     run(fuzz, count, int(os.environ.get("STREAMCODEC_FUZZ_SEED", "1")))
