@@ -1,0 +1,105 @@
+"""Runs blocks of code in the order given, in one process, and prints what came of each as a line of JSON.
+
+Standard input: JSON, a list of {"place", "language", "text", "folder", "fresh", "background"}. A shell block's lines that are plain
+calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch for each would take most of the
+time; all else goes to bash. Python blocks of one folder share their names, as on a page that is read from the top,
+unless a block is `fresh`. A `background` block is a server: it is started, and stopped at the end. After a block that
+fails the rest of its folder is left out.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+from streamcodec.cli import main
+
+PLAIN = re.compile(r"streamcodec [^|&;<>$`*]*")
+
+
+def run_line(line: str) -> None:
+    code = main(shlex.split(line, comments=True)[1:])
+    if code:
+        raise RuntimeError(f"{line!r} ended with exit code {code}")
+
+
+def run_shell(text: str) -> None:
+    joined = text.replace("\\\n", " ")
+    lines = [line for line in joined.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    if all(PLAIN.fullmatch(line.split("  #")[0].strip()) for line in lines):
+        for line in lines:
+            run_line(line)
+        return
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True, timeout=120)
+    print(done.stdout, done.stderr)
+    if done.returncode:
+        raise RuntimeError(f"bash ended with exit code {done.returncode}")
+
+
+SERVERS: list[subprocess.Popen] = []
+
+
+def start(text: str) -> None:
+    with open("server.log", "wb") as log:
+        SERVERS.append(subprocess.Popen(["bash", "-c", f"exec {text}"], stdout=log, stderr=log))
+
+
+def stop() -> None:
+    for server in SERVERS:
+        server.send_signal(signal.SIGTERM)
+    for server in SERVERS:
+        server.wait(30)
+
+
+def run(block: dict, names: dict) -> None:
+    if block["background"]:
+        start(block["text"])
+    elif block["language"] == "sh":
+        run_shell(block["text"])
+    else:
+        exec(compile(block["text"], block["place"], "exec"), names)
+
+
+def one(block: dict, names: dict) -> dict:
+    output, error, began = io.StringIO(), "", time.monotonic()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            run(block, names)
+        except (Exception, SystemExit):
+            error = traceback.format_exc()
+    return {
+        "place": block["place"],
+        "error": error,
+        "output": output.getvalue()[-4000:],
+        "seconds": time.monotonic() - began,
+    }
+
+
+def run_all(todo: list[dict]) -> None:
+    shared: dict[str, dict] = {}
+    failed: set[str] = set()
+    for block in todo:
+        folder = block["folder"]
+        if folder in failed:
+            continue
+        os.chdir(folder)
+        names = {"__name__": "__main__"} if block["fresh"] else shared.setdefault(folder, {"__name__": "__main__"})
+        result = one(block, names)
+        if result["error"]:
+            failed.add(folder)
+        sys.__stdout__.write(json.dumps(result) + "\n")
+        sys.__stdout__.flush()
+
+
+if __name__ == "__main__":
+    try:
+        run_all(json.load(sys.stdin))
+    finally:
+        stop()
