@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+GENERATED = ("api.md", "command_line.md")  # by docs/generate.py
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # A comment right above a block: CI and tests/test_readme.py run README's two commands.
 ELSEWHERE = ("<!-- roundtrip -->", "<!-- tests -->")
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+) -->")
+BACKGROUND = "<!-- background -->"  # a server, which runs until the page is done
+FILE = re.compile(r"<!-- file: (?P<name>\S+) -->")  # saved under that name
 RUN_BY = re.compile(r"<!-- run by (?P<path>\S+) -->")
 
 

@@ -1,10 +1,10 @@
 """Runs blocks of code in the order given, in one process, and prints what came of each as a line of JSON.
 
-Standard input: JSON, a list of {"place", "language", "text", "folder", "fresh", "background"}. A shell block's lines that are plain
-calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch for each would take most of the
-time; all else goes to bash. Python blocks of one folder share their names, as on a page that is read from the top,
-unless a block is `fresh`. A `background` block is a server: it is started, and stopped at the end. After a block that
-fails the rest of its folder is left out.
+Standard input: JSON, a list of {"place", "language", "text", "folder", "file", "fresh", "background"}. A shell block's
+lines that are plain calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch for each would
+take most of the time; all else goes to bash. Python blocks of one folder share their names, as on a page that is read
+from the top, unless a block is `fresh`. A block with a `file` is saved under that name. A `background` block is a
+server: it is started, and stopped at the end. After a block that fails the rest of its folder is left out.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
 
 from streamcodec.cli import main
 
@@ -47,7 +48,7 @@ SERVERS: list[subprocess.Popen] = []
 
 
 def start(text: str) -> None:
-    with open("server.log", "wb") as log:
+    with Path("server.log").open("wb") as log:
         SERVERS.append(subprocess.Popen(["bash", "-c", f"exec {text}"], stdout=log, stderr=log))
 
 
@@ -59,7 +60,9 @@ def stop() -> None:
 
 
 def run(block: dict, names: dict) -> None:
-    if block["background"]:
+    if block["file"]:
+        Path(block["file"]).write_text(block["text"], encoding="utf-8")
+    elif block["background"]:
         start(block["text"])
     elif block["language"] == "sh":
         run_shell(block["text"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from pages import ELSEWHERE, PAGES, ROOT, Block, blocks
+from pages import BACKGROUND, ELSEWHERE, FILE, GENERATED, PAGES, ROOT, Block, blocks
 
 from streamcodec.cli.roundtrip import RECORDING
 
@@ -19,8 +19,15 @@ SECONDS = 3
 
 
 def to_run() -> list[Block]:
-    found = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "python")]
-    return [block for block in found if not block.note or block.note == "<!-- background -->"]
+    pages = [page for page in PAGES if page.name not in GENERATED]
+    found = [block for page in pages for block in blocks(page) if block.language in ("sh", "python")]
+    return [block for block in found if not block.note or block.note == BACKGROUND or FILE.fullmatch(block.note)]
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def furnish(folder: Path) -> None:
@@ -42,23 +49,23 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     for name, call in (("streamcodec", f"{sys.executable} -m streamcodec"), ("python", sys.executable)):
         (programs / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
         (programs / name).chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     folders: dict[Path, Path] = {}
+    ports: dict[Path, str] = {}
     todo = []
     for block in to_run():
         if block.page not in folders:
             folders[block.page] = tmp_path_factory.mktemp(block.page.stem)
             furnish(folders[block.page])
+            ports[block.page] = free_port()
         todo.append(
             {
                 "place": block.place,
                 "language": block.language,
-                "text": block.text.replace(PORT, port),
+                "text": block.text.replace(PORT, ports[block.page]),
                 "folder": str(folders[block.page]),
                 "fresh": block.page.name == "README.md",  # each of its blocks can be pasted by itself
-                "background": block.note == "<!-- background -->",
+                "background": block.note == BACKGROUND,
+                "file": found["name"] if (found := FILE.fullmatch(block.note)) else "",
             }
         )
     environment = os.environ | {

@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import ELSEWHERE, NOT_RUN, PAGES, ROOT, RUN_BY, anchors, blocks, prose
+from pages import BACKGROUND, ELSEWHERE, FILE, GENERATED, NOT_RUN, PAGES, ROOT, RUN_BY, anchors, blocks, prose
 
 WIDTH = 100
 CODE_WIDTH = 120
 LANGUAGES = {"sh", "python", "console", "text", "toml", "json", "html", "dockerfile", "nginx", "caddy"}
 RUN = {"sh", "python"}
-GENERATED = ("api.md", "command_line.md")
 
 
 def names(page: Path) -> str:
@@ -70,11 +69,13 @@ def test_a_block_that_is_run_elsewhere_is_known_there(page):
             text = (ROOT / match["path"]).read_text(encoding="utf-8")
             assert page.name in text, f"{block.place}: {match['path']} does not read {page.name}"
         elif block.language in RUN and block.note:
-            known = block.note in ELSEWHERE or NOT_RUN.fullmatch(block.note) or block.note == "<!-- background -->"
+            known = (
+                block.note in (*ELSEWHERE, BACKGROUND) or NOT_RUN.fullmatch(block.note) or FILE.fullmatch(block.note)
+            )
             assert known, f"{block.place}: {block.note}"
 
 
 def test_the_index_names_every_page():
     text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    missing = [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name}" not in text]
+    missing = [page.name for page in PAGES if page.parent == ROOT / "docs" and f"({page.name}" not in text]
     assert missing == ["index.md"]
