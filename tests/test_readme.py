@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 import streamcodec
+from streamcodec.cli.roundtrip import RECORDING
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.xcodec import XcodecCodec
@@ -33,17 +35,18 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert "pytest" in block[1]
 
 
-def test_the_python_example_runs_and_equals_the_offline_run(capsys: pytest.CaptureFixture[str]) -> None:
-    source = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "microphone" in block)
-    pcm = torch.randn(1, 1, 5000, generator=torch.Generator().manual_seed(0)) * 0.1
-    heard: list[torch.Tensor] = []
-
-    class Speaker:
-        write = staticmethod(heard.append)
-
-    exec(compile(source, "README.md", "exec"), {"microphone": pcm.split(777, -1), "speaker": Speaker})
+def test_the_first_python_example_runs_as_it_stands_and_equals_the_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = re.findall(r"```python\n(.*?)```", README, re.S)[0]
+    exec(compile(source, "README.md", "exec"), {"__name__": "__main__"})
+    result, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    wav, wanted_rate = soundfile.read(RECORDING, dtype="float32")
     codec = streamcodec.load()
-    torch.testing.assert_close(torch.cat(heard, -1), codec.decode(codec.encode(pcm)), rtol=0, atol=1e-5)
+    offline = codec.decode(codec.encode(wav[None, None], 6.0))[0, 0].clamp(-1, 1)
+    assert rate == wanted_rate
+    torch.testing.assert_close(torch.from_numpy(result), offline, rtol=0, atol=1e-5 + 1 / 32768)  # written as int16
 
 
 @pytest.mark.parametrize(

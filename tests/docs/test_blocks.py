@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 import soundfile
 from pages import BACKGROUND, ELSEWHERE, FILE, GENERATED, PAGES, ROOT, Block, blocks
@@ -56,6 +57,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
         if block.page not in folders:
             folders[block.page] = tmp_path_factory.mktemp(block.page.stem)
             furnish(folders[block.page])
+            if block.page.name == "from_transformers.md":
+                published.furnish(folders[block.page])
             ports[block.page] = free_port()
         todo.append(
             {
