@@ -1,28 +1,27 @@
-"""Runs blocks of code in the order given, in one process, and prints what came of each as a line of JSON.
+"""Runs the blocks of a page in this process, in order, and prints what came of each as a line of JSON.
 
-Standard input: JSON, a list of {"place", "language", "text", "folder", "file", "fresh", "background"}. A shell block's
-lines that are plain calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch for each would
-take most of the time; all else goes to bash. Python blocks of one folder share their names, as on a page that is read
-from the top, unless a block is `fresh`. A block with a `file` is saved under that name. A `background` block is a
-server: it is started, and stopped at the end. After a block that fails the rest of its folder is left out.
+Standard input: JSON, a list of {"place", "language", "text", "file", "fresh", "background"}. A shell block's lines that
+are plain calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch for each would take most
+of the time; all else goes to bash. Python blocks share their names, as on a page that is read from the top, unless a
+block is `fresh`. A block with a `file` is saved under that name. A `background` block is a server: it is started, and
+stopped at the end. After a block that fails the rest is left out.
 """
 
 import contextlib
 import io
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from pathlib import Path
 
 from streamcodec.cli import main
 
 PLAIN = re.compile(r"streamcodec [^|&;<>$`*]*")
+SERVERS: list[subprocess.Popen] = []
 
 
 def run_line(line: str) -> None:
@@ -42,9 +41,6 @@ def run_shell(text: str) -> None:
     print(done.stdout, done.stderr)
     if done.returncode:
         raise RuntimeError(f"bash ended with exit code {done.returncode}")
-
-
-SERVERS: list[subprocess.Popen] = []
 
 
 def start(text: str) -> None:
@@ -71,34 +67,23 @@ def run(block: dict, names: dict) -> None:
 
 
 def one(block: dict, names: dict) -> dict:
-    output, error, began = io.StringIO(), "", time.monotonic()
+    output, error = io.StringIO(), ""
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             run(block, names)
         except (Exception, SystemExit):
             error = traceback.format_exc()
-    return {
-        "place": block["place"],
-        "error": error,
-        "output": output.getvalue()[-4000:],
-        "seconds": time.monotonic() - began,
-    }
+    return {"place": block["place"], "error": error, "output": output.getvalue()[-4000:]}
 
 
 def run_all(todo: list[dict]) -> None:
-    shared: dict[str, dict] = {}
-    failed: set[str] = set()
+    shared = {"__name__": "__main__"}
     for block in todo:
-        folder = block["folder"]
-        if folder in failed:
-            continue
-        os.chdir(folder)
-        names = {"__name__": "__main__"} if block["fresh"] else shared.setdefault(folder, {"__name__": "__main__"})
-        result = one(block, names)
-        if result["error"]:
-            failed.add(folder)
+        result = one(block, {"__name__": "__main__"} if block["fresh"] else shared)
         sys.__stdout__.write(json.dumps(result) + "\n")
         sys.__stdout__.flush()
+        if result["error"]:
+            return
 
 
 if __name__ == "__main__":

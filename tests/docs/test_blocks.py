@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import published
@@ -17,21 +18,22 @@ from streamcodec.cli.roundtrip import RECORDING
 
 PORT = "8765"  # in the prose
 SECONDS = 3
+RUNNER = Path(__file__).with_name("run_blocks.py")
 
 
-def to_run() -> list[Block]:
-    pages = [page for page in PAGES if page.name not in GENERATED]
-    found = [block for page in pages for block in blocks(page) if block.language in ("sh", "python")]
+def to_run(page: Path) -> list[Block]:
+    found = [block for block in blocks(page) if block.language in ("sh", "python")]
     return [block for block in found if not block.note or block.note == BACKGROUND or FILE.fullmatch(block.note)]
 
 
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+def pages_to_run() -> list[Any]:
+    """README by default, which needs what the tests need; the others take longer, and more packages."""
+    pages = [page for page in PAGES if page.name not in GENERATED and to_run(page)]
+    marks = {page: [] if page.name == "README.md" else [pytest.mark.slow] for page in pages}
+    return [pytest.param(page, marks=marks[page], id=page.name) for page in pages]
 
 
-def furnish(folder: Path) -> None:
+def furnish(page: Path, folder: Path) -> None:
     """The files that a reader of the prose has: recordings of speech, and a folder of them."""
     speech, rate = soundfile.read(RECORDING, dtype="float32")
     soundfile.write(folder / "in.wav", speech[: SECONDS * rate], rate)
@@ -41,61 +43,61 @@ def furnish(folder: Path) -> None:
     for number in range(3):
         cut = speech[number * rate : (number + 1) * rate]
         soundfile.write(folder / "recordings" / f"{number}.wav", cut, rate)
+    if page.name == "from_transformers.md":
+        published.furnish(folder)
 
 
-@pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """What came of each block, by its place. One process runs them all."""
-    programs = tmp_path_factory.mktemp("bin")
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def orders(page: Path) -> list[dict[str, Any]]:
+    """What run_blocks.py is to do. Each of README's blocks can be pasted by itself."""
+    port = free_port()
+    return [
+        {
+            "place": block.place,
+            "language": block.language,
+            "text": block.text.replace(PORT, port),
+            "fresh": page.name == "README.md",
+            "background": block.note == BACKGROUND,
+            "file": found["name"] if (found := FILE.fullmatch(block.note)) else "",
+        }
+        for block in to_run(page)
+    ]
+
+
+def programs(folder: Path) -> Path:
+    """A folder with `streamcodec` and `python` as a reader's environment has them."""
+    folder.mkdir()
     for name, call in (("streamcodec", f"{sys.executable} -m streamcodec"), ("python", sys.executable)):
-        (programs / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
-        (programs / name).chmod(0o755)
-    folders: dict[Path, Path] = {}
-    ports: dict[Path, str] = {}
-    todo = []
-    for block in to_run():
-        if block.page not in folders:
-            folders[block.page] = tmp_path_factory.mktemp(block.page.stem)
-            furnish(folders[block.page])
-            if block.page.name == "from_transformers.md":
-                published.furnish(folders[block.page])
-            ports[block.page] = free_port()
-        todo.append(
-            {
-                "place": block.place,
-                "language": block.language,
-                "text": block.text.replace(PORT, ports[block.page]),
-                "folder": str(folders[block.page]),
-                "fresh": block.page.name == "README.md",  # each of its blocks can be pasted by itself
-                "background": block.note == BACKGROUND,
-                "file": found["name"] if (found := FILE.fullmatch(block.note)) else "",
-            }
-        )
+        (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the prose is for a POSIX shell")
+@pytest.mark.parametrize("page", pages_to_run())
+def test_the_blocks_of_a_page_run_as_they_stand(page, tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    furnish(page, folder)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(programs(tmp_path / "bin")), os.environ["PATH"]]),
         "OMP_NUM_THREADS": "1",
     }
-    runner = Path(__file__).with_name("run_blocks.py")
     done = subprocess.run(
-        [sys.executable, runner],
-        input=json.dumps(todo),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=280,
-        check=False,
-    )
+        [sys.executable, RUNNER], input=json.dumps(orders(page)), cwd=folder, env=environment, capture_output=True,
+        text=True, timeout=280, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return {result["place"]: result for result in map(json.loads, done.stdout.splitlines())}
-
-
-@pytest.mark.parametrize("block", to_run(), ids=lambda block: block.place)
-def test_a_block_of_the_prose_runs_as_it_stands(block, results):
-    if block.place not in results:
-        pytest.fail("not run, since a block before it on its page failed")
-    result = results[block.place]
-    assert not result["error"], f"{result['error']}\n{result['output']}"
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    for result in results:
+        assert not result["error"], f"{result['place']}\n{result['error']}\n{result['output']}"
+    assert len(results) == len(to_run(page))
 
 
 def test_the_commands_that_are_run_elsewhere_are_still_there():
