@@ -173,30 +173,43 @@ def sections(docstring) -> list[str]:
 
 
 def listed(lines: list[str], known: set[str]) -> list[str]:
-    """One paragraph. A name that is known, at the start of a line or after a full stop or semicolon, begins an item."""
-    out: list[str] = []
-    inside = False
+    """One paragraph. A name that is known, at the start of a line or after a full stop or semicolon, begins an item.
+
+    So does a dash; and "Raises" ends them.
+    """
+    parts: list[tuple[str, str]] = []  # how it begins, and its text
     for line in lines:
-        for i, piece in enumerate(split(line.rstrip(), known)):
+        for i, piece in enumerate(split(line.strip(), known)):
             name = NAMES.match(piece)
-            begins = name is not None and set(name[1].split(", ")) <= known
-            if begins:
-                if out and not inside:
-                    out.append("")
-                out.append(f"- {', '.join(f'`{one}`' for one in name[1].split(', '))}: {piece[name.end() :]}")
-                inside = True
-            elif inside and i == 0 and line.startswith("Raises "):
-                out += ["", piece]
-                inside = False
+            if name is not None and set(name[1].split(", ")) <= known:
+                names = ", ".join(f"`{one}`" for one in name[1].split(", "))
+                parts.append(("- ", f"{names}: {piece[name.end() :]}"))
+            elif piece.startswith("- "):
+                parts.append(("- ", piece[2:]))
+            elif not parts or (parts[-1][0] and piece.startswith("Raises ")) or (i and piece.startswith("Raises ")):
+                parts.append(("", piece))
             else:
-                out.append(f"  {piece.strip()}" if inside else piece)
+                begin, text = parts.pop()
+                parts.append((begin, f"{text} {piece}"))
+    out: list[str] = []
+    for number, (begin, text) in enumerate(parts):
+        if number and not (begin and parts[number - 1][0]):
+            out.append("")
+        out += filled(text, begin)
     return out
 
 
+def filled(text: str, begin: str) -> list[str]:
+    plain = re.sub(r"``([^`]+)``", r"`\1`", text)
+    options = {"width": 100, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(plain, initial_indent=begin, subsequent_indent=" " * len(begin), **options)
+
+
 def split(line: str, known: set[str]) -> list[str]:
+    """At names that are known, and at the sentence that begins with "Raises"."""
     pieces, begin = [], 0
-    for found in re.finditer(r"[;.] (?=([a-z_]\w*(?:, [a-z_]\w*)*): )", line):
-        if set(found[1].split(", ")) <= known:
+    for found in re.finditer(r"[;.] (?=([a-z_]\w*(?:, [a-z_]\w*)*): )|\. (?=Raises )", line):
+        if found[1] is None or set(found[1].split(", ")) <= known:
             pieces.append(line[begin : found.start()] + ".")
             begin = found.end()
     return [*pieces, line[begin:]]
