@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("api.md", "command_line.md")  # by docs/generate.py
+TABLES = ("formats.md",)  # by tests/formats_table.py
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # A comment right above a block: CI and tests/test_readme.py run README's two commands.
 ELSEWHERE = ("<!-- roundtrip -->", "<!-- tests -->")
