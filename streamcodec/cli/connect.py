@@ -77,6 +77,8 @@ def _check(args: Namespace) -> None:
         raise InputError("mode room needs --room, a name")
     if (args.mode == "decode" and args.input == RAW) or (args.mode == "encode" and args.output == RAW):
         raise InputError("codes come from and go to files; - is for audio")
+    if args.mode == "room" and args.role == "speaker" and (args.play or args.output):
+        raise InputError("--play or --output with --role speaker, who hears nothing; take --role both")
     if args.mode == "encode" and args.play:
         raise InputError("--play in mode encode, where no audio comes back")
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
