@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import codecs
 from ..codecs import Codec
+from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
 from . import files, sources, weights
 
@@ -53,19 +54,20 @@ def load(
     Args:
         source: one of
 
-            - nothing: the codec that comes with this package;
+            - nothing, or "streamcodec_24khz": the codec that comes with this package;
             - a directory in Hugging Face layout: config.json with model.safetensors, its shards
               (model.safetensors.index.json), or pytorch_model.bin;
             - a file: an original checkpoint (.th, .pt, .pth, .bin), or a .safetensors beside its config.json;
             - a hub id, "owner/name", or the short name of a published checkpoint ("encodec_24khz").
 
-            A local path wins over a hub id of the same name.
-        device: where the codec's weights go.
+            A local path wins over a name or a hub id that reads the same.
+        device: where the codec's weights go, and where it computes.
         dtype: the floating-point type of the weights and of all computation. Codes are equal to the published
             models' in float32 (but for near ties) and in float64.
         revision: a branch, tag or commit of the hub repository; default: main.
 
     Raises:
+        InputError: this machine has no such device.
         UnknownCodecError: `source` is none of the above.
         HubError: the hub is needed and cannot be reached, or has no such repository.
         CheckpointError: the weights cannot be read, are unsafe to read, or do not fit the configuration.
@@ -73,6 +75,7 @@ def load(
     """
     if not dtype.is_floating_point:
         raise DtypeError(f"dtype={dtype}: a codec computes in floating point, such as torch.float32")
+    device = usable_device(device)
     checkpoint = read(source, revision=revision)
     try:
         codec = _build(checkpoint)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import load
+from ..checkpoint import DEFAULT_CODEC, load
 from ..codecs import Codec
 from ..errors import InputError, StreamcodecError
 from .app import Server, run
@@ -105,10 +105,12 @@ def _work(config: Config, number: int, workers: int, folder: str) -> None:
 def load_codecs(config: Config) -> dict[str, Codec]:
     """The codecs on offer, by the names that clients use. Raises InputError, CheckpointError."""
     codecs: dict[str, Codec] = {}
-    for entry in config.codec or (None,):
-        name, equals, source = ("", "", None) if entry is None else entry.rpartition("=")
-        codec = load(source or None, device=config.device)
-        name = name if equals else codec.spec.name
+    for entry in config.codec or (DEFAULT_CODEC,):
+        name, equals, source = entry.rpartition("=")
+        if equals and not name:
+            raise InputError(f"--codec {entry}: give it a name before the =, or leave that out")
+        codec = load(source if config.codec else None, device=config.device)
+        name = name or codec.spec.name
         if name in codecs:
             raise InputError(f"two codecs have the name {name!r}; give one another with --codec NAME=SOURCE")
         codecs[name] = codec

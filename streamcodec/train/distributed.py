@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..devices import usable_device
+from ..errors import ConfigError, InputError
 
 __all__ = ["World", "joined"]
 
@@ -77,12 +78,9 @@ def _device(name: str, local_rank: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without that kind of device
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"run.device {name!r} cannot be used here ({reason}); cpu always works") from error
-    return device
+        return usable_device(f"cuda:{local_rank}" if name == "cuda" else name)
+    except InputError as error:
+        raise ConfigError(f"run.device: {error}") from error
 
 
 _PLACE = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))  # and what a process alone has
