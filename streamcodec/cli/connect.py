@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import json
 import signal
+import ssl
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -51,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--role", choices=("speaker", "listener", "both"), default="both", help="default: both")
     parser.add_argument("--member", default="", metavar="NAME", help="to show to the others in the room")
     parser.add_argument("--key-file", metavar="PATH", help="file with the server's key")
+    parser.add_argument("--ca", metavar="PATH", help="PEM file with the certificate to trust, as for a self-signed one")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="try so long to connect (default: once)")
     parser.add_argument("--no-reconnect", action="store_true", help="end where the connection breaks")
@@ -94,6 +96,13 @@ def _key(path: str | None) -> str | None:
         raise InputError(f"--key-file {path} cannot be read as ASCII: {error}") from error
 
 
+def _trust(path: str | None) -> ssl.SSLContext | None:
+    try:
+        return None if path is None else ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"--ca {path} cannot be read as certificates in PEM: {error}") from error
+
+
 class _Talk:
     """One run of the command."""
 
@@ -105,7 +114,7 @@ class _Talk:
             args.url, args.mode, codec=args.codec, bandwidth=args.bandwidth, sample_rate=args.rate,
             channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
             room=args.room, role=args.role, member=args.member, key=_key(args.key_file),
-            reconnect=not args.no_reconnect, open_seconds=args.wait,
+            reconnect=not args.no_reconnect, open_seconds=args.wait, ssl=_trust(args.ca),
         )  # fmt: skip
         self.block = round(PLAY_SECONDS * args.rate)
         self.mixer = Mixer(args.rate, args.channels, self.block)

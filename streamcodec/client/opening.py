@@ -52,15 +52,21 @@ def connect(
     then. Otherwise that is a SessionError. open_seconds: for how long opening is tried again where the server is busy
     or cannot be reached. queue: packets and messages that wait to be taken; beyond it the server is not read from.
 
+    ssl: for wss; None trusts what the system does. For a certificate of the server's own give
+    ``ssl.create_default_context(cafile=FILE)``.
+
     Entering raises SessionError where the server cannot be reached or refuses, and InputError for a wrong url.
     """
+    server = address(url)
+    if ssl is not None and not server.startswith("wss:"):
+        raise InputError(f"{url} with ssl: only wss:// and https:// have a certificate")
     place = Room(name=room or "", role=role, send=send, receive=receive, member=member) if mode == "room" else None
     hello = Hello(
         version=VERSION, mode=mode, codec=codec, bandwidth=bandwidth, frames_per_packet=frames_per_packet,
         pcm=PcmFormat(format=pcm_format, sample_rate=sample_rate, channels=channels), crc=crc, resume=reconnect,
         start=start, room=place, key=key,
     )  # fmt: skip
-    return Session(address(url), hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
+    return Session(server, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
 
 
 def address(url: str) -> str:
