@@ -22,6 +22,7 @@ from ..codecs import Codec
 from ..errors import InputError, StreamcodecError
 from .app import Server, run
 from .certificates import certified
+from .children import leaving_ctrl_c
 from .config import Config
 from .engine_process import settle
 from .logs import Log
@@ -73,8 +74,9 @@ def _serve_many(config: Config) -> int:
         told = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())
-        for process in processes:
-            process.start()
+        with leaving_ctrl_c():
+            for process in processes:
+                process.start()
         code = _watch(processes, told)
         if not said.empty():  # one for all: the others mostly fail for the same reason
             raise StreamcodecError(said.get())
@@ -90,7 +92,9 @@ def _watch(processes: list[Any], told: threading.Event) -> int:
             process.terminate()  # SIGTERM: each drains
     for process in processes:
         process.join()
-    return max((0 if process.exitcode == 0 else FAILED) for process in processes)
+    # One that was told before it was ready has no orderly end yet: SIGTERM itself has ended it.
+    fine = (0, -signal.SIGTERM) if told.is_set() else (0,)
+    return max((0 if process.exitcode in fine else FAILED) for process in processes)
 
 
 @contextlib.contextmanager
