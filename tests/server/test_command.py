@@ -1,8 +1,11 @@
 """`streamcodec serve` as a command: what it needs, where it listens, and whom it lets in."""
 
 import asyncio
+import dataclasses
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,16 +92,12 @@ def test_an_address_that_cannot_be_had_is_a_sentence(host):
     asyncio.run(run())
 
 
-def test_a_port_that_is_taken_is_a_sentence():
-    talk = pytest.importorskip("talk")
-
-    async def run():
-        async with talk.served() as server:
-            with pytest.raises(InputError, match=rf"cannot listen at 127.0.0.1 port {server.port}: .*in use"):
-                async with talk.served(port=server.port):
-                    pass
-
-    asyncio.run(run())
+def test_every_option_that_the_documentation_names_is_there():
+    text = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--[a-z][a-z-]+", text))
+    options = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Config)}
+    assert named - options == {"--help", "--ca"}  # the second is of `connect`
+    assert {"--log-format", "--tls-self-signed", "--tls-directory"} <= named
 
 
 def test_the_codec_of_the_package_is_offered_beside_another(tmp_path):

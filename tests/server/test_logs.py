@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 
@@ -153,22 +152,3 @@ def read_until(terminal, text, seconds=120):
         assert text is None, seen
         break
     return seen
-
-
-def test_in_a_pipe_there_are_json_lines_and_nothing_else(tmp_path):
-    save(small_codec(), tmp_path / "small")
-    command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", "--engines", "0"]
-    command += ["--codec", str(tmp_path / "small")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        lines = [json.loads(process.stderr.readline()), json.loads(process.stderr.readline())]
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    lines += map(json.loads, err.splitlines())
-    assert [set(line) - {"time", "level"} for line in lines] == [
-        {"event", "host", "port", "codecs"},
-        {"event"},
-        {"event", "sessions"},
-        {"event", "unfinished"},
-    ]
-    assert [line["event"] for line in lines] == ["listening", "ready", "draining", "stopped"]
-    assert (out, process.returncode) == ("", 0)
