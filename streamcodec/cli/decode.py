@@ -4,12 +4,12 @@ import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from ..audio import AudioWriter
-from ..codecs import Codec
+from ..codecs import Codec, Start
 from ..codecs.dac_chunked import unpadded_decode
 from ..codes import Codes
 from ..codesfile import CodesReader, DacReader, EcdcReader, kind_of
@@ -69,7 +69,7 @@ def run(args: Namespace) -> int:
     with EcdcReader(args.input) if kind == "ecdc" else CodesReader(args.input) as reader:
         codec, header = _open(reader, args), reader.header
         _check(reader, codec)
-        spec, run = codec.spec, Run(codec, args, header.bandwidth, args.start or header.start)
+        spec, run = codec.spec, Run(codec, args, header.bandwidth, args.start or cast(Start, header.start))
         with (
             AudioWriter(args.output, spec.sample_rate, spec.channels) as writer,
             progress(header.length / spec.sample_rate) as advance,

@@ -48,7 +48,8 @@ def _writer(codec: Codec, args: Namespace, run: Run) -> CodesWriter | DacWriter 
 def run(args: Namespace) -> int:
     """Run the command."""
     codec = open_codec(args.codec, args.device)
-    spec, run = codec.spec, Run(codec, args, args.bandwidth, args.start)
+    spec = codec.spec
+    run = Run(codec, args, spec.resolve(args.bandwidth, args.codebooks), args.start)
     with (
         AudioReader(args.input, spec.sample_rate, spec.channels, run.block) as reader,
         _writer(codec, args, run) as writer,

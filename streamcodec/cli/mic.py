@@ -20,7 +20,6 @@ from ..live.devices import choose
 from ..live.keys import Keys
 from ..live.line import Line
 from ..live.recorder import Recorder
-from ..live.running import warm_up
 from .running import open_codec, tell
 
 __all__ = ["run"]
@@ -43,7 +42,7 @@ def run(args: Namespace) -> int:
     speaker = choose("output", args.output, codec.spec, args.rate)
     line = Line(
         codec,
-        bandwidth=args.bandwidth,
+        bandwidth=codec.spec.resolve(args.bandwidth, args.codebooks),
         frames=args.frames,
         input_rate=microphone.rate,
         output_rate=speaker.rate,
@@ -53,7 +52,7 @@ def run(args: Namespace) -> int:
     blocks = [args.block or round(BLOCK * device.rate) for device in (microphone, speaker)]
     host = SoundHost(microphone, speaker, input_block=blocks[0], output_block=blocks[1])
     trip = RoundTrip(line, input_block=blocks[0], output_block=blocks[1])
-    warm_up(codec, args.frames)
+    codec.warm_up(args.frames)
     tell(f"{codec.spec.name} from {microphone.name} ({microphone.rate} Hz) to {speaker.name} ({speaker.rate} Hz)")
     tell("use headphones: a speaker that the microphone hears will howl")
     since, reopened = time.monotonic(), 0

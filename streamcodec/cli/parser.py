@@ -142,8 +142,12 @@ def _add_codec(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_bandwidth(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--bandwidth", type=float, metavar="KBPS", help="one that the codec offers (see info); default: the codec's own"
+    )
+    either.add_argument(
+        "--codebooks", type=_positive, metavar="N", help="the bandwidth that has N codebooks, instead of --bandwidth"
     )
 
 

@@ -45,7 +45,8 @@ class _Comparison:
 def run(args: Namespace) -> int:
     """Run the command."""
     codec = open_codec(args.codec, args.device)
-    spec, run = codec.spec, Run(codec, args, args.bandwidth, args.start)
+    spec = codec.spec
+    run = Run(codec, args, spec.resolve(args.bandwidth, args.codebooks), args.start)
     comparison = _Comparison(spec.sample_rate)
     with (
         AudioReader(args.input or RECORDING, spec.sample_rate, spec.channels, run.block) as reader,

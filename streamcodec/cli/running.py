@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..audio import AudioReader, AudioWriter, Samples
 from ..checkpoint import load
-from ..codecs import Codec, CodecSpec
+from ..codecs import Codec, CodecSpec, Start
 from ..codes import Codes
 from ..errors import InputError
 
@@ -45,7 +45,7 @@ class Run:
     frames, codebooks: of the codes that passed `counted`; seconds: spent in the codec.
     """
 
-    def __init__(self, codec: Codec, args: Namespace, bandwidth: float | None, start: str) -> None:
+    def __init__(self, codec: Codec, args: Namespace, bandwidth: float | None, start: Start) -> None:
         if args.offline and args.start == "primed":
             raise InputError("--start primed is a way for a stream to begin; leave it or --offline out")
         self.codec, self.spec, self.start = codec, codec.spec, start

@@ -5,17 +5,19 @@ import ssl as tls
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
+from typing import SupportsFloat, SupportsIndex
 
 from ..errors import InputError
 from ..packet import Array
 from ..protocol import ClientSession, CodecFacts, Ended, Hello, PcmReceived, State
 from ..protocol import Event as WireEvent
 from ..protocol.messages import ErrorMessage, Farewell, Pong, Resumed, Statistics, Welcome
+from ..scalars import whole
 from .connection import FAILURES, REPLACED, Connection, Pace, reason_of
 from .directions import check_gives, check_makes_codes, check_takes
 from .events import CodesPacket, Event, Pcm, Renewed, SessionError
 from .inbox import Inbox
-from .media import checked_codes, checked_pcm, frames_of, pieces, samples_of
+from .media import checked_codes, checked_pcm, chosen_bandwidth, frames_of, pieces, samples_of
 from .retry import Retry
 
 __all__ = ["Session"]
@@ -138,26 +140,29 @@ class Session:
         self._pump()
         return name
 
-    async def set_bandwidth(self, bandwidth: float) -> None:
-        """kbps, from here on; the iteration has a `NewBandwidth` that says from which frame. Raises InputError."""
+    async def set_bandwidth(
+        self, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> None:
+        """Another bandwidth from here on; the iteration has a `NewBandwidth` that says from which frame.
+
+        bandwidth: kbps, one of `codec.bandwidths`; or num_codebooks, one of `codec.bandwidth_codebooks`. Raises
+        InputError.
+        """
         self._check_open("set_bandwidth")
         check_makes_codes(self.hello, "set_bandwidth")
-        offered = self.welcome.codec.bandwidths
-        if bandwidth not in offered:
-            raise InputError(
-                f"{bandwidth:g} kbps; {self.welcome.codec.name} has {', '.join(f'{b:g}' for b in offered)}"
-            )
+        chosen = chosen_bandwidth(bandwidth, num_codebooks, self.welcome.codec)
         await self._writable()
-        self._protocol.change_bandwidth(bandwidth)
+        self._protocol.change_bandwidth(chosen)
         self._pump()
 
-    async def flush(self, length: int | None = None) -> None:
+    async def flush(self, length: SupportsIndex | None = None) -> None:
         """The stream ends, and what is sent next begins another one. The iteration has the rest, the last packet with
         `last`, then `Flushed`. length: of codes that were sent, the samples they stand for, at the codec's rate."""
         self._check_open("flush")
         check_takes(self.hello, "flush", "pcm", "codes")
         if length is not None:
             check_takes(self.hello, "flush with a length", "codes")
+            length = whole(length, "length", 0)
         await self._writable()
         self._protocol.flush(length)
         self._pump()

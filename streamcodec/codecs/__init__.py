@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
+from ..stream import Start
 from . import dac_original, encodec_original, xcodec_original
 from .base import Codec
 from .dac import DacCodec
@@ -14,7 +15,7 @@ from .semantic_codec import MODEL_TYPE, SemanticCodec
 from .spec import CodecSpec, SemanticWindow
 from .xcodec import XcodecCodec
 
-__all__ = ["FAMILIES", "Codec", "CodecSpec", "SemanticWindow", "build", "convert_original"]
+__all__ = ["FAMILIES", "Codec", "CodecSpec", "SemanticWindow", "Start", "build", "convert_original"]
 
 Converted = tuple[dict[str, Any], dict[str, Tensor]]
 # Looks for settings in files beside an original one, by these names first; see `checkpoint.files.settings_beside`.

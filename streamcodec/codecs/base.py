@@ -5,26 +5,28 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
 from .. import state as states
-from ..codes import Codes
-from ..errors import CodesError, DtypeError, InputError, NonFiniteError, NotStreamableError, ShapeError
+from ..codes import Codes, CodesLike
+from ..errors import CodesError, InputError, NotStreamableError, ShapeError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.quantize import Quantizer
 from ..nn.transducer import Network, Transducer
-from ..pcm import as_float
-from ..stream import DecoderStream, EncoderStream
+from ..pcm import AudioLike, as_float
+from ..scalars import whole
+from ..stream import DecoderStream, EncoderStream, Start
+from .checks import check_latents, check_scale, check_start, checked_data
 from .framed import FramedCore, primed, silent_rows
 from .segments import SegmentDecoder, SegmentEncoder, Segments
 from .spec import CodecSpec, SemanticWindow
 
-__all__ = ["Codec", "check_start"]
+__all__ = ["Codec"]
 
 
 class Codec(nn.Module, ABC):
@@ -134,14 +136,17 @@ class Codec(nn.Module, ABC):
 
     # -- offline ---------------------------------------------------------------------------------------------------
 
-    def encode(self, wav: Any, bandwidth: float | None = None) -> Codes:
+    def encode(
+        self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> Codes:
         """The whole signal at once.
 
         wav: [B, channels, N] float (full scale is -1..1) or int16 (scaled), torch or NumPy, at `spec.sample_rate`.
-        bandwidth: kbps, one of `spec.bandwidths`; None is `spec.default_bandwidth`.
-        Raises ShapeError, DtypeError, NonFiniteError, BandwidthError.
+        bandwidth: kbps, one of `spec.bandwidths`; or instead num_codebooks, as many as one of them has. Where neither
+        is given, `spec.default_bandwidth`.
+        Raises InputError: ShapeError, DtypeError, NonFiniteError, BandwidthError.
         """
-        count = self.spec.codebooks(self.spec.default_bandwidth if bandwidth is None else bandwidth)
+        count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         rows = self.as_rows(wav)
         with torch.no_grad():
             latents, scale, _ = self.analyse(rows)
@@ -153,12 +158,12 @@ class Codec(nn.Module, ABC):
         """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
         return Piece(self.encoder(rows)) if self.segments is None else self.segments.encode(rows, self.encoder)
 
-    def decode(self, codes: Codes | Tensor) -> Tensor:
+    def decode(self, codes: CodesLike) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
 
         Never more than the decoder gives: DAC's at 16 and 24 kHz ends 8 samples before its last frame does.
 
-        codes: what `encode` gave, or bare codes [B, K, T].
+        codes: what `encode` gave, or bare codes [B, K, T], torch or NumPy, of any integer type.
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
         codes = self.checked(codes)
@@ -173,42 +178,132 @@ class Codec(nn.Module, ABC):
                 rows = self.segments.decode(latents, codes.scale, length, self.decoder)
         return rows[:, : codes.length].transpose(1, 2).contiguous()
 
+    # -- in steps, with gradients ----------------------------------------------------------------------------------
+
+    def encode_latents(self, wav: AudioLike) -> Tensor:
+        """The whole signal to the latents that `quantize` takes, [B, D, T]. Gradients reach `wav` and the weights.
+
+        wav: as for `encode`, which is `quantize` of these. A codec with a speech model passes no gradient through that.
+        Use `torch.no_grad()` where no gradient is wanted: what it needs takes memory.
+        Raises InputError, for a codec that works on segments (EnCodec 48 kHz) too.
+        """
+        self._refuse_segments("encode_latents")
+        return self.analyse(self.as_rows(wav, grad=True)).rows.transpose(1, 2)
+
+    def quantize(
+        self, latents: Tensor, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> Codes:
+        """Latents [B, D, T], of a floating-point type, to codes [B, K, T] with no length; no gradient passes.
+
+        bandwidth, num_codebooks: as for `encode`. Raises InputError: ShapeError, DtypeError, NonFiniteError,
+        BandwidthError.
+        """
+        count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
+        with torch.no_grad():
+            codes = self.quantizer.encode(self._latent_rows(latents), count)
+        return Codes(codes.transpose(1, 2).contiguous())
+
+    def dequantize(self, codes: CodesLike) -> Tensor:
+        """Codes [B, K, T] to the latents that they stand for, [B, D, T]. Gradients reach the quantizer's parameters.
+
+        codes: as for `decode`; neither scale nor length matters. Raises InputError: ShapeError, DtypeError, CodesError.
+        """
+        return self.latents(checked_data(codes, self.spec)).transpose(1, 2)
+
+    def decode_latents(self, latents: Tensor, length: SupportsIndex | None = None) -> Tensor:
+        """Latents [B, D, T] to audio [B, channels, length]. Gradients reach `latents` and the weights.
+
+        length: samples, None for all that the frames hold. `decode` is this of `dequantize`.
+        Raises InputError as `encode_latents` does.
+        """
+        self._refuse_segments("decode_latents")
+        rows = self._latent_rows(latents)
+        if length is not None:
+            length = whole(length, "length", 0)
+            self.check_length(length, rows.shape[1])
+        return self.decoder(rows)[:, :length].transpose(1, 2).contiguous()
+
+    def _refuse_segments(self, call: str) -> None:
+        if self.segments is not None:
+            raise InputError(
+                f"{call}: {self.spec.name} codes each segment by itself, at a level of its own, so its latents alone "
+                "do not say what the signal is; use encode() and decode()"
+            )
+
+    def _latent_rows(self, latents: Tensor) -> Tensor:
+        """Checked latents [B, D, T] as rows [B, T, D] of the codec's device and dtype."""
+        check_latents(latents, self.spec, self.quantizer.dimension)
+        return latents.to(self.device, self.dtype).transpose(1, 2)
+
     # -- streams ---------------------------------------------------------------------------------------------------
 
     def open_encoder(
         self,
-        bandwidth: float | None = None,
-        batch: int | None = None,
+        bandwidth: SupportsFloat | None = None,
+        batch: SupportsIndex | None = None,
         *,
-        start: str | None = None,
+        num_codebooks: SupportsIndex | None = None,
+        start: Start | None = None,
         window: SemanticWindow | None = None,
         state: bytes | None = None,
     ) -> EncoderStream:
         """A stream from audio to codes; see `EncoderStream`.
 
-        bandwidth: kbps; batch: signals that advance together (1); start: "exact" (equal to `encode`; waits for
-        `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many frames of silence and
-        then the signal); window: what the speech model of a codec with `spec.semantic_window` hears at a time (that
-        default); state: what `EncoderStream.save` returned, to go on from there.
+        bandwidth, num_codebooks: as for `encode`; batch: signals that advance together (1); start: "exact" (equal to
+        `encode`; waits for `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many
+        frames of silence and then the signal); window: what the speech model of a codec with `spec.semantic_window`
+        hears at a time (that default); state: what `EncoderStream.save` returned, to go on from there.
         Raises BandwidthError, StateError, NotStreamableError, InputError.
         """
         self._check_streamable()
-        return EncoderStream(self, bandwidth=bandwidth, batch=batch, start=start, window=window, state=state)
+        chosen = self._named(bandwidth, num_codebooks)
+        return EncoderStream(self, bandwidth=chosen, batch=batch, start=start, window=window, state=state)
 
     def open_decoder(
         self,
-        batch: int | None = None,
+        batch: SupportsIndex | None = None,
         *,
-        start: str | None = None,
-        bandwidth: float | None = None,
+        start: Start | None = None,
+        bandwidth: SupportsFloat | None = None,
+        num_codebooks: SupportsIndex | None = None,
         state: bytes | None = None,
     ) -> DecoderStream:
         """A stream from codes to audio; see `DecoderStream`. Arguments as for `open_encoder`.
 
-        bandwidth: only for a primed start, the bandwidth of the silence that it begins from (the highest).
+        bandwidth, num_codebooks: only for a primed start, those of the silence that it begins from; by default those
+        that `encode` takes by default.
         """
         self._check_streamable()
-        return DecoderStream(self, batch=batch, start=start, bandwidth=bandwidth, state=state)
+        chosen = self._named(bandwidth, num_codebooks)
+        return DecoderStream(self, batch=batch, start=start, bandwidth=chosen, state=state)
+
+    def _named(self, bandwidth: SupportsFloat | None, num_codebooks: SupportsIndex | None) -> float | None:
+        """The bandwidth that a caller chose by either name, None where by none: saved state may have its own."""
+        return None if bandwidth is None and num_codebooks is None else self.spec.resolve(bandwidth, num_codebooks)
+
+    def warm_up(self, frames: SupportsIndex = 1, batch: SupportsIndex = 1) -> None:
+        """Make now what a first stream would have to make while it runs, so that its first push costs like the others.
+
+        That is: weights packed for products, the quantizer's tables, the state of a primed start at the default
+        bandwidth, and whatever torch makes when it first runs. It is forgotten when weights change or move.
+
+        frames, batch: of the pushes to come. (`Engine.prepare` does the same for an engine's batches.)
+        """
+        frames, batch = whole(frames, "frames"), whole(batch, "batch")
+        spec, step = self.spec, frames * self.spec.hop_length
+        if self.segments is not None and self.segments.length is None:
+            self.decode(self.encode(torch.zeros(batch, spec.channels, step)))
+            return
+        # Until audio has come out of the decoder, and twice more.
+        pushes = 2 + -(-(spec.delay + (spec.encoder_prefill + spec.decoder_prefill) * spec.hop_length) // step)
+        starts: tuple[Start, ...] = ("exact", "primed") if spec.prefill_frames else ("exact",)
+        for start in starts:
+            encoder = self.open_encoder(spec.bandwidths[-1], batch, start=start)
+            decoder = self.open_decoder(batch, start=start)
+            for _ in range(pushes):
+                decoder.push(encoder.push(torch.zeros(batch, spec.channels, step)))
+            decoder.push(encoder.flush())
+            decoder.flush()
 
     def _check_streamable(self) -> None:
         if self.segments is not None and self.segments.length is None:
@@ -219,26 +314,22 @@ class Codec(nn.Module, ABC):
 
     # -- what streams and engines build on -------------------------------------------------------------------------
 
-    def as_rows(self, wav: Any, batch: int | None = None) -> Tensor:
-        """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device."""
-        pcm = as_float(wav, channels=self.spec.channels)
+    def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
+        """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device; grad: as for `as_float`."""
+        pcm = as_float(wav, channels=self.spec.channels, grad=grad)
         if batch is not None and pcm.shape[0] != batch:
             raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
         return pcm.to(self.device, self.dtype).transpose(1, 2)
 
-    def checked(self, codes: Any, batch: int | None = None) -> Codes:
+    def checked(self, codes: CodesLike, batch: int | None = None) -> Codes:
         """`codes`, where they can be decoded, the scale with the codec's device and dtype.
 
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
-        if isinstance(codes, Tensor):
-            codes = Codes(codes)
-        if not isinstance(codes, Codes):
-            raise InputError(f"codes are {type(codes).__name__}; pass Codes or a torch.int64 tensor [B, K, T]")
-        self._check_data(codes.data, batch)
-        if codes.length is not None and (type(codes.length) is not int or codes.length < 0):
+        codes = checked_data(codes, self.spec, batch)
+        if codes.length is not None and codes.length < 0:
             raise CodesError(f"codes have length {codes.length!r}; a length is a whole number of samples, at least 0")
-        self._check_scale(codes)
+        check_scale(codes, self.spec, self.segments is not None and self.segments.normalize)
         if codes.scale is None:
             return codes
         return Codes(codes.data, codes.scale.to(self.device, self.dtype), codes.length)
@@ -256,40 +347,11 @@ class Codec(nn.Module, ABC):
         if length > room and (self.segments is None or sum(self.segments.cut(length)) != frames):
             raise CodesError(f"{frames} frames of {self.spec.name} stand for {room} samples, not for {length}")
 
-    def _check_data(self, data: Any, batch: int | None) -> None:
-        spec = self.spec
-        if not isinstance(data, Tensor) or data.dtype != torch.int64:
-            kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
-            raise DtypeError(f"codes are {kind}; they must be a torch.int64 tensor [B, K, T]")
-        if data.dim() != 3 or data.shape[0] < 1 or not 1 <= data.shape[1] <= spec.num_codebooks:
-            raise ShapeError(f"codes have shape {list(data.shape)}; {spec.name} takes [B, 1..{spec.num_codebooks}, T]")
-        if batch is not None and data.shape[0] != batch:
-            raise ShapeError(f"codes have batch {data.shape[0]}, this stream was opened with batch={batch}")
-        if data.numel():
-            low, high = (int(value) for value in torch.aminmax(data))
-            if low < 0 or high >= spec.codebook_size:
-                raise CodesError(f"codes range over {low}..{high}; {spec.name} has entries 0..{spec.codebook_size - 1}")
-
-    def _check_scale(self, codes: Codes) -> None:
-        wanted = self.segments is not None and self.segments.normalize
-        if wanted and codes.scale is None:
-            raise ShapeError(f"{self.spec.name} normalises its input: codes need a scale [B, T], got None")
-        scale, shape = codes.scale, (codes.data.shape[0], codes.data.shape[2])
-        if scale is None:
-            return
-        if not isinstance(scale, Tensor) or not scale.is_floating_point():
-            kind = scale.dtype if isinstance(scale, Tensor) else type(scale).__name__
-            raise DtypeError(f"scale is {kind}; it must be a floating-point tensor [B, T]")
-        if tuple(scale.shape) != shape:
-            raise ShapeError(f"scale has shape {list(scale.shape)}; with these codes it must be {list(shape)}")
-        if not bool(scale.isfinite().all()):
-            raise NonFiniteError("scale holds NaN or infinity; the gain of a frame is a finite number")
-
     def latents(self, codes: Codes) -> Tensor:
         """Checked codes as latents [B, T, D]."""
         return self.quantizer.decode(codes.data.to(self.device).transpose(1, 2))
 
-    def encoder_core(self, batch: int, start: str, window: SemanticWindow | None = None) -> Core:
+    def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core:
         """The moving part of an `EncoderStream`.
 
         Raises InputError for a start other than "exact" or "primed", and for a window where there is no speech model.
@@ -308,12 +370,11 @@ class Codec(nn.Module, ABC):
         source = self.cached("primed encoder", lambda: primed(network, silent_rows(network, self.quantizer.codebooks)))
         return FramedCore(source.fork_primed(batch))
 
-    def decoder_core(self, batch: int, start: str, bandwidth: float | None) -> Core:
-        """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start."""
+    def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core:
+        """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start (the default)."""
         check_start(start)
         self._check_streamable()
-        if bandwidth is not None:
-            self.spec.codebooks(bandwidth)
+        codebooks = self.spec.codebooks(self.spec.resolve(bandwidth))
         if self.segments is not None:
             empty = torch.zeros(batch, 0, self.quantizer.dimension, device=self.device, dtype=self.dtype)
             return SegmentDecoder(self.segments, self.decoder, empty)
@@ -321,13 +382,15 @@ class Codec(nn.Module, ABC):
         network = self.decoder_network
         if start == "exact" or not network.prefill_frames:
             return FramedCore(Transducer(network, batch, self.device, self.dtype))
-        silence = self.silence(network.prefill_frames, bandwidth)
-        key = f"primed decoder {silence.data.shape[1]}"
-        return FramedCore(self.cached(key, lambda: primed(network, self.latents(silence))).fork_primed(batch))
 
-    def silence(self, frames: int, bandwidth: float | None = None) -> Codes:
-        """The codes of `frames` frames of silence, [1, K, frames], at the highest bandwidth unless one is named."""
-        bandwidth = self.spec.bandwidths[-1] if bandwidth is None else bandwidth
+        def make() -> Transducer:
+            silence = self.silence(network.prefill_frames, self.spec.bandwidth(codebooks))
+            return primed(network, self.latents(silence))
+
+        return FramedCore(self.cached(f"primed decoder {codebooks}", make).fork_primed(batch))
+
+    def silence(self, frames: int, bandwidth: SupportsFloat | None = None) -> Codes:
+        """The codes of `frames` frames of silence, [1, K, frames]; bandwidth: as for `encode`."""
         return self.encode(torch.zeros(1, self.spec.channels, frames * self.spec.hop_length), bandwidth)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
@@ -355,9 +418,3 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The configuration and the weights under the names that `transformers` uses."""
-
-
-def check_start(start: str) -> None:
-    """Raises InputError for what no stream can start from."""
-    if start not in ("exact", "primed"):
-        raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")

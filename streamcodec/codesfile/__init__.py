@@ -1,5 +1,6 @@
 """Codes in files: our own format, and those of the EnCodec and DAC commands.
 
+- `load_codes`, `save_codes`: a file at once.
 - `CodesWriter`, `CodesReader`: safetensors, any codec.
 - `EcdcWriter`, `EcdcReader`: EnCodec's ``.ecdc``.
 - `DacWriter`, `DacReader`: DAC's ``.dac``.
@@ -9,6 +10,7 @@ from .dac import DacFile, DacReader, DacWriter
 from .ecdc import EcdcReader, EcdcWriter
 from .kinds import kind_of
 from .safetensors_file import CodesHeader, CodesReader, CodesWriter
+from .whole import load_codes, save_codes
 
 __all__ = [
     "CodesHeader",
@@ -20,4 +22,6 @@ __all__ = [
     "EcdcReader",
     "EcdcWriter",
     "kind_of",
+    "load_codes",
+    "save_codes",
 ]

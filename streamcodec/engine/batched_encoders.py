@@ -9,6 +9,7 @@ from ..codecs.framed import FramedCore
 from ..codes import Codes
 from ..errors import StateError
 from ..nn.transducer import Transducer
+from ..stream import Start
 from .batched import BatchedLane, BatchedSide, Plan, load_rows
 from .counts import Bandwidths, EncoderCount
 from .lane import Saved
@@ -50,7 +51,7 @@ class EncoderSide(BatchedSide):
 class BatchedEncoders(BatchedLane):
     """Audio to codes."""
 
-    def _core(self, start: str, bandwidth: float) -> FramedCore:
+    def _core(self, start: Start, bandwidth: float) -> FramedCore:
         core = self.codec.encoder_core(1, start)
         assert isinstance(core, FramedCore)
         return core

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..scalars import meant
 from .faults import ProtocolError
 from .limits import Limits
 from .messages import VERSION, CodecFacts, Hello, Pcm
@@ -54,6 +55,7 @@ def negotiate(hello: Hello, offers: Mapping[str, CodecFacts], limits: Limits) ->
     takes, gives = directions(hello)
     codec = _codec(hello, offers)
     bandwidth = codec.default_bandwidth if hello.bandwidth is None else hello.bandwidth
+    bandwidth = meant(bandwidth, codec.bandwidths) or bandwidth  # 0.3125 where 0.312 is on offer
     codebooks = codebooks_at(codec, bandwidth)
     _check_frames(hello, limits)
     _check_pcm(hello.pcm, "pcm" in (takes, gives), limits)
