@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,22 @@ from ..checkpoint import load
 from ..codecs import Codec, CodecSpec, Start
 from ..codes import Codes
 from ..errors import InputError
+from ..files import NewFile
+from ..sources import Source, SourceFile
+from .ends import new_output, takes_stdout
+from .signals import check_ended
 
-__all__ = ["Run", "announce", "announce_clipping", "milliseconds", "open_codec", "progress", "report", "tell"]
+__all__ = [
+    "Run",
+    "announce",
+    "announce_clipping",
+    "milliseconds",
+    "open_codec",
+    "progress",
+    "report",
+    "result_output",
+    "tell",
+]
 
 PROGRESS_FROM = 10  # seconds of audio: shorter files are done before a bar is of use
 
@@ -136,13 +150,18 @@ def milliseconds(samples: int, spec: CodecSpec) -> float:
 def progress(seconds: float) -> Iterator[Callable[[float], object]]:
     """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many."""
     if seconds <= PROGRESS_FROM or not sys.stderr.isatty():
-        yield lambda seconds: None
+        yield lambda seconds: check_ended()
         return
     from tqdm import tqdm
 
     form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
     with tqdm(total=seconds, bar_format=form, file=sys.stderr) as bar:
-        yield bar.update
+
+        def advance(seconds: float) -> None:
+            check_ended()
+            bar.update(seconds)
+
+        yield advance
 
 
 def announce(reader: AudioReader) -> None:
@@ -162,14 +181,31 @@ def tell(sentence: str) -> None:
     print(f"streamcodec: {sentence}", file=sys.stderr)
 
 
-def report(result: dict[str, Any], as_json: bool) -> None:
-    """The result on stdout: one line of its figures, or one JSON object, where a number that is not finite is null."""
-    if as_json:
+@contextlib.contextmanager
+def result_output(
+    args: Namespace, path: str, sources: Sequence[Source | SourceFile | None], *, numbered: bool = False
+) -> Iterator[NewFile]:
+    """A command's output (see `new_output`), which it commits; `report` then knows whether stdout is still free."""
+    args.takes_stdout = takes_stdout(path)
+    if args.takes_stdout and args.json:
+        raise InputError(f"--json and the output {path}: both want standard output; leave one of them out")
+    with new_output(path, args.force, sources, numbered=numbered) as output:
+        yield output
+    if not args.takes_stdout:
+        tell(f"wrote {output.path}")
+
+
+def report(result: dict[str, Any], args: Namespace) -> None:
+    """The result on stdout: one line of its figures, or one JSON object, where a number that is not finite is null.
+
+    Where stdout has the output, the line goes to stderr.
+    """
+    if args.json:
         print(json.dumps({key: value if _is_json(value) else None for key, value in result.items()}))
         return
     figures = [form.format(result[key]) for key, form in FIGURES.items() if key in result]
     pace = "offline" if result["step_frames"] is None else f"steps of {result['step_frames']} frames"
-    print(" | ".join([*figures, pace]))
+    print(" | ".join([*figures, pace]), file=sys.stderr if args.takes_stdout else sys.stdout)
 
 
 def _is_json(value: object) -> bool:

@@ -14,6 +14,7 @@ from ..train.data import find_audio, recordings, refuse_holdout
 from ..train.distributed import joined
 from ..train.loop import Run
 from ..train.pack import is_pack, read_pack, write_pack
+from .ends import check_folder
 from .running import tell
 
 __all__ = ["run"]
@@ -74,6 +75,9 @@ def _train(args: Namespace, resume: bool) -> None:
 def _pack(args: Namespace) -> None:
     if args.rate < 1 or args.limit <= 0:
         raise ConfigError(f"--rate is {args.rate} and --limit {args.limit}; both must be above 0")
+    if args.data.exists() and args.data.resolve() == args.out.resolve():
+        raise ConfigError(f"{args.out} is the folder that is read; give the pack another one")
+    check_folder(args.out, "pack-*.safetensors", "a pack", args.force)
     if is_pack(args.data):
         heard = read_pack(args.data, args.rate)
     else:
@@ -85,6 +89,11 @@ def _pack(args: Namespace) -> None:
     print(f"{args.out}: {done['recordings']} recordings in {done['bytes'] / 2**20:.1f} MiB{left}")
 
 
+def _export(args: Namespace) -> None:
+    check_folder(args.codec, "model.safetensors", "a codec", args.force)
+    print(export_run(args.run, args.codec))
+
+
 def run(args: Namespace) -> int:
     """Run the command."""
     if args.print_config:
@@ -93,7 +102,7 @@ def run(args: Namespace) -> int:
     actions: dict[str, Any] = {
         "run": lambda: _train(args, False),
         "resume": lambda: _train(args, True),
-        "export": lambda: print(export_run(args.run, args.codec)),
+        "export": lambda: _export(args),
         "pack": lambda: _pack(args),
     }
     if args.action not in actions:

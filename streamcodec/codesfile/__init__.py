@@ -8,11 +8,12 @@
 
 from .dac import DacFile, DacReader, DacWriter
 from .ecdc import EcdcReader, EcdcWriter
-from .kinds import kind_of
+from .kinds import KINDS, kind_of
 from .safetensors_file import CodesHeader, CodesReader, CodesWriter
 from .whole import load_codes, save_codes
 
 __all__ = [
+    "KINDS",
     "CodesHeader",
     "CodesReader",
     "CodesWriter",
