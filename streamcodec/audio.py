@@ -5,7 +5,6 @@ long they are. Needs no torch.
 """
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -22,14 +21,7 @@ Samples = NDArray[np.float32]
 
 INT16_SCALE = 1 / 32768  # int16 -32768 is -1.0
 READ_FRAMES = 65536  # of the file, at a time: 0.5 MB of stereo float32, and few enough calls for speed
-# WAV writers that cannot seek back put 0xFFFFFFFF (ffmpeg), 0x7FFFFFFF or 0x80000000, less a few bytes (sox, arecord)
-# where the size belongs: from here on a size is "unknown", not a promise that the file must keep.
-UNKNOWN_SIZE = 0x7FFF0000
 WAV_LIMIT = 2**32 - 2**16  # bytes of samples: RIFF sizes are 32 bits wide, and the header needs some room
-
-# What libsndfile logs where a RIFF, AIFF or AU header promises more bytes than there are, and for Ogg without an end.
-_CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_CUT_OGG = re.compile(r"lacks an end-of-stream|without an End-Of-Stream")
 
 # format -> (libsndfile's name of it, its subtype, whether samples are handed over as int16)
 FORMATS = {
@@ -54,13 +46,15 @@ class AudioReader(FileReader):
     block: samples a block, at `sample_rate`; every block has that many but the last, which has at least one.
 
     One pass; memory does not depend on the length of the file. Raises AudioError, while opening where possible, for a
-    file that is missing, unreadable, empty or cut short (a cut MP3 without a Xing header looks like a shorter one).
+    file that is missing, unreadable, empty or cut short; NonFiniteError, at its place, for a sample that is no number.
     """
 
     name: str
     """What messages call it: the path, or the file object's name."""
 
     def __init__(self, source: Source | SourceFile, sample_rate: int, channels: int, block: int) -> None:
+        from .containers import Recording
+
         self.sample_rate, self.channels, self.block = sample_rate, channels, block
         if block < 1:
             raise ValueError(f"block is {block}; it must be at least 1 sample")
@@ -68,9 +62,8 @@ class AudioReader(FileReader):
             self._source = stack.enter_context(SourceFile.of(source))
             self.name = self._source.name
             self._source.require_content()
-            self._file = stack.enter_context(_open(self._source.file, self.name))
-            _require_whole(self._file, self.name)
-            found = self._file.channels
+            self._recording = Recording(self._source.file, self.name)
+            found = self._recording.channels
             if found != channels and 1 not in (found, channels):
                 raise AudioError(f"{self.name} has {found} channels; the codec needs a file of {channels} or 1")
             self._stack = stack.pop_all()
@@ -80,26 +73,31 @@ class AudioReader(FileReader):
         self._stack.close()
 
     @property
-    def length(self) -> int:
-        """Samples a channel at `sample_rate`, as the file's header has it (exact but for MP3 without a Xing header)."""
-        rate = self._file.samplerate
-        return (2 * self._file.frames * self.sample_rate + rate) // (2 * rate)  # soxr rounds half up
+    def length(self) -> int | None:
+        """Samples a channel at `sample_rate`; None where a file does not say how many it has."""
+        length, rate = self._recording.length, self._recording.sample_rate
+        return None if length is None else (2 * length * self.sample_rate + rate) // (2 * rate)  # soxr rounds half up
+
+    @property
+    def seconds(self) -> float | None:
+        """The recording's duration; None where `length` is."""
+        return None if self.length is None else self.length / self.sample_rate
 
     @property
     def changes(self) -> list[str]:
         """What is done to the recording, one sentence each, none if it is passed on as it is."""
-        found, sentences = self._file.channels, []
+        found, sentences = self._recording.channels, list(self._recording.notes)
         if found > self.channels:
             sentences.append(f"averaged {found} channels to {self.channels}")
-        if self._file.samplerate != self.sample_rate:
-            sentences.append(f"resampled {self._file.samplerate} -> {self.sample_rate} Hz")
+        if self._recording.sample_rate != self.sample_rate:
+            sentences.append(f"resampled {self._recording.sample_rate} -> {self.sample_rate} Hz")
         if found < self.channels:
             sentences.append(f"copied {found} channel to {self.channels}")
         return sentences
 
     def __iter__(self) -> Iterator[Samples]:
         """The blocks, each an array of the caller's own."""
-        rest = np.zeros((0, min(self._file.channels, self.channels)), np.float32)
+        rest = np.zeros((0, min(self._recording.channels, self.channels)), np.float32)
         for piece in self._resampled():
             rest = np.concatenate([rest, piece])
             whole = len(rest) - len(rest) % self.block
@@ -114,56 +112,21 @@ class AudioReader(FileReader):
 
     def _resampled(self) -> Iterator[Samples]:
         """Mixed down and at the right rate, [n, C]; n may be 0."""
-        if self._file.samplerate == self.sample_rate:
+        if self._recording.sample_rate == self.sample_rate:
             yield from self._mixed()
             return
         import soxr
 
-        channels = min(self._file.channels, self.channels)
-        resampler = soxr.ResampleStream(self._file.samplerate, self.sample_rate, channels, dtype="float32")
+        channels = min(self._recording.channels, self.channels)
+        resampler = soxr.ResampleStream(self._recording.sample_rate, self.sample_rate, channels, dtype="float32")
         for piece in self._mixed():
             yield resampler.resample_chunk(piece)
         yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
 
     def _mixed(self) -> Iterator[Samples]:
-        for piece in self._read():
-            down = self.channels < self._file.channels
+        for piece in self._recording.pieces(READ_FRAMES):
+            down = self.channels < self._recording.channels
             yield piece.mean(axis=1, keepdims=True) if down else piece
-
-    def _read(self) -> Iterator[Samples]:
-        import soundfile
-
-        frames, count = self._file.frames, self._file.tell()
-        try:
-            while len(piece := self._file.read(READ_FRAMES, dtype="float32", always_2d=True)):
-                count += len(piece)
-                yield piece
-        except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"cannot read {self.name} past sample {count} of {frames}: it is damaged or cut short"
-            ) from error
-        if count < frames * (0.99 if self._file.format == "MP3" else 1):  # an MP3's length can be an estimate
-            raise AudioError(f"{self.name} is cut short: {count} of {frames} samples are there")
-
-
-def _open(file: BinaryIO, name: str) -> Any:
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(file)
-    except (OSError, TypeError, soundfile.LibsndfileError) as error:  # TypeError: a raw format that needs parameters
-        reason = str(error).removeprefix(f"Error opening {file!r}: ").rstrip(".")
-        raise AudioError(f"{name} cannot be read as audio ({reason}); give a WAV, FLAC, OGG or MP3 file") from error
-
-
-def _require_whole(file: Any, name: str) -> None:
-    if file.frames == 0:
-        raise AudioError(f"{name} holds no samples")
-    for declared, present in _CUT_CHUNK.findall(file.extra_info):
-        if int(present) < int(declared) < UNKNOWN_SIZE:
-            raise AudioError(f"{name} is cut short: {present} of {declared} bytes of samples are there")
-    if _CUT_OGG.search(file.extra_info):
-        raise AudioError(f"{name} is cut short: its last page does not end the stream")
 
 
 class SoundWriter(FileWriter):

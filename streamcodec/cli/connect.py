@@ -212,7 +212,7 @@ class _Talk:
         args = self.args
         with AudioReader(args.input, args.rate, args.channels, block) as reader:
             announce(reader)
-            with progress(reader.length / args.rate) as advance:
+            with progress(reader.seconds) as advance:
                 for samples in reader:
                     yield samples
                     advance(samples.shape[1] / args.rate)

@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
         with (
             AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,
             _writer(codec, args, run, output, kind) as writer,
-            progress(reader.length / spec.sample_rate) as advance,
+            progress(reader.seconds) as advance,
         ):
             announce(reader)
             blocks = writer.listen(reader) if isinstance(writer, DacWriter) else reader

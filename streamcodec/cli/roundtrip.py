@@ -1,5 +1,6 @@
 """``streamcodec roundtrip``: encode and decode a recording, write the result and measure it."""
 
+import math
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..metrics import MelDistance, SiSdr
 from .ends import input_of, output_format
-from .running import Run, announce, announce_clipping, open_codec, progress, report, result_output
+from .running import Run, announce, announce_clipping, open_codec, progress, report, result_output, tell
 
 __all__ = ["RECORDING", "run"]
 
@@ -54,7 +55,7 @@ def run(args: Namespace) -> int:
         with (
             AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,
             AudioWriter(output, spec.sample_rate, spec.channels, form) as writer,
-            progress(reader.length / spec.sample_rate) as advance,
+            progress(reader.seconds) as advance,
         ):
             announce(reader)
             for pcm in run.decode(run.counted(run.encode(comparison.reference(reader)))):
@@ -62,13 +63,16 @@ def run(args: Namespace) -> int:
                 comparison.result(pcm)
                 advance(pcm.shape[1] / spec.sample_rate)
         announce_clipping(writer)
+    si_sdr = comparison.si_sdr.result()
+    if math.isnan(si_sdr):
+        tell(f"{reader.name}: silent, and so without an SI-SDR")
     result = {
         "input": args.input or str(RECORDING),
         "output": name if args.output else str(output.path),
         "changes": reader.changes,
         "clipped_samples": writer.clipped,
         **run.figures(writer.length, spec.delay),
-        "si_sdr_db": comparison.si_sdr.result(),
+        "si_sdr_db": si_sdr,
         "mel_distance": comparison.mel.result(),
     }
     report(result, args)

@@ -147,14 +147,19 @@ def milliseconds(samples: int, spec: CodecSpec) -> float:
 
 
 @contextlib.contextmanager
-def progress(seconds: float) -> Iterator[Callable[[float], object]]:
-    """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many."""
-    if seconds <= PROGRESS_FROM or not sys.stderr.isatty():
+def progress(seconds: float | None) -> Iterator[Callable[[float], object]]:
+    """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many.
+
+    seconds: how many there will be, None where nobody knows.
+    """
+    if (seconds is not None and seconds <= PROGRESS_FROM) or not sys.stderr.isatty():
         yield lambda seconds: check_ended()
         return
     from tqdm import tqdm
 
-    form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    form = "{n:.0f} s of audio [{elapsed}]"
+    if seconds is not None:
+        form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
     with tqdm(total=seconds, bar_format=form, file=sys.stderr) as bar:
 
         def advance(seconds: float) -> None:
@@ -203,7 +208,7 @@ def report(result: dict[str, Any], args: Namespace) -> None:
     if args.json:
         print(json.dumps({key: value if _is_json(value) else None for key, value in result.items()}))
         return
-    figures = [form.format(result[key]) for key, form in FIGURES.items() if key in result]
+    figures = [form.format(result[key]) for key, form in FIGURES.items() if not math.isnan(result.get(key, math.nan))]
     pace = "offline" if result["step_frames"] is None else f"steps of {result['step_frames']} frames"
     print(" | ".join([*figures, pace]), file=sys.stderr if args.takes_stdout else sys.stdout)
 
