@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .. import codecs
-from ..codecs import Codec
+from ..codecs import Codec, Original
 from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
-from . import files, sources, weights
+from . import files, sources, state_dicts, weights
 
 __all__ = ["Checkpoint", "load", "read"]
 
@@ -24,21 +24,21 @@ class Checkpoint:
     """A checkpoint as read, of no particular codec family.
 
     Attributes:
-        config: the configuration, Hugging Face style; None for an original file, which holds weights alone.
+        config: the configuration, Hugging Face style; None for a weight file alone.
         tensors: the weights by name, on the CPU, finite, weight norm merged, half precision widened to float32.
         origin: where it came from, for messages.
         name: a short name for the codec.
         filename: the weight file's own name.
-        metadata: what an original file holds beside its weights, unchecked; None for nothing.
-        beside: looks for settings in a YAML file beside an original file; see `files.settings_beside`.
+        inside: looks for settings in what the file holds beside its weights; see `files.settings_inside`.
+        beside: looks for settings in a YAML file in the weight file's folder; see `files.settings_beside`.
     """
 
-    config: dict[str, Any] | None
+    config: Mapping[str, Any] | None
     tensors: dict[str, Tensor]
     origin: str
     name: str
     filename: str
-    metadata: Mapping[str, Any] | None = None
+    inside: Callable[[str], Mapping[str, Any] | None] = lambda name: None
     beside: Callable[[tuple[str, ...]], Mapping[str, Any] | None] = lambda names: None
 
 
@@ -80,8 +80,7 @@ def load(
     try:
         codec = _build(checkpoint)
     except (CheckpointError, ConfigError) as error:
-        hint = "" if checkpoint.config else " (weights in Hugging Face layout need their config.json beside them)"
-        raise type(error)(f"{checkpoint.origin}: {error}{hint}") from error
+        raise type(error)(f"{checkpoint.origin}: {error}") from error
     return codec.to(device=device, dtype=dtype).eval()
 
 
@@ -89,14 +88,28 @@ def read(source: str | os.PathLike[str] | None = None, *, revision: str | None =
     """The configuration and tensors that `load` would build a codec from; arguments and errors as there."""
     found = sources.locate(source, revision)
     config = None if found.config is None else files.read_config(found.config)
-    entries, metadata = files.split_metadata(files.read_weights(found.weights))
-    tensors = weights.plain(entries, str(found.weights))
-    beside = partial(files.settings_beside, found.weights)
-    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name, metadata, beside)
+    codec = state_dicts.find(files.read_weights(found.weights), str(found.weights))
+    return Checkpoint(
+        codec.config(config),
+        weights.plain(codec.entries, str(found.weights)),
+        found.origin,
+        found.name,
+        Path(found.weights).name,
+        partial(files.settings_inside, found.weights, codec.beside),
+        partial(files.settings_beside, found.weights),
+    )
 
 
 def _build(checkpoint: Checkpoint) -> Codec:
     config, tensors = checkpoint.config, checkpoint.tensors
+    converted = codecs.convert_original(
+        Original(tensors, checkpoint.filename, config, checkpoint.inside, checkpoint.beside)
+    )
+    if converted is not None:
+        config, tensors = converted
     if config is None:
-        config, tensors = codecs.convert_original(tensors, checkpoint.filename, checkpoint.metadata, checkpoint.beside)
+        raise CheckpointError(
+            "no config.json lies beside these weights, and they are no original of a codec known here (known are "
+            f"{', '.join(sorted(codecs.FAMILIES))}); weights in Hugging Face layout need their config.json"
+        )
     return codecs.build(config, tensors, name=checkpoint.name)

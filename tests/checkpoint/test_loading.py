@@ -72,7 +72,8 @@ def test_a_transformers_directory_gives_transformers_codes(tmp_path: Path, kind:
 
 @pytest.mark.parametrize("stereo", [False, True], ids=["24kHz", "48kHz"])
 def test_an_original_file_gives_the_upstream_codes(tmp_path: Path, stereo: bool) -> None:
-    upstream = small_model(stereo)
+    sizes = {"ratios": [8, 5, 4, 2], "num_codebooks": 16 if stereo else 32, "codebook_size": 1024}  # the published ones
+    upstream = small_model(stereo, **sizes)
     torch.save(upstream.state_dict(), tmp_path / "mine.th")
     codec = load(tmp_path / "mine.th", dtype=torch.float64)
     assert codec.spec.name == "mine"

@@ -43,7 +43,10 @@ def codec() -> Any:
 
 def codec_of(model: Any) -> Any:
     state = weights.plain(model.saved, "upstream")
-    config, tensors = codecs.convert_original(state, "upstream", {"kwargs": model.kwargs})
+    original = codecs.Original(state, "upstream", inside={"metadata": {"kwargs": model.kwargs}}.get)
+    converted = codecs.convert_original(original)
+    assert converted is not None
+    config, tensors = converted
     return codecs.build(config, tensors, name="small").double()
 
 
