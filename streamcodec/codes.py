@@ -23,8 +23,8 @@ class Codes:
         NumPy array of any integer type.
     scale: [B, T] float, the gain of each frame, for codecs that normalise their input (EnCodec 48 kHz); else None.
     length: samples that these frames stand for; None means all that the frames can hold. Over a stream the lengths add
-        up to the length of the audio (of what comes back of it, where a codec drops an unfilled last frame: DAC): only
-        the last one is shorter than its frames.
+        up to the length of the audio (without `Codec.pad`, to what comes back of it): only the last ones are shorter
+        than their frames.
 
     Raises DtypeError for data that are not whole numbers, ShapeError for another number of dimensions, InputError.
     """

@@ -18,7 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from .codes import Codes, CodesLike
-from .errors import InputError, StateError, StreamClosedError, StreamError
+from .errors import InputError, StateError, StreamClosedError
 from .nn.piece import Core, Piece
 from .scalars import whole
 
@@ -222,7 +222,14 @@ class EncoderStream(_Stream):
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
         self._closed = True
-        return self._codes(self._core.flush(), last=True)
+        missing = self.codec.missing(self._numbers["samples"])
+        filled = self._core.push(Piece(self._zeros(missing))).rows if missing else None
+        piece = self._core.flush()
+        return self._codes(piece if filled is None else Piece(torch.cat([filled, piece.rows], 1)), last=True)
+
+    def _zeros(self, rows: int) -> Tensor:
+        codec = self.codec
+        return torch.zeros(self.batch, rows, codec.spec.channels, device=codec.device, dtype=codec.dtype)
 
     def _codes(self, piece: Piece, last: bool) -> Codes:
         numbers, spec = self._numbers, self.codec.spec
@@ -276,16 +283,15 @@ class DecoderStream(_Stream):
     def push(self, codes: CodesLike) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
-        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off. Bare codes
-        [B, K, T], torch or NumPy and of any integer type, stand for whole frames.
+        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off, and only frames
+        of length 0 may follow. Bare codes [B, K, T], torch or NumPy and of any integer type, stand for whole frames.
         Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for
         frames after the last ones.
         """
         self._check_open("push")
         codes = self.codec.checked(codes, self.batch)
         numbers, spec, frames = self._numbers, self.codec.spec, codes.data.shape[2]
-        if frames and numbers["short"]:
-            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
+        self.codec.check_follows(codes, bool(numbers["short"]))
         full = spec.samples(numbers["frames"] + frames) - spec.samples(numbers["frames"])
         length = full if codes.length is None else codes.length
         if length > full:

@@ -68,6 +68,7 @@ def open_pair(source: str, bandwidth: float | None) -> tuple[Codec, Upstream, fl
         if type(codec) not in families:
             raise InputError(f"--codec {source}: transformers has no model for a {type(codec).__name__}")
         model = getattr(transformers, families[type(codec)]).from_pretrained(directory).eval()
+    codec.pad = False  # as transformers' bare models, without their processors
     kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
     return codec, _upstream(codec, model, kbps), kbps
 

@@ -48,6 +48,7 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
+    pad: bool = True,
 ) -> Codec:
     """A codec with its weights, ready to encode and decode.
 
@@ -65,6 +66,9 @@ def load(
         dtype: the floating-point type of the weights and of all computation. Codes are equal to the published
             models' in float32 (but for near ties) and in float64.
         revision: a branch, tag or commit of the hub repository; default: main.
+        pad: bring a recording back whole where a codec's frames are floored (DAC, X-Codec): zeros at its end fill the
+            last frame, as the upstream commands and transformers' processors do. False: codes are those of the bare
+            models, and what does not fill a last frame is lost. It is `Codec.pad`.
 
     Raises:
         InputError: this machine has no such device.
@@ -81,6 +85,7 @@ def load(
         codec = _build(checkpoint)
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{checkpoint.origin}: {error}") from error
+    codec.pad = pad
     return codec.to(device=device, dtype=dtype).eval()
 
 

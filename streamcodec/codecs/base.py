@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import ops
 from .. import state as states
 from ..codes import Codes, CodesLike
-from ..errors import CodesError, InputError, NotStreamableError, ShapeError
+from ..errors import CodesError, InputError, NotStreamableError, ShapeError, StreamError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.quantize import Quantizer
@@ -44,6 +44,9 @@ class Codec(nn.Module, ABC):
     quantizer: Quantizer
     segments: Segments | None = None
     default_window: SemanticWindow | None = None
+    pad: bool = True
+    """Whether a whole signal comes back where frames are floored: zeros at its end fill the last one; see `missing`."""
+    floors: bool = False  # whether the encoder leaves out samples that do not fill a last frame
     encoder_network: Network | None = None
     decoder_network: Network | None = None
 
@@ -139,7 +142,7 @@ class Codec(nn.Module, ABC):
     def encode(
         self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
     ) -> Codes:
-        """The whole signal at once.
+        """The whole signal at once; `Codes.length` is N, but where `pad` is off and frames are floored.
 
         wav: [B, channels, N] float (full scale is -1..1) or int16 (scaled), torch or NumPy, at `spec.sample_rate`.
         bandwidth: kbps, one of `spec.bandwidths`; or instead num_codebooks, as many as one of them has. Where neither
@@ -149,7 +152,7 @@ class Codec(nn.Module, ABC):
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         rows = self.as_rows(wav)
         with torch.no_grad():
-            latents, scale, _ = self.analyse(rows)
+            latents, scale, _ = self.analyse(self.filled(rows))
             codes = self.quantizer.encode(latents, count)
         length = self.covered(rows.shape[1], codes.shape[1])
         return Codes(codes.transpose(1, 2).contiguous(), scale, length)
@@ -188,7 +191,7 @@ class Codec(nn.Module, ABC):
         Raises InputError, for a codec that works on segments (EnCodec 48 kHz) too.
         """
         self._refuse_segments("encode_latents")
-        return self.analyse(self.as_rows(wav, grad=True)).rows.transpose(1, 2)
+        return self.analyse(self.filled(self.as_rows(wav, grad=True))).rows.transpose(1, 2)
 
     def quantize(
         self, latents: Tensor, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
@@ -334,12 +337,38 @@ class Codec(nn.Module, ABC):
             return codes
         return Codes(codes.data, codes.scale.to(self.device, self.dtype), codes.length)
 
+    def missing(self, samples: int) -> int:
+        """Zeros that a signal of `samples` gets at its end, so that its frames bring all of it back.
+
+        None where there is no signal, where the encoder completes a last frame itself (EnCodec), and where `pad` is
+        off. Else they fill a last frame; DAC's decoder at 16 and 24 kHz ends 8 samples before its last frame does,
+        which may take one frame more.
+        """
+        if not (self.pad and self.floors and samples):
+            return 0
+        hop = self.spec.hop_length
+        short = hop - self.decoder.output_length(1)
+        return -(-(samples + max(0, short)) // hop) * hop - samples
+
+    def filled(self, rows: Tensor) -> Tensor:
+        """A whole signal, [B, N, channels], with the zeros of `missing` at its end."""
+        missing = self.missing(rows.shape[1])
+        return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+
     def covered(self, samples: int, frames: int) -> int:
         """Samples of a whole signal of `samples` that its `frames` frames bring back.
 
-        All of them but where frames are floored (DAC): what does not fill a last frame is lost, upstream too.
+        All of them but where `pad` is off and frames are floored (DAC): what does not fill a last frame is lost then.
         """
         return samples if self.segments is not None else min(samples, self.decoder.output_length(frames))
+
+    def check_follows(self, codes: Codes, short: bool) -> None:
+        """Raises StreamError for frames after the end of the audio. short: earlier codes said that it ends there.
+
+        Frames of length 0 belong to it still: they hold what the decoder's last samples need (see `missing`).
+        """
+        if short and codes.data.shape[2] and (codes.length != 0 or self.segments is not None):
+            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
 
     def check_length(self, length: int, frames: int) -> None:
         """Raises CodesError where `frames` frames from the start of a stream cannot stand for `length` samples."""

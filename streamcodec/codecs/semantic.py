@@ -214,6 +214,7 @@ class SemanticBase(Codec):
     and the acoustic decoder.
     """
 
+    floors = True
     decoder: Sequential
     quantizer: ResidualVectorQuantizer
 
@@ -341,7 +342,7 @@ class SemanticBase(Codec):
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         rows = self.as_rows(wav)
         with torch.no_grad():
-            codes = self.quantizer.encode(self.analyse_windowed(rows, window).rows, count)
+            codes = self.quantizer.encode(self.analyse_windowed(self.filled(rows), window).rows, count)
         return Codes(codes.transpose(1, 2).contiguous(), None, self.covered(rows.shape[1], codes.shape[1]))
 
     def analyse_windowed(self, rows: Tensor, window: SemanticWindow | None = None) -> Piece:

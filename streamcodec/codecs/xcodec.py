@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..nn.layer import Sequential
 from ..nn.piece import Piece
+from ..pcm import AudioLike
 from .dac import (
     DacConfig,
     Weighted,
@@ -206,9 +207,15 @@ class XcodecCodec(SemanticBase):
             default_bandwidth=settings.target_bandwidths[-1],  # upstream's own default: the highest
         )
 
-    def as_rows(self, wav: Any, batch: int | None = None) -> Tensor:
-        rows = super().as_rows(wav, batch)
+    def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
+        rows = super().as_rows(wav, batch, grad=grad)
         return rows if self.settings.audio_norm_scale == 1.0 else rows * self.settings.audio_norm_scale
+
+    def filled(self, rows: Tensor) -> Tensor:
+        """With zeros at the end only where upstream's alignment would lose samples: 1 to 79 beyond whole frames."""
+        samples = rows.shape[1]
+        frames = self.encoder_semantic.output_length(self.speech.rows(samples + sum(self.hearing.padding)))
+        return super().filled(rows) if frames * self.spec.hop_length < samples else rows
 
     def analyse(self, rows: Tensor) -> Piece:
         """The whole signal [B, N, 1] as upstream aligns it, to latents [B, T, D], T = (N + 240) // 320 at 16 kHz.

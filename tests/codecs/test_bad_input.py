@@ -26,6 +26,11 @@ def bad_codes(codec: Codec) -> dict[str, tuple[object, type[InputError], str]]:
         "too many codebooks": (codes_of(2, most + 1, 3), ShapeError, rf"\[2, {most + 1}, 3\].*1\.\.{most}"),
         "float codes": (torch.zeros(2, 1, 3), DtypeError, "float32.*whole numbers"),
         "two dimensions": (torch.zeros(2, 3, dtype=torch.int64), ShapeError, r"\[2, 3\].*\[None\]"),
+        "transformers' chunks": (
+            torch.zeros(1, 2, 1, 3, dtype=torch.int64),
+            ShapeError,
+            r"\[1, 2, 1, 3\].*\[chunks, B, K, T\].*\[0\]",
+        ),
         "batch": (codes_of(1, 1, 3), ShapeError, "batch 1.*batch=2"),
         "length below 0": (Codes(codes_of(2, 1, 3).data, None, -1), CodesError, "-1"),
         "length too high": (Codes(codes_of(2, 1, 3).data, None, 10**6), CodesError, "frames"),

@@ -216,10 +216,28 @@ def test_upstream_decodes_our_files_at_their_level(model, weights_file, tmp_path
         file = upstream.DACFile.load(path)
         assert (file.padding, file.chunk_length, file.channels) == (True, file.codes.shape[-1], 1)
         assert float(file.input_db[0]) == pytest.approx(loudness(signal.double().numpy(), RATE), abs=1e-4)
+        assert file.original_length == signal.shape[1]
         heard = model.decompress(file).audio_data[0]
+        assert heard.shape == signal.shape
         assert loudness(heard.numpy(), RATE) == pytest.approx(float(file.input_db[0]), abs=0.1)
         found, _ = decoded(path, weights_file, *options)
         np.testing.assert_allclose(found, heard.T.numpy(), atol=2e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 312, 313, 320, 1000])
+def test_a_recording_comes_back_whole_through_every_command(weights_file, tmp_path, samples):
+    """Also one shorter than a frame, and whole frames, of which the decoder gives 8 samples too few."""
+    wave = recording(1, 0.1)[0, :, :samples].float()
+    soundfile.write(tmp_path / "in.wav", wave.T.numpy(), RATE, subtype="FLOAT")
+    for options in ([], ["--offline"]):
+        for name in ("codes.dac", "codes.safetensors"):
+            assert (
+                main(["encode", str(tmp_path / "in.wav"), str(tmp_path / name), "--codec", weights_file, *options]) == 0
+            )
+            assert decoded(tmp_path / name, weights_file, *options)[0].shape == (samples, 1)
+            (tmp_path / name).unlink()
+    assert main(["roundtrip", str(tmp_path / "in.wav"), str(tmp_path / "out.wav"), "--codec", weights_file]) == 0
+    assert soundfile.info(tmp_path / "out.wav").frames == samples
 
 
 # -- refused -------------------------------------------------------------------------------------------------------
