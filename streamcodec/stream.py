@@ -21,6 +21,7 @@ from .codes import Codes, CodesLike
 from .errors import InputError, StateError, StreamClosedError
 from .nn.piece import Core, Piece
 from .scalars import whole
+from .surroundings import undisturbed
 
 if TYPE_CHECKING:
     from .codecs.base import Codec
@@ -48,6 +49,7 @@ class _Stream:
     batch: int
     start: Start
     _core: Core
+    _opened_for: tuple[torch.dtype, torch.device]
 
     def __init__(self) -> None:
         self._closed = False
@@ -62,9 +64,16 @@ class _Stream:
     def _check_open(self, call: str) -> None:
         if self._closed:
             raise StreamClosedError(f"{call} after flush: this stream has ended; open a new one")
+        now = (self.codec.dtype, self.codec.device)
+        if now != self._opened_for:
+            raise StreamError(
+                f"{call}: the codec is {now[0]} on {now[1]} now, and was {self._opened_for[0]} on "
+                f"{self._opened_for[1]} when this stream was opened; move it back, or open a new stream"
+            )
 
     def _open(self, codec: Codec, batch: SupportsIndex | None, start: Start | None) -> None:
         self.codec, self.batch = codec, whole(1 if batch is None else batch, "batch")
+        self._opened_for = (codec.dtype, codec.device)
         self.start = "exact" if start is None else start
 
     def save(self) -> bytes:
@@ -207,6 +216,7 @@ class EncoderStream(_Stream):
         window = None if self.window is None else dataclasses.asdict(self.window)
         return {"bandwidth": self._bandwidth, "window": window}
 
+    @undisturbed
     def push(self, pcm: AudioLike) -> Codes:
         """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
 
@@ -218,6 +228,7 @@ class EncoderStream(_Stream):
         self._numbers["samples"] += rows.shape[1]
         return self._codes(piece, last=False)
 
+    @undisturbed
     def flush(self) -> Codes:
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
@@ -280,6 +291,7 @@ class DecoderStream(_Stream):
     def __deepcopy__(self, memo: object) -> DecoderStream:
         return self.__copy__()
 
+    @undisturbed
     def push(self, codes: CodesLike) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
@@ -303,6 +315,7 @@ class DecoderStream(_Stream):
         numbers["short"] |= int(length != full)
         return self._audio(piece.rows)
 
+    @undisturbed
     def flush(self) -> Tensor:
         """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from .. import codecs
 from ..codecs import Codec, Original
+from ..codecs.base import PRECISION_HINT, PRECISIONS
 from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
+from ..surroundings import built_alone
 from . import files, sources, state_dicts, weights
 
 __all__ = ["Checkpoint", "load", "read"]
@@ -42,6 +44,7 @@ class Checkpoint:
     beside: Callable[[tuple[str, ...]], Mapping[str, Any] | None] = lambda names: None
 
 
+@built_alone
 def load(
     source: str | os.PathLike[str] | None = None,
     *,
@@ -63,7 +66,7 @@ def load(
 
             A local path wins over a name or a hub id that reads the same.
         device: where the codec's weights go, and where it computes.
-        dtype: the floating-point type of the weights and of all computation. Codes are equal to the published
+        dtype: of the weights and of all computation, torch.float32 or torch.float64. Codes are equal to the published
             models' in float32 (but for near ties) and in float64.
         revision: a branch, tag or commit of the hub repository; default: main.
         pad: bring a recording back whole where a codec's frames are floored (DAC, X-Codec): zeros at its end fill the
@@ -72,13 +75,14 @@ def load(
 
     Raises:
         InputError: this machine has no such device.
+        DtypeError: `dtype` is neither of the two.
         UnknownCodecError: `source` is none of the above.
         HubError: the hub is needed and cannot be reached, or has no such repository.
         CheckpointError: the weights cannot be read, are unsafe to read, or do not fit the configuration.
         ConfigError: the configuration is not one that can be run.
     """
-    if not dtype.is_floating_point:
-        raise DtypeError(f"dtype={dtype}: a codec computes in floating point, such as torch.float32")
+    if dtype not in PRECISIONS:
+        raise DtypeError(f"dtype={dtype}: {PRECISION_HINT}")
     device = usable_device(device)
     checkpoint = read(source, revision=revision)
     try:

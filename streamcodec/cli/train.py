@@ -38,6 +38,7 @@ def _show(run: Run, updates: Iterable[Mapping[str, float]]) -> None:
     """Consume the updates under a progress bar; where stderr is no terminal, a line for every row of the log."""
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # no thread of its own, which would be left at the end
     smooth: dict[str, float] = {}
     every = run.settings.log_every
     with tqdm(total=100.0, disable=not (run.world.leads and sys.stderr.isatty()), file=sys.stderr) as bar:
@@ -62,6 +63,8 @@ def _train(args: Namespace, resume: bool) -> None:
         run = build_run(data, folder, settings, world)
         if run.board.missing:
             tell("no TensorBoard files: the package tensorboard is not installed (pip install 'streamcodec[train]')")
+        if run.trainer.warning and world.leads:
+            tell(run.trainer.warning)
         with _ended_by_signals(run):
             _show(run, run.updates(args.stop_after))
         if not world.leads:

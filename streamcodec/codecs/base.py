@@ -21,12 +21,20 @@ from ..nn.transducer import Network, Transducer
 from ..pcm import AudioLike, as_float
 from ..scalars import whole
 from ..stream import DecoderStream, EncoderStream, Start
+from ..surroundings import undisturbed
 from .checks import check_latents, check_scale, check_start, checked_data
 from .framed import FramedCore, primed, silent_rows
 from .segments import SegmentDecoder, SegmentEncoder, Segments
 from .spec import CodecSpec, SemanticWindow
 
-__all__ = ["Codec"]
+__all__ = ["PRECISIONS", "PRECISION_HINT", "Codec"]
+
+
+# In fewer bits half of the codes are others, and a stream's are not the offline call's.
+PRECISIONS = (torch.float32, torch.float64)
+PRECISION_HINT = (
+    "codecs compute in torch.float32 or torch.float64, since in fewer bits a stream's codes are not those of encode()"
+)
 
 
 class Codec(nn.Module, ABC):
@@ -123,6 +131,9 @@ class Codec(nn.Module, ABC):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
         super()._apply(fn, recurse)
+        for child in self.children():
+            if isinstance(child, Layer):
+                child.refresh()  # streams that are open, and find their codec moved back, run on these
         sizes = self._stream_bytes(self.spec.channels, self.quantizer.dimension, self.spec.hop_length)
         self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
         return self
@@ -137,8 +148,23 @@ class Codec(nn.Module, ABC):
         """The element type of weights and state."""
         return self.quantizer.codebooks.dtype
 
+    def refresh(self) -> None:
+        """Notice weights that were written in a way that torch does not count: through `.data`, or a NumPy view.
+
+        Without it streams, saved states and the fingerprint would go on with the weights as they were. All else
+        (`load_state_dict`, `copy_`, an optimizer's step, `parameter.data = ...`) is noticed when a stream opens.
+        """
+        ops.count_write()
+        self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
+
+    def check_precision(self) -> None:
+        """Raises DtypeError for a codec that was converted to an element type in which codes would be others."""
+        if self.dtype not in PRECISIONS:
+            raise DtypeError(f"{self.spec.name} is {self.dtype} now; {PRECISION_HINT}: codec.float() and load again")
+
     # -- offline ---------------------------------------------------------------------------------------------------
 
+    @undisturbed
     def encode(
         self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
     ) -> Codes:
@@ -161,6 +187,7 @@ class Codec(nn.Module, ABC):
         """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
         return Piece(self.encoder(rows)) if self.segments is None else self.segments.encode(rows, self.encoder)
 
+    @undisturbed
     def decode(self, codes: CodesLike) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
 
@@ -240,6 +267,7 @@ class Codec(nn.Module, ABC):
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
+    @undisturbed
     def open_encoder(
         self,
         bandwidth: SupportsFloat | None = None,
@@ -258,10 +286,12 @@ class Codec(nn.Module, ABC):
         hears at a time (that default); state: what `EncoderStream.save` returned, to go on from there.
         Raises BandwidthError, StateError, NotStreamableError, InputError.
         """
+        self.check_precision()
         self._check_streamable()
         chosen = self._named(bandwidth, num_codebooks)
         return EncoderStream(self, bandwidth=chosen, batch=batch, start=start, window=window, state=state)
 
+    @undisturbed
     def open_decoder(
         self,
         batch: SupportsIndex | None = None,
@@ -276,6 +306,7 @@ class Codec(nn.Module, ABC):
         bandwidth, num_codebooks: only for a primed start, those of the silence that it begins from; by default those
         that `encode` takes by default.
         """
+        self.check_precision()
         self._check_streamable()
         chosen = self._named(bandwidth, num_codebooks)
         return DecoderStream(self, batch=batch, start=start, bandwidth=chosen, state=state)
@@ -319,6 +350,7 @@ class Codec(nn.Module, ABC):
 
     def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
         """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device; grad: as for `as_float`."""
+        self.check_precision()
         pcm = as_float(wav, channels=self.spec.channels, grad=grad)
         if batch is not None and pcm.shape[0] != batch:
             raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
@@ -329,6 +361,7 @@ class Codec(nn.Module, ABC):
 
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
+        self.check_precision()
         codes = checked_data(codes, self.spec, batch)
         if codes.length is not None and codes.length < 0:
             raise CodesError(f"codes have length {codes.length!r}; a length is a whole number of samples, at least 0")

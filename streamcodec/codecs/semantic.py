@@ -28,6 +28,7 @@ from ..nn.residual import Residual
 from ..nn.transducer import Network
 from ..pcm import AudioLike
 from ..stream import Start
+from ..surroundings import undisturbed
 from .base import Codec
 from .checks import check_start
 from .dac import Weighted, give_layers, take_layers
@@ -326,6 +327,7 @@ class SemanticBase(Codec):
         rows = whole_frames(rows, self.hearing.hop_length)
         return Piece(self.join(self.encoder(rows), self.encoder_semantic(self.features(rows))))
 
+    @undisturbed
     def encode_windowed(
         self,
         wav: AudioLike,

@@ -18,6 +18,7 @@ from ..nn.transducer import Network
 from ..pcm import AudioLike
 from ..scalars import whole
 from ..stream import Start
+from ..surroundings import undisturbed
 from .batched import BatchedLane
 from .batched_decoders import BatchedDecoders
 from .batched_encoders import BatchedEncoders
@@ -70,7 +71,8 @@ class Engine:
         max_queue_frames: SupportsIndex | None = None,
         threads: SupportsIndex = 1,
     ):
-        self.codec = codec
+        codec.check_precision()
+        self.codec, self._made_for = codec, (codec.dtype, codec.device)
         self.slots = whole(slots, "slots")
         if frames_at_once is None and step_frames is None:
             frames_at_once = FRAMES_AT_ONCE
@@ -117,6 +119,7 @@ class Engine:
     def __deepcopy__(self, memo: object) -> "Engine":
         return self.__copy__()
 
+    @undisturbed
     @torch.inference_mode()
     def prepare(self) -> None:
         """Run every batch size once, so that no session pays for what is made when first used."""
@@ -125,6 +128,7 @@ class Engine:
 
     # -- sessions --------------------------------------------------------------------------------------------------
 
+    @undisturbed
     @torch.inference_mode()
     def open(
         self,
@@ -142,6 +146,7 @@ class Engine:
         start: "exact" or "primed", as for `Codec.open_encoder`; codes: deliver a roundtrip's codes too.
         Raises EngineFullError when no slot is free, InputError, BandwidthError.
         """
+        self._check_codec("open")
         if direction not in DIRECTIONS:
             raise InputError(f"direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}")
         if start not in ("exact", "primed"):
@@ -177,6 +182,14 @@ class Engine:
         session.closed = True
         self._sessions.discard(session)
 
+    def _check_codec(self, call: str) -> None:
+        now = (self.codec.dtype, self.codec.device)
+        if now != self._made_for:
+            raise StreamError(
+                f"{call}: the codec is {now[0]} on {now[1]} now, and was {self._made_for[0]} on {self._made_for[1]} "
+                "when this engine was made; move it back, or make a new engine"
+            )
+
     def _check_open(self, session: Session, call: str) -> None:
         if session not in self._sessions:
             why = "failed" if session.error is not None else "is over" if session.closed else "is of another engine"
@@ -192,6 +205,7 @@ class Engine:
         session is then as it was.
         """
         self._check_open(session, "feed")
+        self._check_codec("feed")
         if session.direction == "decode":
             session.decoder.put(self.codec.checked(cast(CodesLike, data), 1))
         else:
@@ -241,6 +255,7 @@ class Engine:
         sides = ((self._encoders, session.encoder), (self._decoders, session.decoder))
         return any(side is not None and lane.ready(side) for lane, side in sides)
 
+    @undisturbed
     @torch.inference_mode()
     def step(self) -> list[Delivery]:
         """Move every ready session on, by as many of `step_frames` as wait; returns what came out of it.
@@ -249,6 +264,7 @@ class Engine:
         """
         if self._stepping:
             raise StreamError("step inside a step; wait until it returns")
+        self._check_codec("step")
         self._stepping = True
         began = time.perf_counter()
         deliveries: dict[Session, Delivery] = {}
@@ -342,12 +358,14 @@ class Engine:
         }
         return pack(self.codec, fields, {name: side.save() for name, side in sides.items() if side is not None})
 
+    @undisturbed
     @torch.inference_mode()
     def restore(self, blob: bytes) -> Session:
         """A session that goes on where the saved one was, here or in another process with the same codec.
 
         Raises StateError for bytes that are damaged or another codec's, EngineFullError.
         """
+        self._check_codec("restore")
         meta, saved = unpack(self.codec, blob)
         session = Session(
             meta["direction"], meta["start"], float(meta["bandwidth"]), bool(meta["codes"]), bool(meta["ended"])

@@ -4,6 +4,7 @@ Every process draws its own rows of the global batch, and everything that is an 
 codebook statistics, norms) is made the same in all of them. In one process every call here is the identity.
 """
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,9 @@ def joined(device: str = "auto") -> Iterator[World]:
         return
     if place.type == "cuda":
         torch.cuda.set_device(place)
+    # Its functions have the process group as a default argument. Imported later, as optimizers do, they would keep the
+    # group and its threads beyond `destroy_process_group`, and a process that ends while those run may be aborted.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=size)
     world = World(rank, size, place, local_rank)
     try:
