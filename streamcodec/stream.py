@@ -18,7 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from .codes import Codes, CodesLike
-from .errors import InputError, StateError, StreamClosedError
+from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
 from .scalars import whole
 from .surroundings import undisturbed

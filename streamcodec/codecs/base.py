@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import ops
 from .. import state as states
 from ..codes import Codes, CodesLike
-from ..errors import CodesError, InputError, NotStreamableError, ShapeError, StreamError
+from ..errors import CodesError, DtypeError, InputError, NotStreamableError, ShapeError, StreamError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.quantize import Quantizer
@@ -210,6 +210,7 @@ class Codec(nn.Module, ABC):
 
     # -- in steps, with gradients ----------------------------------------------------------------------------------
 
+    @undisturbed
     def encode_latents(self, wav: AudioLike) -> Tensor:
         """The whole signal to the latents that `quantize` takes, [B, D, T]. Gradients reach `wav` and the weights.
 
@@ -220,6 +221,7 @@ class Codec(nn.Module, ABC):
         self._refuse_segments("encode_latents")
         return self.analyse(self.filled(self.as_rows(wav, grad=True))).rows.transpose(1, 2)
 
+    @undisturbed
     def quantize(
         self, latents: Tensor, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
     ) -> Codes:
@@ -233,6 +235,7 @@ class Codec(nn.Module, ABC):
             codes = self.quantizer.encode(self._latent_rows(latents), count)
         return Codes(codes.transpose(1, 2).contiguous())
 
+    @undisturbed
     def dequantize(self, codes: CodesLike) -> Tensor:
         """Codes [B, K, T] to the latents that they stand for, [B, D, T]. Gradients reach the quantizer's parameters.
 
@@ -240,6 +243,7 @@ class Codec(nn.Module, ABC):
         """
         return self.latents(checked_data(codes, self.spec)).transpose(1, 2)
 
+    @undisturbed
     def decode_latents(self, latents: Tensor, length: SupportsIndex | None = None) -> Tensor:
         """Latents [B, D, T] to audio [B, channels, length]. Gradients reach `latents` and the weights.
 

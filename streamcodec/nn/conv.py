@@ -330,12 +330,12 @@ class ConvTranspose1d(_Windowed):
         return ops.Matrix(*self._matrix_parts())
 
     def _matrix_parts(self) -> tuple[Tensor, Tensor | None]:
-        weight, beyond = self.weight, self.taps * self.stride - self.kernel
+        weight: Tensor = self.weight
+        beyond = self.taps * self.stride - self.kernel
         if beyond:  # the oldest tap has room for more than the kernel
             weight = torch.cat([F.pad(weight[:1, :, : self.stride - beyond], (0, 0, 0, beyond)), weight[1:]])
-        return weight.reshape(self.taps * self.in_channels, -1), None if self.bias is None else self.bias.repeat(
-            self.stride
-        )
+        bias = None if self.bias is None else self.bias.repeat(self.stride)
+        return weight.reshape(self.taps * self.in_channels, -1), bias
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         if edges is not None:
