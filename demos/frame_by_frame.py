@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
 import streamcodec
+from streamcodec.audio import AudioReader, AudioWriter
 
 DEFAULT = Path(streamcodec.__file__).parent / "bundled" / "jfk.flac"
 
@@ -21,16 +21,13 @@ DEFAULT = Path(streamcodec.__file__).parent / "bundled" / "jfk.flac"
 def main(source: str = str(DEFAULT), target: str = "frames.wav") -> None:
     torch.set_num_threads(1)  # one frame is too little work to share
     codec = streamcodec.load()
-    audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    if rate != codec.spec.sample_rate:
-        sys.exit(
-            f"{source} is at {rate} Hz; this demo takes {codec.spec.sample_rate} Hz (streamcodec roundtrip resamples)"
-        )
-    pcm = torch.from_numpy(audio.mean(1))[None, None]
+    spec = codec.spec
+    with AudioReader(source, spec.sample_rate, spec.channels, spec.hop_length) as reader:
+        frames = [torch.from_numpy(block)[None] for block in reader]
 
     encoder, decoder = codec.open_encoder(), codec.open_decoder()
     codes, wav, spent = [], [], []
-    for i, block in enumerate(pcm.split(codec.spec.hop_length, -1)):
+    for i, block in enumerate(frames):
         since = time.perf_counter()
         codes.append(encoder.push(block))
         wav.append(decoder.push(codes[-1]))
@@ -40,10 +37,11 @@ def main(source: str = str(DEFAULT), target: str = "frames.wav") -> None:
     codes.append(encoder.flush())
     wav += [decoder.push(codes[-1]), decoder.flush()]
 
-    streamed, offline = streamcodec.Codes.cat(codes), codec.encode(pcm)
+    streamed, offline = streamcodec.Codes.cat(codes), codec.encode(torch.cat(frames, -1))
     result = torch.cat(wav, -1)
-    soundfile.write(target, np.clip(result[0, 0].numpy(), -1, 1), codec.spec.sample_rate)
-    frame_ms = 1000 / codec.spec.frame_rate
+    with AudioWriter(target, spec.sample_rate, spec.channels) as writer:
+        writer.write(result[0])
+    frame_ms = 1000 / spec.frame_rate
     print(f"{len(spent)} frames of {frame_ms:.1f} ms, {1000 * np.median(spent):.2f} ms of computing each (median)")
     print(f"codes equal to the offline run: {(streamed.data == offline.data).double().mean():.4%}; wrote {target}")
 

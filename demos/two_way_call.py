@@ -18,8 +18,9 @@ import time
 import numpy as np
 import soundfile
 
+from streamcodec.audio import AudioReader
 from streamcodec.client import Joined, Left, Lost, Mixer, Resumed, Session, SessionError, connect
-from streamcodec.errors import DeviceError
+from streamcodec.errors import AudioError, DeviceError
 from streamcodec.live import Ring
 from streamcodec.live.devices import portaudio
 
@@ -34,10 +35,8 @@ class Microphone:
     def __init__(self, path: str | None) -> None:
         self._samples = None
         if path:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-            if rate != RATE:
-                raise DeviceError(f"{path} has {rate} Hz; this demo wants {RATE}")
-            self._samples = samples.mean(axis=1, keepdims=True)
+            with AudioReader(path, RATE, 1, RATE) as reader:
+                self._samples = np.concatenate(list(reader), axis=1).T
         self._ring = Ring(RATE, 1)  # a second
 
     def open(self) -> contextlib.AbstractContextManager:
@@ -141,7 +140,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", metavar="WAV", help="in place of the loudspeaker")
     try:
         asyncio.run(main(parser.parse_args()))
-    except (SessionError, DeviceError) as error:
+    except (SessionError, DeviceError, AudioError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         pass

@@ -12,44 +12,64 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import load, save
     from .codecs import Codec, CodecSpec, SemanticWindow
-    from .codes import Codes
-    from .engine import Engine
+    from .codes import Codes, CodesLike
+    from .codesfile import load_codes, save_codes
+    from .engine import Delivery, Direction, Engine, Session
     from .errors import StreamcodecError
-    from .stream import DecoderStream, EncoderStream
+    from .pcm import AudioLike
+    from .stream import DecoderStream, EncoderStream, Start
 
 __all__ = [
+    "AudioLike",
     "Codec",
     "CodecSpec",
     "Codes",
+    "CodesLike",
     "DecoderStream",
+    "Delivery",
+    "Direction",
     "EncoderStream",
     "Engine",
     "SemanticWindow",
+    "Session",
+    "Start",
     "StreamcodecError",
     "load",
+    "load_codes",
     "save",
+    "save_codes",
 ]
 __version__ = "0.1.0"
 
 # Imported when first used: the command line answers --help without waiting for torch.
 _HOMES = {
+    "AudioLike": "pcm",
     "Codec": "codecs",
     "CodecSpec": "codecs",
     "Codes": "codes",
+    "CodesLike": "codes",
     "DecoderStream": "stream",
+    "Delivery": "engine",
+    "Direction": "engine",
     "EncoderStream": "stream",
     "Engine": "engine",
     "SemanticWindow": "codecs",
+    "Session": "engine",
+    "Start": "stream",
     "StreamcodecError": "errors",
     "load": "checkpoint",
+    "load_codes": "codesfile",
     "save": "checkpoint",
+    "save_codes": "codesfile",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+if not TYPE_CHECKING:  # else a type checker would take every name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -5,42 +5,30 @@ long they are. Needs no torch.
 """
 
 import contextlib
-import io
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import AudioError, DtypeError, NonFiniteError, ShapeError
-from .files import FileReader, FileWriter, NewFile
+from .files import FileWriter, NewFile, Output, suffix_format
+from .sources import FileReader, Source, SourceFile
 
-__all__ = ["AudioReader", "AudioWriter"]
+__all__ = ["AudioReader", "AudioWriter", "SoundWriter"]
 
 Samples = NDArray[np.float32]
 
 INT16_SCALE = 1 / 32768  # int16 -32768 is -1.0
 READ_FRAMES = 65536  # of the file, at a time: 0.5 MB of stereo float32, and few enough calls for speed
-# WAV writers that cannot seek back put 0xFFFFFFFF (ffmpeg), 0x7FFFFFFF or 0x80000000, less a few bytes (sox, arecord)
-# where the size belongs: from here on a size is "unknown", not a promise that the file must keep.
-UNKNOWN_SIZE = 0x7FFF0000
 WAV_LIMIT = 2**32 - 2**16  # bytes of samples: RIFF sizes are 32 bits wide, and the header needs some room
 
-# What libsndfile logs where a RIFF, AIFF or AU header promises more bytes than there are, and for Ogg without an end.
-_CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_CUT_OGG = re.compile(r"lacks an end-of-stream|without an End-Of-Stream")
-
-# extension -> (libsndfile's format, its subtype, whether samples are handed over as int16)
+# format -> (libsndfile's name of it, its subtype, whether samples are handed over as int16)
 FORMATS = {
-    ".wav": ("WAV", "PCM_16", True),
-    ".flac": ("FLAC", "PCM_16", True),
-    ".ogg": ("OGG", "VORBIS", False),
-    ".mp3": ("MP3", "MPEG_LAYER_III", False),
+    "wav": ("WAV", "PCM_16", True),
+    "flac": ("FLAC", "PCM_16", True),
+    "ogg": ("OGG", "VORBIS", False),
+    "mp3": ("MP3", "MPEG_LAYER_III", False),
 }
 
 
@@ -58,23 +46,24 @@ class AudioReader(FileReader):
     block: samples a block, at `sample_rate`; every block has that many but the last, which has at least one.
 
     One pass; memory does not depend on the length of the file. Raises AudioError, while opening where possible, for a
-    file that is missing, unreadable, empty or cut short (a cut MP3 without a Xing header looks like a shorter one).
+    file that is missing, unreadable, empty or cut short; NonFiniteError, at its place, for a sample that is no number.
     """
 
     name: str
     """What messages call it: the path, or the file object's name."""
 
-    def __init__(
-        self, source: "str | os.PathLike[str] | BinaryIO", sample_rate: int, channels: int, block: int
-    ) -> None:
+    def __init__(self, source: Source | SourceFile, sample_rate: int, channels: int, block: int) -> None:
+        from .containers import Recording
+
         self.sample_rate, self.channels, self.block = sample_rate, channels, block
         if block < 1:
             raise ValueError(f"block is {block}; it must be at least 1 sample")
         with contextlib.ExitStack() as stack:
-            self.name, bytes_ = _bytes_of(source, stack)
-            self._file = stack.enter_context(_open(bytes_, self.name))
-            _require_whole(self._file, self.name)
-            found = self._file.channels
+            self._source = stack.enter_context(SourceFile.of(source))
+            self.name = self._source.name
+            self._source.require_content()
+            self._recording = Recording(self._source.file, self.name)
+            found = self._recording.channels
             if found != channels and 1 not in (found, channels):
                 raise AudioError(f"{self.name} has {found} channels; the codec needs a file of {channels} or 1")
             self._stack = stack.pop_all()
@@ -84,26 +73,31 @@ class AudioReader(FileReader):
         self._stack.close()
 
     @property
-    def length(self) -> int:
-        """Samples a channel at `sample_rate`, as the file's header has it (exact but for MP3 without a Xing header)."""
-        rate = self._file.samplerate
-        return (2 * self._file.frames * self.sample_rate + rate) // (2 * rate)  # soxr rounds half up
+    def length(self) -> int | None:
+        """Samples a channel at `sample_rate`; None where a file does not say how many it has."""
+        length, rate = self._recording.length, self._recording.sample_rate
+        return None if length is None else (2 * length * self.sample_rate + rate) // (2 * rate)  # soxr rounds half up
+
+    @property
+    def seconds(self) -> float | None:
+        """The recording's duration; None where `length` is."""
+        return None if self.length is None else self.length / self.sample_rate
 
     @property
     def changes(self) -> list[str]:
         """What is done to the recording, one sentence each, none if it is passed on as it is."""
-        found, sentences = self._file.channels, []
+        found, sentences = self._recording.channels, list(self._recording.notes)
         if found > self.channels:
             sentences.append(f"averaged {found} channels to {self.channels}")
-        if self._file.samplerate != self.sample_rate:
-            sentences.append(f"resampled {self._file.samplerate} -> {self.sample_rate} Hz")
+        if self._recording.sample_rate != self.sample_rate:
+            sentences.append(f"resampled {self._recording.sample_rate} -> {self.sample_rate} Hz")
         if found < self.channels:
             sentences.append(f"copied {found} channel to {self.channels}")
         return sentences
 
     def __iter__(self) -> Iterator[Samples]:
         """The blocks, each an array of the caller's own."""
-        rest = np.zeros((0, min(self._file.channels, self.channels)), np.float32)
+        rest = np.zeros((0, min(self._recording.channels, self.channels)), np.float32)
         for piece in self._resampled():
             rest = np.concatenate([rest, piece])
             whole = len(rest) - len(rest) % self.block
@@ -118,101 +112,123 @@ class AudioReader(FileReader):
 
     def _resampled(self) -> Iterator[Samples]:
         """Mixed down and at the right rate, [n, C]; n may be 0."""
-        if self._file.samplerate == self.sample_rate:
+        if self._recording.sample_rate == self.sample_rate:
             yield from self._mixed()
             return
         import soxr
 
-        channels = min(self._file.channels, self.channels)
-        resampler = soxr.ResampleStream(self._file.samplerate, self.sample_rate, channels, dtype="float32")
+        channels = min(self._recording.channels, self.channels)
+        resampler = soxr.ResampleStream(self._recording.sample_rate, self.sample_rate, channels, dtype="float32")
         for piece in self._mixed():
             yield resampler.resample_chunk(piece)
         yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
 
     def _mixed(self) -> Iterator[Samples]:
-        for piece in self._read():
-            down = self.channels < self._file.channels
+        for piece in self._recording.pieces(READ_FRAMES):
+            down = self.channels < self._recording.channels
             yield piece.mean(axis=1, keepdims=True) if down else piece
 
-    def _read(self) -> Iterator[Samples]:
+
+class SoundWriter(FileWriter):
+    """Writes a `NewFile` through libsndfile. Raises AudioError where that cannot be, in the system's own words."""
+
+    channels: int
+    length: int
+    """Samples a channel so far."""
+
+    def __init__(self, output: Output, sample_rate: int, channels: int, container: str, subtype: str) -> None:
         import soundfile
 
-        frames, count = self._file.frames, self._file.tell()
+        self.channels, self.length = channels, 0
+        self._begin(output)
+        self._kept = _Kept(self._new.file)
         try:
-            while len(piece := self._file.read(READ_FRAMES, dtype="float32", always_2d=True)):
-                count += len(piece)
-                yield piece
-        except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"cannot read {self.name} past sample {count} of {frames}: it is damaged or cut short"
-            ) from error
-        if count < frames * (0.99 if self._file.format == "MP3" else 1):  # an MP3's length can be an estimate
-            raise AudioError(f"{self.name} is cut short: {count} of {frames} samples are there")
+            with self._told():
+                self._file = soundfile.SoundFile(
+                    self._kept, "w", sample_rate, channels, format=container, subtype=subtype
+                )
+        except BaseException as error:
+            self._new.discard()
+            if isinstance(error, AudioError):
+                raise AudioError(f"{error} ({sample_rate} Hz, channels: {channels})") from error
+            raise
+
+    def _put(self, rows: "NDArray[Any]") -> None:
+        """Append samples [n, channels] of the type that the file takes."""
+        self.length += len(rows)
+        with self._told():
+            self._file.write(rows)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Calls of libsndfile, which loses some errors and tells others without their cause."""
+        import soundfile
+
+        failure: Exception | None = None
+        try:
+            yield
+        # AssertionError: soundfile's own way to say that not all was written.
+        except (OSError, ValueError, AssertionError, soundfile.LibsndfileError) as error:
+            failure = error
+        cause = self._kept.error or failure
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause  # Ctrl-C
+        if cause is not None:
+            raise self._failed(cause) from cause
+
+    def _finish(self) -> None:
+        with self._told():
+            self._file.close()
+        if self.length == 0:  # no player reads such a file
+            raise AudioError(f"there are no samples to write to {self.path}")
+
+    def abort(self) -> None:
+        """Leave no file; does nothing after `close`."""
+        try:
+            self._file.close()
+        except Exception:  # libsndfile's: there is no file that it could matter to
+            pass
+        finally:
+            super().abort()
 
 
-def _bytes_of(source: "str | os.PathLike[str] | BinaryIO", stack: contextlib.ExitStack) -> tuple[str, BinaryIO]:
-    """A source's name and its bytes as a file that can seek; `stack` closes what is opened here."""
-    if isinstance(source, (str, os.PathLike)):
-        name, file = str(Path(source)), stack.enter_context(_open_path(Path(source)))
-    elif isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
-        raise AudioError(f"{source!r} is neither a path nor a file opened to read bytes (such as sys.stdin.buffer)")
-    else:
-        name, file = str(getattr(source, "name", "the file object")), source
-    if not file.seekable() or file.tell():  # libsndfile begins at 0
-        file = _spooled(file, name, stack)
-    if not file.read(1):
-        raise AudioError(f"{name} is empty (0 bytes)")
-    file.seek(0)
-    return name, file
+class _Kept:
+    """A file whose errors are kept: libsndfile calls it, and no exception can pass through there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.error = file, None  # type: tuple[BinaryIO, BaseException | None]
+
+    def write(self, data: bytes) -> int:
+        return self._kept(self._file.write, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._kept(self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._kept(self._file.tell)
+
+    def read(self, count: int) -> bytes:
+        return self._kept(self._file.read, count) or b""
+
+    def flush(self) -> None:
+        self._kept(self._file.flush)
+
+    def _kept(self, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except BaseException as error:  # KeyboardInterrupt, too
+            self.error = self.error or error
+            return 0
 
 
-def _open_path(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise AudioError(f"{path} is a directory; give an audio file")
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise AudioError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise AudioError(f"{path} cannot be opened: {error}") from error
-
-
-def _spooled(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
-    """All that comes out of a pipe, on the disk: libsndfile reads few formats without seeking."""
-    try:
-        copy: Any = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        shutil.copyfileobj(file, copy)
-        copy.seek(0)
-    except OSError as error:
-        raise AudioError(f"cannot copy {name} to a temporary file in {tempfile.gettempdir()}: {error}") from error
-    return copy  # type: ignore[no-any-return]
-
-
-def _open(file: BinaryIO, name: str) -> Any:
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(file)
-    except (OSError, TypeError, soundfile.LibsndfileError) as error:  # TypeError: a raw format that needs parameters
-        reason = str(error).removeprefix(f"Error opening {file!r}: ").rstrip(".")
-        raise AudioError(f"{name} cannot be read as audio ({reason}); give a WAV, FLAC, OGG or MP3 file") from error
-
-
-def _require_whole(file: Any, name: str) -> None:
-    if file.frames == 0:
-        raise AudioError(f"{name} holds no samples")
-    for declared, present in _CUT_CHUNK.findall(file.extra_info):
-        if int(present) < int(declared) < UNKNOWN_SIZE:
-            raise AudioError(f"{name} is cut short: {present} of {declared} bytes of samples are there")
-    if _CUT_OGG.search(file.extra_info):
-        raise AudioError(f"{name} is cut short: its last page does not end the stream")
-
-
-class AudioWriter(FileWriter):
+class AudioWriter(SoundWriter):
     """Blocks of samples to a file, its format by the extension: .wav and .flac (16 bit), .ogg (Vorbis), .mp3.
 
     with AudioWriter("out.wav", 24000, 1) as writer:
         writer.write(pcm)
+
+    output: a path, a `NewFile`, or a file object opened to write bytes, which is left open and gets the file at the
+        end. format: "wav", "flac", "ogg" or "mp3"; by the extension where it is left out.
 
     The file appears under its name when the block ends without an exception (or at `close`), and not at all otherwise.
     Raises AudioError for an unknown extension, a rate that the format does not know, or a disk that refuses.
@@ -220,26 +236,13 @@ class AudioWriter(FileWriter):
 
     clipped: int
     """Samples so far that were outside ±1 and were cut to it."""
-    length: int
-    """Samples a channel so far."""
 
-    def __init__(self, path: "str | os.PathLike[str]", sample_rate: int, channels: int) -> None:
-        import soundfile
-
-        suffix = Path(path).suffix.lower()
-        if suffix not in FORMATS:
-            known = ", ".join(FORMATS)
-            raise AudioError(f"{path} has the extension {suffix!r}; the known ones are {known}")
-        container, subtype, self._as_int16 = FORMATS[suffix]
-        self.path, self.channels, self.clipped, self.length = Path(path), channels, 0, 0
-        self._new = NewFile(path)
-        try:
-            self._file = soundfile.SoundFile(
-                self._new.partial, "w", sample_rate, channels, format=container, subtype=subtype
-            )
-        except (OSError, ValueError, soundfile.LibsndfileError) as error:
-            self._new.discard()
-            raise AudioError(f"cannot write {path} ({sample_rate} Hz, channels: {channels}): {error}") from error
+    def __init__(self, output: Output, sample_rate: int, channels: int, format: str | None = None) -> None:
+        path = output.path if isinstance(output, NewFile) else output
+        self._format = format or suffix_format(path, FORMATS)
+        container, subtype, self._as_int16 = FORMATS[self._format]
+        self.clipped = 0
+        super().__init__(output, sample_rate, channels, container, subtype)
 
     def write(self, pcm: ArrayLike) -> None:
         """Append samples, [C, n], float, n >= 0: a NumPy array, or a torch tensor on the CPU that needs no gradient.
@@ -259,28 +262,12 @@ class AudioWriter(FileWriter):
             self._write(array.T[start : start + READ_FRAMES])
 
     def _write(self, rows: Samples) -> None:
-        import soundfile
-
         self.clipped += int(np.count_nonzero(np.abs(rows) > 1))
-        self.length += len(rows)
         if self._as_int16:
             # Rounded here and not by libsndfile, which scales by 32767: a 16-bit file read and written keeps its bits.
             data = np.clip(np.rint(rows / INT16_SCALE), -32768, 32767).astype(np.int16)
         else:
             data = np.clip(rows, -1, 1)
-        if self.path.suffix.lower() == ".wav" and self.length * self.channels * 2 > WAV_LIMIT:
+        if self._format == "wav" and (self.length + len(rows)) * self.channels * 2 > WAV_LIMIT:
             raise AudioError(f"{self.path} would pass the 4 GiB that a WAV file can hold; write .flac instead")
-        try:
-            self._file.write(np.ascontiguousarray(data))
-        except (OSError, soundfile.LibsndfileError) as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
-
-    def _finish(self) -> None:
-        self._file.close()
-        if self.length == 0:  # no player reads such a file
-            raise AudioError(f"there are no samples to write to {self.path}")
-
-    def abort(self) -> None:
-        """Leave no file; does nothing after `close`."""
-        self._file.close()
-        super().abort()
+        self._put(np.ascontiguousarray(data))

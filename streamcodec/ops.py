@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
-from .torch_ops import Matrix, Packs, Stamp, stamp
+from .torch_ops import Matrix, Packs, Stamp, count_write, stamp
 from .vector_math import elu, sin_
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Stamp",
     "conv1d",
     "conv_transpose1d",
+    "count_write",
     "elu",
     "factorised_encode",
     "lstm",

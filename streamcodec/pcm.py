@@ -1,44 +1,50 @@
 """Samples from callers: checked, and as one kind of tensor."""
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .audio import INT16_SCALE
 from .errors import DtypeError, NonFiniteError, ShapeError
 
-__all__ = ["as_float"]
+__all__ = ["AudioLike", "as_float"]
+
+AudioLike: TypeAlias = Tensor | NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int16]
+"""What calls take for audio: samples [B, C, N], float (full scale is -1..1) or int16."""
 
 
-def as_float(pcm: object, *, channels: int | None = None, name: str = "pcm") -> Tensor:
+def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", grad: bool = False) -> Tensor:
     """Samples as float32, [B, C, N].
 
     pcm: [B, C, N], a NumPy array or torch tensor of float32, float64 (rounded to float32) or int16 (scaled by 1/32768);
         N may be 0.
     channels: the C that is allowed, or None for any.
     name: what the error messages call it.
+    grad: whether gradients reach `pcm`.
 
     The result is on the device of `pcm` and never shares memory with it, so that a caller may reuse its buffer.
     Raises DtypeError, ShapeError or NonFiniteError.
     """
-    tensor = _to_float(pcm, name)
+    tensor = _to_float(pcm, name, grad)
     if tensor.ndim != 3 or tensor.shape[0] == 0 or tensor.shape[1] != (channels or max(tensor.shape[1], 1)):
         raise ShapeError(
             f"{name} has the shape {list(tensor.shape)}; "
             f"it must be [batch, {channels or 'channels'}, samples]{_shape_hint(tensor, channels)}"
         )
     # One sum is cheaper than looking at each sample, and finite only if all are; large finite samples can overflow it.
-    if tensor.numel() and not math.isfinite(tensor.sum().item()):
+    if tensor.numel() and not math.isfinite(tensor.detach().sum().item()):
         _require_finite(tensor, name)
     return tensor
 
 
-def _to_float(pcm: object, name: str) -> Tensor:
+def _to_float(pcm: object, name: str, grad: bool) -> Tensor:
     if isinstance(pcm, Tensor):
         if pcm.dtype in (torch.float32, torch.float64):
-            return pcm.detach().to(torch.float32, copy=True)
+            return (pcm if grad else pcm.detach()).to(torch.float32, copy=True)
         if pcm.dtype == torch.int16:
             return pcm.to(torch.float32) * INT16_SCALE
         found = str(pcm.dtype)

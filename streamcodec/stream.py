@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -17,15 +17,21 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from .codes import Codes
+from .codes import Codes, CodesLike
 from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
+from .scalars import whole
+from .surroundings import undisturbed
 
 if TYPE_CHECKING:
     from .codecs.base import Codec
     from .codecs.spec import SemanticWindow
+    from .pcm import AudioLike
 
-__all__ = ["DecoderStream", "EncoderStream"]
+__all__ = ["DecoderStream", "EncoderStream", "Start"]
+
+Start: TypeAlias = Literal["exact", "primed"]
+"""How a stream begins; see `Codec.open_encoder`."""
 
 FORMAT = "streamcodec-stream"
 VERSION = 1
@@ -33,13 +39,17 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class _Stream:
-    """What both directions share. Batch rows advance together."""
+    """What both directions share. Batch rows advance together.
+
+    `copy.copy` and `copy.deepcopy` give a stream of its own that goes on from the same place, with the same codec.
+    """
 
     kind: str
     codec: Codec
     batch: int
-    start: str
+    start: Start
     _core: Core
+    _opened_for: tuple[torch.dtype, torch.device]
 
     def __init__(self) -> None:
         self._closed = False
@@ -54,12 +64,17 @@ class _Stream:
     def _check_open(self, call: str) -> None:
         if self._closed:
             raise StreamClosedError(f"{call} after flush: this stream has ended; open a new one")
+        now = (self.codec.dtype, self.codec.device)
+        if now != self._opened_for:
+            raise StreamError(
+                f"{call}: the codec is {now[0]} on {now[1]} now, and was {self._opened_for[0]} on "
+                f"{self._opened_for[1]} when this stream was opened; move it back, or open a new stream"
+            )
 
-    def _open(self, codec: Codec, batch: int | None, start: str | None) -> None:
-        self.codec, self.batch = codec, 1 if batch is None else batch
+    def _open(self, codec: Codec, batch: SupportsIndex | None, start: Start | None) -> None:
+        self.codec, self.batch = codec, whole(1 if batch is None else batch, "batch")
+        self._opened_for = (codec.dtype, codec.device)
         self.start = "exact" if start is None else start
-        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
-            raise InputError(f"batch is {batch!r}; it must be a whole number of at least 1")
 
     def save(self) -> bytes:
         """The stream as bytes, to go on from in this or another process with the same codec.
@@ -145,10 +160,10 @@ class EncoderStream(_Stream):
         self,
         codec: Codec,
         *,
-        bandwidth: float | None,
-        batch: int | None,
-        start: str | None,
-        state: bytes | None,
+        bandwidth: SupportsFloat | None = None,
+        batch: SupportsIndex | None = None,
+        start: Start | None = None,
+        state: bytes | None = None,
         window: SemanticWindow | None = None,
     ):
         super().__init__()
@@ -161,7 +176,7 @@ class EncoderStream(_Stream):
                 raise StateError(f"state has bandwidth={meta.get('bandwidth')!r}; it is damaged")
             bandwidth = meta["bandwidth"] if bandwidth is None else bandwidth
         self._open(codec, batch, start)
-        self.bandwidth = codec.spec.default_bandwidth if bandwidth is None else bandwidth
+        self._set_bandwidth(codec.spec.resolve(bandwidth))
         self.window = codec.spec.semantic_window if window is None else window
         self._core = codec.encoder_core(self.batch, self.start, window)
         if state is not None and meta is not None:
@@ -176,15 +191,33 @@ class EncoderStream(_Stream):
         return self._bandwidth
 
     @bandwidth.setter
-    def bandwidth(self, value: float) -> None:
-        self._codebooks = self.codec.spec.codebooks(value)
-        self._bandwidth = value
+    def bandwidth(self, value: SupportsFloat) -> None:
+        self._set_bandwidth(self.codec.spec.offered(value))
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks of the frames that come out from now on: the other name of `bandwidth`, to be set as that is."""
+        return self._codebooks
+
+    @num_codebooks.setter
+    def num_codebooks(self, value: SupportsIndex) -> None:
+        self._set_bandwidth(self.codec.spec.bandwidth(value))
+
+    def _set_bandwidth(self, offered: float) -> None:
+        self._codebooks, self._bandwidth = self.codec.spec.codebooks(offered), offered
+
+    def __copy__(self) -> EncoderStream:
+        return EncoderStream(self.codec, state=self.save())
+
+    def __deepcopy__(self, memo: object) -> EncoderStream:
+        return self.__copy__()
 
     def _extra(self) -> dict[str, Any]:
         window = None if self.window is None else dataclasses.asdict(self.window)
         return {"bandwidth": self._bandwidth, "window": window}
 
-    def push(self, pcm: Any) -> Codes:
+    @undisturbed
+    def push(self, pcm: AudioLike) -> Codes:
         """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
 
         Raises StreamClosedError, ShapeError, DtypeError, NonFiniteError.
@@ -195,11 +228,19 @@ class EncoderStream(_Stream):
         self._numbers["samples"] += rows.shape[1]
         return self._codes(piece, last=False)
 
+    @undisturbed
     def flush(self) -> Codes:
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
         self._closed = True
-        return self._codes(self._core.flush(), last=True)
+        missing = self.codec.missing(self._numbers["samples"])
+        filled = self._core.push(Piece(self._zeros(missing))).rows if missing else None
+        piece = self._core.flush()
+        return self._codes(piece if filled is None else Piece(torch.cat([filled, piece.rows], 1)), last=True)
+
+    def _zeros(self, rows: int) -> Tensor:
+        codec = self.codec
+        return torch.zeros(self.batch, rows, codec.spec.channels, device=codec.device, dtype=codec.dtype)
 
     def _codes(self, piece: Piece, last: bool) -> Codes:
         numbers, spec = self._numbers, self.codec.spec
@@ -226,7 +267,13 @@ class DecoderStream(_Stream):
     kind = "decoder"
 
     def __init__(
-        self, codec: Codec, *, batch: int | None, start: str | None, bandwidth: float | None, state: bytes | None
+        self,
+        codec: Codec,
+        *,
+        batch: SupportsIndex | None = None,
+        start: Start | None = None,
+        bandwidth: SupportsFloat | None = None,
+        state: bytes | None = None,
     ):
         super().__init__()
         meta = None if state is None else _read(state, self.kind, codec)
@@ -238,19 +285,25 @@ class DecoderStream(_Stream):
         if state is not None and meta is not None:
             self._restore(bytes(state), meta)
 
-    def push(self, codes: Codes | Tensor) -> Tensor:
+    def __copy__(self) -> DecoderStream:
+        return DecoderStream(self.codec, state=self.save())
+
+    def __deepcopy__(self, memo: object) -> DecoderStream:
+        return self.__copy__()
+
+    @undisturbed
+    def push(self, codes: CodesLike) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
-        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off. Bare codes
-        [B, K, T] stand for whole frames.
+        Codes whose `length` is not that of their frames are the last ones: audio past it is cut off, and only frames
+        of length 0 may follow. Bare codes [B, K, T], torch or NumPy and of any integer type, stand for whole frames.
         Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for
         frames after the last ones.
         """
         self._check_open("push")
         codes = self.codec.checked(codes, self.batch)
         numbers, spec, frames = self._numbers, self.codec.spec, codes.data.shape[2]
-        if frames and numbers["short"]:
-            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
+        self.codec.check_follows(codes, bool(numbers["short"]))
         full = spec.samples(numbers["frames"] + frames) - spec.samples(numbers["frames"])
         length = full if codes.length is None else codes.length
         if length > full:
@@ -262,6 +315,7 @@ class DecoderStream(_Stream):
         numbers["short"] |= int(length != full)
         return self._audio(piece.rows)
 
+    @undisturbed
     def flush(self) -> Tensor:
         """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
@@ -292,7 +346,7 @@ def _saved_window(meta: dict[str, Any], asked: SemanticWindow | None, codec: Cod
     return window
 
 
-def _refuse_changes(meta: dict[str, Any], batch: int | None, start: str | None) -> None:
+def _refuse_changes(meta: dict[str, Any], batch: SupportsIndex | None, start: str | None) -> None:
     for name, asked in (("batch", batch), ("start", start)):
         if asked is not None and asked != meta[name]:
             raise StateError(

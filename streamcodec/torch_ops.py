@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .vector_math import tanh
 
-__all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "lstm", "stamp"]
+__all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "count_write", "lstm", "stamp"]
 
 # oneDNN's packed product costs about 12 us to call where addmm costs 2 us, but it shares a weight among rows better and
 # reads it from memory faster. It wins from about this many multiplications, and for a single row from about this many
@@ -33,25 +33,26 @@ SPREAD_FROM_VALUES = 32_768
 
 Stamp = tuple[int, tuple[tuple[int, int], ...]]
 
-_optimizer_steps = 0
+_writes = 0
 
 
-def _count_step(*_: Any) -> None:
-    global _optimizer_steps
-    _optimizer_steps += 1
+def count_write(*_: Any) -> None:
+    """Change every stamp: weights were written in a way that torch does not count."""
+    global _writes
+    _writes += 1
 
 
 # An optimizer with fused=True writes to its parameters without their versions changing.
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(count_write)
 
 
 def stamp(tensors: Iterable[Tensor]) -> Stamp:
     """What changes when the tensors do: by `copy_`, `load_state_dict`, `tensor.data =` or an optimizer's step.
 
-    Torch counts neither writes to tensors made in inference mode nor writes through `.data`.
+    Torch counts neither writes to tensors made in inference mode nor writes through `.data`: `count_write` after those.
     """
     written = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
-    return _optimizer_steps, written
+    return _writes, written
 
 
 def _can_pack(weight: Tensor) -> bool:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from streamcodec.checkpoint import weights
+from streamcodec.codecs import Original, encodec_original
 
 
 def import_encodec() -> ModuleType:
@@ -64,3 +67,29 @@ def small_model(
             if name.endswith("embed"):
                 buffer.copy_(0.3 * torch.randn_like(buffer))
     return model.eval()
+
+
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """What no weight of an upstream model tells, as a config.json."""
+    stereo = model.channels == 2
+    return {
+        "model_type": "encodec",
+        "sampling_rate": model.sample_rate,
+        "use_causal_conv": not stereo,
+        "pad_mode": "reflect",
+        "normalize": model.normalize,
+        "chunk_length_s": model.segment,
+        "overlap": model.overlap if stereo else None,
+    }
+
+
+def original(model: nn.Module, *, told: bool = True) -> Original:
+    """An upstream model's state dict as loaded from a file; told: with a config.json beside it."""
+    return Original(weights.plain(model.state_dict(), "model.th"), "model.th", config_of(model) if told else None)
+
+
+def converted(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights of an upstream model in Hugging Face's layout."""
+    result = encodec_original.convert(original(model))
+    assert result is not None
+    return result

@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # transformers imports Triton
 
+import encodec_package
 import soundfile
 import torch
-from encodec_package import small_model
 from oracles import codec_of, compare_codes, cuts, fitted_codebooks, latents_of, random_transformers_model, signal
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes, codecs
 from streamcodec.bench.presets import PRESETS, Preset, make
-from streamcodec.checkpoint import weights
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.semantic import SemanticBase
@@ -117,7 +116,7 @@ def from_xcodec(model: Any, wav: Tensor, bandwidth: float) -> Upstream:
 def package_model(stereo: bool) -> tuple[Any, EncodecCodec]:
     """The encodec package's model at published size, its codebooks fitted, and ours with the same weights."""
     sizes = {"n_filters": 32, "dimension": 128, "ratios": [8, 5, 4, 2], "num_codebooks": 8, "codebook_size": 1024}
-    model = small_model(stereo, **sizes)
+    model = encodec_package.small_model(stereo, **sizes)
     books = fitted_codebooks(converted(model), 8, 1024)
     for layer, book in zip(model.quantizer.vq.layers, books, strict=True):
         layer._codebook.embed.copy_(book)
@@ -130,7 +129,7 @@ def package_model(stereo: bool) -> tuple[Any, EncodecCodec]:
 
 
 def converted(model: Any) -> EncodecCodec:
-    config, tensors = codecs.convert_original(weights.plain(model.state_dict(), "model.th"), "model.th")
+    config, tensors = encodec_package.converted(model)
     codec = codecs.build(config, tensors, name="converted")
     assert isinstance(codec, EncodecCodec)
     return codec.eval()
@@ -242,7 +241,7 @@ def heavy_row(name: str) -> Row:
     is_dac = name.startswith("DAC")
     with tempfile.TemporaryDirectory() as scratch:
         folder = streamcodec.save(make(HEAVY[name]), scratch)
-        codec = streamcodec.load(folder)
+        codec = streamcodec.load(folder, pad=False)  # as the bare models, without their processors
         model = (DacModel if is_dac else XcodecModel).from_pretrained(folder).eval()
     double = copy.deepcopy(codec).double()
     # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.

@@ -136,9 +136,8 @@ def test_names_in_all_are_defined(path):
         node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
     names = {name for value in public for name in ast.literal_eval(value)}
-    defined = {
-        node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-    }
+    body = [part for node in tree.body for part in ([node, *node.body] if isinstance(node, ast.If) else [node])]
+    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
     if "__getattr__" in defined:
         return  # resolved when asked for: see test_every_public_name_exists
     for node in tree.body:

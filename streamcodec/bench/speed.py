@@ -132,13 +132,20 @@ def _streamed(codec: Codec, audio: Tensor, codes: Codes, bandwidth: float, frame
 
 
 def _parts(codec: Codec, codes: Codes, frames: int) -> list[Codes]:
-    """`codes` cut into pieces of `frames` frames; the last one has the length that is left."""
+    """`codes` cut into pieces of `frames` frames; those at the end of the audio have the length that is left."""
     data = codes.data.split(frames, 2)
     scales = [None] * len(data) if codes.scale is None else codes.scale.split(frames, 1)
     parts = [Codes(piece, scale) for piece, scale in zip(data, scales, strict=True)]
-    if codes.length is not None:
-        before = codec.spec.samples(sum(piece.shape[2] for piece in data[:-1]))
-        parts[-1] = Codes(data[-1], scales[-1], codes.length - before)
+    if codes.length is None:
+        return parts
+    stop = before = 0
+    for i, part in enumerate(parts):
+        stop += part.data.shape[2]
+        last, full = i == len(parts) - 1, codec.spec.samples(stop)
+        after = codes.length if last else min(full, codes.length)
+        if last or after < full:  # DAC's last frame may hold nothing of the audio
+            parts[i] = Codes(part.data, part.scale, after - before)
+        before = after
     return parts
 
 

@@ -23,13 +23,13 @@ __all__ = [
     "read_config",
     "read_weights",
     "settings_beside",
+    "settings_inside",
     "shard_names",
-    "split_metadata",
     "verify_hash",
 ]
 
 SAFETENSORS = ".safetensors"
-PICKLE_SUFFIXES = (".th", ".pt", ".pth", ".bin")
+PICKLE_SUFFIXES = (".th", ".pt", ".pth", ".bin", ".ckpt")
 INDEX_SUFFIX = ".index.json"
 
 _YAML_LIMIT = 1 << 16  # bytes; the published files have under 4,000
@@ -60,12 +60,15 @@ def read_weights(path: Path) -> Mapping[Any, Any]:
     raise CheckpointError(f"{path}: weights are read from files whose names end in {allowed}")
 
 
-def split_metadata(entries: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Mapping[str, Any] | None]:
-    """(state dict, metadata) of a file that holds both, as DAC's originals do; any other file's entries and None."""
-    state, metadata = entries.get("state_dict"), entries.get("metadata")
-    if isinstance(state, Mapping) and isinstance(metadata, Mapping):
-        return state, metadata
-    return entries, None
+def settings_inside(path: Path, beside: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """The mapping `name` in what the weight file `path` holds beside its weights; None where it has none.
+
+    It may be written out as YAML, as audiocraft does: then the rules and errors are those of `settings_beside`.
+    """
+    value = beside.get(name)
+    if isinstance(value, str):
+        return _parse_yaml(value.encode(errors="replace"), f"{name!r} in {path}")
+    return value if isinstance(value, Mapping) else None
 
 
 def settings_beside(path: Path, names: tuple[str, ...]) -> Mapping[str, Any] | None:
@@ -83,29 +86,34 @@ def settings_beside(path: Path, names: tuple[str, ...]) -> Mapping[str, Any] | N
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        import yaml
-    except ImportError as error:
-        raise CheckpointError(f"{path}: reading it needs PyYAML: pip install 'streamcodec[xcodec]'") from error
-    try:
         with path.open("rb") as file:
-            text = file.read(_YAML_LIMIT + 1)
+            return _parse_yaml(file.read(_YAML_LIMIT + 1), str(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _parse_yaml(text: bytes, origin: str) -> Mapping[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise CheckpointError(f"{origin}: reading it needs PyYAML: pip install 'streamcodec[xcodec]'") from error
     if len(text) > _YAML_LIMIT:
-        raise CheckpointError(f"{path}: larger than {_YAML_LIMIT} bytes; a model's configuration is not")
+        raise CheckpointError(f"{origin}: larger than {_YAML_LIMIT} bytes; a model's configuration is not")
     try:
         depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one: what is refused is read no further
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
-                raise CheckpointError(f"{path}: refused: it has YAML aliases (*name); write the values out")
+                raise CheckpointError(f"{origin}: refused: it has YAML aliases (*name); write the values out")
             if depth > _YAML_DEPTH:
-                raise CheckpointError(f"{path}: refused: mappings or lists more than {_YAML_DEPTH} deep in each other")
+                raise CheckpointError(
+                    f"{origin}: refused: mappings or lists more than {_YAML_DEPTH} deep in each other"
+                )
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not YAML ({error})") from error
+        raise CheckpointError(f"{origin}: not YAML ({error})") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: a YAML mapping is expected, this is a {type(value).__name__}")
+        raise CheckpointError(f"{origin}: a YAML mapping is expected, this is a {type(value).__name__}")
     return value
 
 
@@ -175,14 +183,14 @@ def _read_torch(path: Path) -> Mapping[Any, Any]:
         if code is not None:
             raise CheckpointError(
                 f"{path}: refused: it is a pickle that would run code while loading ({code}), which was not executed. "
-                "Only plain tensors are read; ask its author for a safetensors file or a plain state dict"
+                f"Only plain tensors are read; {_advice(code)}"
             ) from error
         raise CheckpointError(f"{path}: not a whole torch file: truncated or damaged{_what_it_is(path)}") from error
     if not isinstance(entries, Mapping):
         raise CheckpointError(
-            f"{path}: a flat state dict is expected, names to tensors; this is of type {type(entries).__name__}"
+            f"{path}: a state dict is expected, names to tensors; this is of type {type(entries).__name__}"
         )
-    return {name: value for name, value in entries.items() if not isinstance(value, io.BytesIO)}
+    return entries
 
 
 def _code_in(path: Path, message: str) -> str | None:
@@ -196,6 +204,12 @@ def _code_in(path: Path, message: str) -> str | None:
     if named:  # a name that the end of the file cut off is no call
         return named[1] if named[1] in called else None
     return next((name for name in called if name.split(".")[0] not in ("_io", "collections", "torch")), None)
+
+
+def _advice(code: str) -> str:
+    if code.startswith("omegaconf."):  # audiocraft's training checkpoints hold their configuration as an object
+        return "audiocraft.utils.export.export_encodec makes a file of it whose configuration is text"
+    return "ask its author for a safetensors file or a plain state dict"
 
 
 def _names_called(path: Path) -> list[str]:

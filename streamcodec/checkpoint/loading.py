@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from .. import codecs
-from ..codecs import Codec
+from ..codecs import Codec, Original
+from ..codecs.base import PRECISION_HINT, PRECISIONS
+from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
-from . import files, sources, weights
+from ..surroundings import built_alone
+from . import files, sources, state_dicts, weights
 
 __all__ = ["Checkpoint", "load", "read"]
 
@@ -23,62 +26,70 @@ class Checkpoint:
     """A checkpoint as read, of no particular codec family.
 
     Attributes:
-        config: the configuration, Hugging Face style; None for an original file, which holds weights alone.
+        config: the configuration, Hugging Face style; None for a weight file alone.
         tensors: the weights by name, on the CPU, finite, weight norm merged, half precision widened to float32.
         origin: where it came from, for messages.
         name: a short name for the codec.
         filename: the weight file's own name.
-        metadata: what an original file holds beside its weights, unchecked; None for nothing.
-        beside: looks for settings in a YAML file beside an original file; see `files.settings_beside`.
+        inside: looks for settings in what the file holds beside its weights; see `files.settings_inside`.
+        beside: looks for settings in a YAML file in the weight file's folder; see `files.settings_beside`.
     """
 
-    config: dict[str, Any] | None
+    config: Mapping[str, Any] | None
     tensors: dict[str, Tensor]
     origin: str
     name: str
     filename: str
-    metadata: Mapping[str, Any] | None = None
+    inside: Callable[[str], Mapping[str, Any] | None] = lambda name: None
     beside: Callable[[tuple[str, ...]], Mapping[str, Any] | None] = lambda names: None
 
 
+@built_alone
 def load(
     source: str | os.PathLike[str] | None = None,
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
+    pad: bool = True,
 ) -> Codec:
     """A codec with its weights, ready to encode and decode.
 
     Args:
         source: one of
 
-            - nothing: the codec that comes with this package;
+            - nothing, or "streamcodec_24khz": the codec that comes with this package;
             - a directory in Hugging Face layout: config.json with model.safetensors, its shards
               (model.safetensors.index.json), or pytorch_model.bin;
             - a file: an original checkpoint (.th, .pt, .pth, .bin), or a .safetensors beside its config.json;
             - a hub id, "owner/name", or the short name of a published checkpoint ("encodec_24khz").
 
-            A local path wins over a hub id of the same name.
-        device: where the codec's weights go.
-        dtype: the floating-point type of the weights and of all computation. Codes are equal to the published
+            A local path wins over a name or a hub id that reads the same.
+        device: where the codec's weights go, and where it computes.
+        dtype: of the weights and of all computation, torch.float32 or torch.float64. Codes are equal to the published
             models' in float32 (but for near ties) and in float64.
         revision: a branch, tag or commit of the hub repository; default: main.
+        pad: bring a recording back whole where a codec's frames are floored (DAC, X-Codec): zeros at its end fill the
+            last frame, as the upstream commands and transformers' processors do. False: codes are those of the bare
+            models, and what does not fill a last frame is lost. It is `Codec.pad`.
 
     Raises:
+        InputError: this machine has no such device.
+        DtypeError: `dtype` is neither of the two.
         UnknownCodecError: `source` is none of the above.
         HubError: the hub is needed and cannot be reached, or has no such repository.
         CheckpointError: the weights cannot be read, are unsafe to read, or do not fit the configuration.
         ConfigError: the configuration is not one that can be run.
     """
-    if not dtype.is_floating_point:
-        raise DtypeError(f"dtype={dtype}: a codec computes in floating point, such as torch.float32")
+    if dtype not in PRECISIONS:
+        raise DtypeError(f"dtype={dtype}: {PRECISION_HINT}")
+    device = usable_device(device)
     checkpoint = read(source, revision=revision)
     try:
         codec = _build(checkpoint)
     except (CheckpointError, ConfigError) as error:
-        hint = "" if checkpoint.config else " (weights in Hugging Face layout need their config.json beside them)"
-        raise type(error)(f"{checkpoint.origin}: {error}{hint}") from error
+        raise type(error)(f"{checkpoint.origin}: {error}") from error
+    codec.pad = pad
     return codec.to(device=device, dtype=dtype).eval()
 
 
@@ -86,14 +97,28 @@ def read(source: str | os.PathLike[str] | None = None, *, revision: str | None =
     """The configuration and tensors that `load` would build a codec from; arguments and errors as there."""
     found = sources.locate(source, revision)
     config = None if found.config is None else files.read_config(found.config)
-    entries, metadata = files.split_metadata(files.read_weights(found.weights))
-    tensors = weights.plain(entries, str(found.weights))
-    beside = partial(files.settings_beside, found.weights)
-    return Checkpoint(config, tensors, found.origin, found.name, Path(found.weights).name, metadata, beside)
+    codec = state_dicts.find(files.read_weights(found.weights), str(found.weights))
+    return Checkpoint(
+        codec.config(config),
+        weights.plain(codec.entries, str(found.weights)),
+        found.origin,
+        found.name,
+        Path(found.weights).name,
+        partial(files.settings_inside, found.weights, codec.beside),
+        partial(files.settings_beside, found.weights),
+    )
 
 
 def _build(checkpoint: Checkpoint) -> Codec:
     config, tensors = checkpoint.config, checkpoint.tensors
+    converted = codecs.convert_original(
+        Original(tensors, checkpoint.filename, config, checkpoint.inside, checkpoint.beside)
+    )
+    if converted is not None:
+        config, tensors = converted
     if config is None:
-        config, tensors = codecs.convert_original(tensors, checkpoint.filename, checkpoint.metadata, checkpoint.beside)
+        raise CheckpointError(
+            "no config.json lies beside these weights, and they are no original of a codec known here (known are "
+            f"{', '.join(sorted(codecs.FAMILIES))}); weights in Hugging Face layout need their config.json"
+        )
     return codecs.build(config, tensors, name=checkpoint.name)

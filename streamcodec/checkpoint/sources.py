@@ -47,7 +47,7 @@ class Located(NamedTuple):
 def locate(source: str | os.PathLike[str] | None, revision: str | None) -> Located:
     """Find (or fetch) the files of `source`; what is allowed is listed in `streamcodec.load`."""
     if source is None:
-        source = _bundled()
+        source = _bundled()  # before all else, so that no folder of the caller's takes its place
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"a codec's source is a str or a path, this is a {type(source).__name__}. {_forms()}")
     if source == "":
@@ -57,6 +57,8 @@ def locate(source: str | os.PathLike[str] | None, revision: str | None) -> Locat
         if revision is not None:
             raise InputError(f"revision={revision!r} is for hub ids; {path} is local")
         return _in_directory(path) if path.is_dir() else _file(path)
+    if source == DEFAULT_CODEC:
+        return _in_directory(_bundled())
     if isinstance(source, str):
         repo = ALIASES.get(source, source)
         if _HUB_ID.fullmatch(repo) and not _looks_like_file(repo):
@@ -76,8 +78,8 @@ def _look_up(source: str | os.PathLike[str]) -> tuple[Path, bool]:
 
 def _forms() -> str:
     return (
-        f"Give nothing for the bundled codec; or a published name ({', '.join(sorted(ALIASES))}); or a hub id "
-        f'("owner/name"); or a directory with {hub.CONFIG} and {hub.WEIGHTS[0]}; or a weight file '
+        f"Give nothing or {DEFAULT_CODEC} for the bundled codec; or a published name ({', '.join(sorted(ALIASES))}); "
+        f'or a hub id ("owner/name"); or a directory with {hub.CONFIG} and {hub.WEIGHTS[0]}; or a weight file '
         f"({', '.join((*PICKLE_SUFFIXES, SAFETENSORS))})"
     )
 

@@ -4,40 +4,86 @@
 is imported only when that command runs, so that ``--help`` does not wait for torch.
 """
 
+import contextlib
 import importlib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 
 from ..errors import StreamcodecError
+from ..sources import reason
 from .parser import build_parser
+from .signals import ended_by_signals, exit_code
 
 __all__ = ["main"]
 
 FAILED = 2  # what argparse uses for a wrong option, too
-INTERRUPTED = 128 + 2  # as a shell reports SIGINT
-BROKEN_PIPE = 128 + 13  # and SIGPIPE
+BROKEN = 1  # as Python ends at an exception
+BROKEN_PIPE = 128 + 13  # as a shell reports SIGPIPE
+TRACEBACK = "STREAMCODEC_TRACEBACK"  # set to anything, it shows where an unexpected error comes from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 after an error that was explained on stderr, 130 after Ctrl-C.
+    """Run one command and return its exit code.
 
+    0; 2 after an error that was explained on stderr; 1 after an unexpected one; 130 after Ctrl-C, 143 after SIGTERM,
+    129 after SIGHUP.
     argv: the arguments without the program's name; None takes them from the process. A wrong option raises SystemExit,
     as argparse has it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names that are no text can be shown
     args = build_parser(arguments).parse_args(arguments)
     try:
-        code: int = importlib.import_module(args.module, __package__).run(args)
-        sys.stdout.flush()
+        with ended_by_signals(), _quiet(args):
+            code: int = importlib.import_module(args.module, __package__).run(args)
+            sys.stdout.flush()
     except StreamcodecError as error:
-        print("streamcodec: error:", " ".join(str(error).split()), file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # the shell's prompt goes on a line of its own, below the ^C or the progress bar
-        return INTERRUPTED
+        return _explain(str(error))
+    except KeyboardInterrupt as error:
+        if not args.quiet:
+            print(file=sys.stderr)  # the shell's prompt goes on a line of its own, below the ^C or the progress bar
+        return exit_code(error)
     except BrokenPipeError:
-        # Whoever read the output has left (`| head`). Keep the interpreter from flushing into it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return BROKEN_PIPE
+    except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _forget_stdout()
+        return _explain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _explain(f"{type(error).__name__}: {error} (unexpected: set {TRACEBACK}=1 to see where it comes from)")
+        return BROKEN
     return code
+
+
+def _explain(sentence: str) -> int:
+    print("streamcodec: error:", " ".join(sentence.split()), file=sys.stderr)
+    return FAILED
+
+
+def _forget_stdout() -> None:
+    """Whoever read the output has left (`| head`), or the disk is full: Python must not flush into it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _quiet(args: Namespace) -> Iterator[None]:
+    """With --quiet, nothing on stderr while the command runs; `main` tells errors after it.
+
+    A server goes on after most of its errors, and stderr is its log: `serve` sees to its quiet itself.
+    """
+    if not args.quiet or args.module == ".serve":
+        yield
+        return
+    with open(os.devnull, "w", errors="replace") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+        yield

@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import json
 import signal
+import ssl
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..audio import AudioReader, AudioWriter, Samples
+from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..codes import Codes
 from ..codesfile import CodesHeader, CodesReader, CodesWriter
 from ..errors import InputError
+from ..files import NewFile
 from ..live.devices import portaudio
+from .ends import add_force, check_input, new_output, output_format, takes_stdout
 from .running import announce, announce_clipping, progress, tell
 
 __all__ = ["add_arguments", "run"]
@@ -51,10 +54,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--role", choices=("speaker", "listener", "both"), default="both", help="default: both")
     parser.add_argument("--member", default="", metavar="NAME", help="to show to the others in the room")
     parser.add_argument("--key-file", metavar="PATH", help="file with the server's key")
+    parser.add_argument("--ca", metavar="PATH", help="PEM file with the certificate to trust, as for a self-signed one")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="try so long to connect (default: once)")
     parser.add_argument("--no-reconnect", action="store_true", help="end where the connection breaks")
     parser.add_argument("--stats", action="store_true", help="ask the server for its counts at the end")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
 
 
@@ -63,8 +68,20 @@ def run(args: Namespace) -> int:
     if importlib.util.find_spec("websockets") is None:
         raise InputError("websockets is missing; install it with: pip install 'streamcodec[client]'")
     _check(args)
-    asyncio.run(_Talk(args).run())
+    with contextlib.ExitStack() as stack:
+        output, form = _output(args, stack)
+        asyncio.run(_Talk(args, output, form).run())
     return 0
+
+
+def _output(args: Namespace, stack: contextlib.ExitStack) -> tuple[NewFile | None, str]:
+    """The file for what comes, refused before there is a session; and its format."""
+    if args.input and args.input != RAW:
+        check_input(args.input)
+    if not args.output or args.output == RAW:
+        return None, ""
+    form = output_format(args.output, ("safetensors",) if args.mode == "encode" else tuple(FORMATS))
+    return stack.enter_context(new_output(args.output, args.force, [args.input, args.key_file])), form
 
 
 def _check(args: Namespace) -> None:
@@ -77,12 +94,14 @@ def _check(args: Namespace) -> None:
         raise InputError("mode room needs --room, a name")
     if (args.mode == "decode" and args.input == RAW) or (args.mode == "encode" and args.output == RAW):
         raise InputError("codes come from and go to files; - is for audio")
+    if args.mode == "room" and args.role == "speaker" and (args.play or args.output):
+        raise InputError("--play or --output with --role speaker, who hears nothing; take --role both")
     if args.mode == "encode" and args.play:
         raise InputError("--play in mode encode, where no audio comes back")
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise InputError(f"--seconds is {args.seconds:g}; it must be positive")
-    if args.json and args.output == RAW:
-        raise InputError("--json and --output -: both want stdout")
+    if args.json and takes_stdout(args.output):
+        raise InputError(f"--json and --output {args.output}: both want stdout")
 
 
 def _key(path: str | None) -> str | None:
@@ -92,18 +111,25 @@ def _key(path: str | None) -> str | None:
         raise InputError(f"--key-file {path} cannot be read as ASCII: {error}") from error
 
 
+def _trust(path: str | None) -> ssl.SSLContext | None:
+    try:
+        return None if path is None else ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"--ca {path} cannot be read as certificates in PEM: {error}") from error
+
+
 class _Talk:
     """One run of the command."""
 
-    def __init__(self, args: Namespace) -> None:
+    def __init__(self, args: Namespace, output: NewFile | None, form: str) -> None:
         from ..client import Mixer, connect
 
-        self.args = args
+        self.args, self.output, self.form = args, output, form
         self.session = connect(
             args.url, args.mode, codec=args.codec, bandwidth=args.bandwidth, sample_rate=args.rate,
             channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
             room=args.room, role=args.role, member=args.member, key=_key(args.key_file),
-            reconnect=not args.no_reconnect, open_seconds=args.wait,
+            reconnect=not args.no_reconnect, open_seconds=args.wait, ssl=_trust(args.ca),
         )  # fmt: skip
         self.block = round(PLAY_SECONDS * args.rate)
         self.mixer = Mixer(args.rate, args.channels, self.block)
@@ -154,11 +180,12 @@ class _Talk:
             await asyncio.gather(stop, *tasks, return_exceptions=True)
 
     async def _interrupted(self) -> None:
-        """Ctrl-C: the usual end of a room, which keeps the recording; elsewhere the command is broken off."""
+        """Ctrl-C, SIGTERM: the usual end of a room, which keeps the recording; elsewhere all is broken off."""
         told = asyncio.Event()
         if self.args.mode == "room":
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
-                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, told.set)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+                    asyncio.get_running_loop().add_signal_handler(number, told.set)
         await told.wait()
 
     # What goes out
@@ -185,7 +212,7 @@ class _Talk:
         args = self.args
         with AudioReader(args.input, args.rate, args.channels, block) as reader:
             announce(reader)
-            with progress(reader.length / args.rate) as advance:
+            with progress(reader.seconds) as advance:
                 for samples in reader:
                     yield samples
                     advance(samples.shape[1] / args.rate)
@@ -293,9 +320,9 @@ class _Talk:
         if self.paced:
             parts.append(f"underruns {result['underruns']}")
         parts.append(f"reconnects {result['reconnects']}")
-        print(" | ".join(parts), file=sys.stderr if args.output == RAW else sys.stdout)
+        print(" | ".join(parts), file=sys.stderr if takes_stdout(args.output) else sys.stdout)
         if self.server:
-            print(json.dumps(self.server), file=sys.stderr if args.output == RAW else sys.stdout)
+            print(json.dumps(self.server), file=sys.stderr if takes_stdout(args.output) else sys.stdout)
 
 
 def vars_of(statistics: Any) -> dict[str, Any]:
@@ -341,14 +368,12 @@ class _Sink:
 
 
 def _sink(talk: _Talk, stack: contextlib.ExitStack) -> _Sink:
-    args = talk.args
-    if not args.output:
-        return _Sink()
+    args, output = talk.args, talk.output
+    if output is None:
+        return _RawSink() if args.output == RAW else _Sink()
     if args.mode == "encode":
-        return _CodesSink(talk, stack)
-    if args.output == RAW:
-        return _RawSink()
-    writer = stack.enter_context(AudioWriter(args.output, args.rate, args.channels))
+        return _CodesSink(talk, output, stack)
+    writer = stack.enter_context(AudioWriter(output, args.rate, args.channels, talk.form))
     stack.callback(announce_clipping, writer)
     return _AudioSink(writer.write)
 
@@ -371,14 +396,14 @@ class _RawSink(_Sink):
 class _CodesSink(_Sink):
     """Codes to a file. The last packet says how long the audio was, so the one before it waits."""
 
-    def __init__(self, talk: _Talk, stack: contextlib.ExitStack) -> None:
+    def __init__(self, talk: _Talk, output: NewFile, stack: contextlib.ExitStack) -> None:
         codec, welcome = talk.session.codec, talk.session.welcome
         header = CodesHeader(
             codec=codec.name, source="", fingerprint=codec.fingerprint, bandwidth=welcome.bandwidth,
             sample_rate=codec.sample_rate, channels=codec.channels, hop_length=codec.hop_length,
             codebook_size=codec.codebook_size, start=welcome.start,
         )  # fmt: skip
-        self._writer = stack.enter_context(CodesWriter(talk.args.output, header))
+        self._writer = stack.enter_context(CodesWriter(output, header))
         self._hop = codec.hop_length
         self._held: Any = None
         stack.callback(self._finish, None)

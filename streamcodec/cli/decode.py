@@ -3,19 +3,21 @@
 import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
-from ..audio import AudioWriter
-from ..codecs import Codec
+from ..audio import FORMATS, AudioWriter
+from ..codecs import Codec, Start
 from ..codecs.dac_chunked import unpadded_decode
 from ..codes import Codes
 from ..codesfile import CodesReader, DacReader, EcdcReader, kind_of
 from ..codesfile.dac_audio import restored
 from ..errors import AudioError, CheckpointError, InputError
-from .running import Run, announce_clipping, open_codec, progress, report, tell
+from ..files import NewFile
+from ..sources import SourceFile
+from .ends import input_of, output_format
+from .running import Run, announce_clipping, open_codec, progress, report, result_output, tell
 
 __all__ = ["run"]
 
@@ -63,35 +65,40 @@ def _check(reader: CodesReader | EcdcReader, codec: Codec) -> None:
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    kind = kind_of(args.input)
-    if kind == "dac":
-        return _run_dac(DacReader(args.input), args)
-    with EcdcReader(args.input) if kind == "ecdc" else CodesReader(args.input) as reader:
-        codec, header = _open(reader, args), reader.header
-        _check(reader, codec)
-        spec, run = codec.spec, Run(codec, args, header.bandwidth, args.start or header.start)
-        with (
-            AudioWriter(args.output, spec.sample_rate, spec.channels) as writer,
-            progress(header.length / spec.sample_rate) as advance,
-        ):
-            for pcm in run.decode(run.counted(reader.blocks(run.block_frames, spec.samples))):
-                writer.write(pcm)
-                advance(pcm.shape[1] / spec.sample_rate)
-    return _finish(writer, run.figures(writer.length, spec.decoder_delay + spec.hop_length), args)
-
-
-def _finish(writer: AudioWriter, figures: dict[str, Any], args: Namespace) -> int:
+    source, form = input_of(args.input), output_format(args.output, list(FORMATS), args.format)
+    with SourceFile(source) as opened, result_output(args, args.output, [opened, source, args.codec]) as output:
+        kind = kind_of(opened)
+        if kind == "dac":
+            writer, figures = _from_dac(DacReader(opened), output, form, args)
+        else:
+            reader = EcdcReader(opened) if kind == "ecdc" else CodesReader(opened)
+            writer, figures = _from_frames(reader, output, form, args)
     announce_clipping(writer)
-    tell(f"wrote {args.output}")
     result = {"input": args.input, "output": args.output, "clipped_samples": writer.clipped, **figures}
-    report(result, args.json)
+    report(result, args)
     return 0
+
+
+def _from_frames(
+    reader: CodesReader | EcdcReader, output: NewFile, form: str, args: Namespace
+) -> tuple[AudioWriter, dict[str, Any]]:
+    codec, header = _open(reader, args), reader.header
+    _check(reader, codec)
+    spec, run = codec.spec, Run(codec, args, header.bandwidth, args.start or cast(Start, header.start))
+    with (
+        AudioWriter(output, spec.sample_rate, spec.channels, form) as writer,
+        progress(header.length / spec.sample_rate) as advance,
+    ):
+        for pcm in run.decode(run.counted(reader.blocks(run.block_frames, spec.samples))):
+            writer.write(pcm)
+            advance(pcm.shape[1] / spec.sample_rate)
+    return writer, run.figures(writer.length, spec.decoder_delay + spec.hop_length)
 
 
 # -- DAC's own files: a batch of mono signals, brought to a level and a rate ------------------------------------------
 
 
-def _run_dac(reader: DacReader, args: Namespace) -> int:
+def _from_dac(reader: DacReader, output: NewFile, form: str, args: Namespace) -> tuple[AudioWriter, dict[str, Any]]:
     if args.codec is None:
         raise InputError(f"{reader.path} does not say which model made it; name it with --codec, such as dac_44khz")
     codec, file = open_codec(args.codec, args.device), reader.file
@@ -104,18 +111,18 @@ def _run_dac(reader: DacReader, args: Namespace) -> int:
         tell(f"{reader.path}: resampled {spec.sample_rate} -> {file.sample_rate} Hz")
     seconds = file.original_length / file.sample_rate
     with (
-        AudioWriter(args.output, file.sample_rate, file.channels) as writer,
+        AudioWriter(output, file.sample_rate, file.channels, form) as writer,
         progress(seconds) as advance,
     ):
         pieces = _advancing(_dac_pieces(reader, run), advance, spec.sample_rate)
-        for pcm in restored(file, pieces, spec.sample_rate, Path(args.output).resolve().parent):
+        for pcm in restored(file, pieces, spec.sample_rate, output.directory):
             writer.write(pcm)
     # The figures count at the codec's rate, one signal; the file has its own.
     heard = round(writer.length * spec.sample_rate / file.sample_rate)
     figures = run.figures(max(1, heard), spec.decoder_delay + spec.hop_length)
     figures |= {"sample_rate": file.sample_rate, "channels": file.channels, "samples": writer.length}
     figures["bitrate_kbps"] *= file.channels
-    return _finish(writer, figures, args)
+    return writer, figures
 
 
 def _advancing(pieces: Iterable[Tensor], advance: Callable[[float], object], rate: int) -> Iterator[Tensor]:

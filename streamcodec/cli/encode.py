@@ -4,10 +4,12 @@ from argparse import Namespace
 
 from ..audio import AudioReader
 from ..codecs import Codec
-from ..codesfile import CodesHeader, CodesWriter, DacWriter, EcdcWriter, kind_of
+from ..codesfile import KINDS, CodesHeader, CodesWriter, DacWriter, EcdcWriter
 from ..codesfile.ecdc import model_of
 from ..errors import InputError
-from .running import Run, announce, open_codec, progress, report, tell
+from ..files import NewFile
+from .ends import input_of, output_format
+from .running import Run, announce, open_codec, progress, report, result_output, tell
 
 __all__ = ["run"]
 
@@ -27,39 +29,40 @@ def _header(codec: Codec, source: str, run: Run) -> CodesHeader:
     )
 
 
-def _writer(codec: Codec, args: Namespace, run: Run) -> CodesWriter | DacWriter | EcdcWriter:
-    """For the format that the output's suffix names."""
-    kind = kind_of(args.output, look=False)
+def _writer(
+    codec: Codec, args: Namespace, run: Run, output: NewFile, kind: str
+) -> CodesWriter | DacWriter | EcdcWriter:
     if kind == "safetensors":
-        return CodesWriter(args.output, _header(codec, args.codec or "", run))
+        return CodesWriter(output, _header(codec, args.codec or "", run))
     if run.start == "primed":
         raise InputError(
             f"{args.output}: this format cannot say that a stream began primed, and upstream's decoder begins exact; "
             "leave --start primed out or write .safetensors"
         )
     if kind == "dac":
-        return DacWriter(args.output, codec)
+        return DacWriter(output, codec)
     model = model_of(codec, args.output)
     if codec.spec.name != model.name:
         tell(f"{args.output}: will be decoded with the weights of {model.name}, not with those of {codec.spec.name}")
-    return EcdcWriter(args.output, model)
+    return EcdcWriter(output, model)
 
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    codec = open_codec(args.codec, args.device)
-    spec, run = codec.spec, Run(codec, args, args.bandwidth, args.start)
-    with (
-        AudioReader(args.input, spec.sample_rate, spec.channels, run.block) as reader,
-        _writer(codec, args, run) as writer,
-        progress(reader.length / spec.sample_rate) as advance,
-    ):
-        announce(reader)
-        blocks = writer.listen(reader) if isinstance(writer, DacWriter) else reader
-        for codes in run.counted(run.encode(blocks)):
-            writer.append(codes)
-            advance((codes.length or 0) / spec.sample_rate)
-    tell(f"wrote {args.output}")
+    source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
+    with result_output(args, args.output, [source, args.codec]) as output:
+        codec = open_codec(args.codec, args.device)
+        spec, run = codec.spec, Run(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
+        with (
+            AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,
+            _writer(codec, args, run, output, kind) as writer,
+            progress(reader.seconds) as advance,
+        ):
+            announce(reader)
+            blocks = writer.listen(reader) if isinstance(writer, DacWriter) else reader
+            for codes in run.counted(run.encode(blocks)):
+                writer.append(codes)
+                advance((codes.length or 0) / spec.sample_rate)
     files = {"input": args.input, "output": args.output, "changes": reader.changes}
-    report({**files, **run.figures(writer.length, spec.encoder_delay + spec.hop_length)}, args.json)
+    report({**files, **run.figures(writer.length, spec.encoder_delay + spec.hop_length)}, args)
     return 0

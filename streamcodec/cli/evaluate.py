@@ -8,9 +8,12 @@ from collections import Counter
 from dataclasses import asdict
 
 from ..errors import InputError
+from ..files import NewFile
 from ..train.evaluate import Evaluation, skipped, table, usage_line
 from ..train.spectrogram import draw
+from .ends import check_folder, new_output
 from .running import open_codec, tell
+from .signals import check_ended
 
 __all__ = ["run"]
 
@@ -21,6 +24,7 @@ def _measure(evaluation: Evaluation, args: Namespace) -> None:
     drawn: Counter[str] = Counter()
     total = len(evaluation.files())
     for heard in tqdm(evaluation.run(), total=total, disable=not sys.stderr.isatty(), file=sys.stderr, unit="file"):
+        check_ended()
         if args.spectrograms is not None and drawn[heard.group] < args.pictures:
             drawn[heard.group] += 1
             draw(heard, args.spectrograms / f"{heard.group}_{heard.name}.png")
@@ -41,6 +45,15 @@ def run(args: Namespace) -> int:
         raise InputError(f"--every is {args.every} and --pictures {args.pictures}; at least 1 and 0 are needed")
     if bad := [rate for rate in args.opus if not 6 <= rate <= 256]:
         raise InputError(f"--opus {bad[0]:g}: Opus has 6 to 256 kbps for one channel")
+    if args.spectrograms is not None:
+        check_folder(args.spectrograms, "*.png", "pictures", args.force)
+    if args.output is None:
+        return _evaluate(args, None)
+    with new_output(args.output, args.force) as output:
+        return _evaluate(args, output)
+
+
+def _evaluate(args: Namespace, output: NewFile | None) -> int:
     codec = open_codec(args.codec, args.device)
     left_out = skipped(args.opus)
     for sentence in left_out:
@@ -49,8 +62,8 @@ def run(args: Namespace) -> int:
     _measure(evaluation, args)
     lines = [table(evaluation.scores), "", usage_line(evaluation.usage()), *(f"{line}." for line in left_out)]
     text = "\n".join(lines)
-    if args.output is not None:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text + "\n", encoding="utf-8")
+    if output is not None:
+        output.file.write(f"{text}\n".encode())
+        output.commit()
     print(_json(evaluation, left_out) if args.json else text)
     return 0

@@ -14,14 +14,16 @@ import torch
 
 from ..codecs import Codec
 from ..errors import InputError
+from ..files import NewFile
 from ..live import RoundTrip, SoundHost, describe_devices
 from ..live import run as run_live
 from ..live.devices import choose
 from ..live.keys import Keys
 from ..live.line import Line
-from ..live.recorder import Recorder
-from ..live.running import warm_up
+from ..live.recorder import FORMATS, Recorder
+from .ends import new_output, output_format, takes_stdout
 from .running import open_codec, tell
+from .signals import check_ended
 
 __all__ = ["run"]
 
@@ -37,13 +39,18 @@ def run(args: Namespace) -> int:
         print("\n".join(describe_devices()) or "no sound devices")
         return 0
     _check(args)
+    with contextlib.ExitStack() as stack:
+        return _run(args, _outputs(args, stack))
+
+
+def _run(args: Namespace, outputs: "list[NewFile | None]") -> int:
     torch.set_num_threads(1)  # a step is too little work to share, and the callbacks need a core
     codec = open_codec(args.codec, args.device)
     microphone = choose("input", args.input, codec.spec, args.rate)
     speaker = choose("output", args.output, codec.spec, args.rate)
     line = Line(
         codec,
-        bandwidth=args.bandwidth,
+        bandwidth=codec.spec.resolve(args.bandwidth, args.codebooks),
         frames=args.frames,
         input_rate=microphone.rate,
         output_rate=speaker.rate,
@@ -53,12 +60,12 @@ def run(args: Namespace) -> int:
     blocks = [args.block or round(BLOCK * device.rate) for device in (microphone, speaker)]
     host = SoundHost(microphone, speaker, input_block=blocks[0], output_block=blocks[1])
     trip = RoundTrip(line, input_block=blocks[0], output_block=blocks[1])
-    warm_up(codec, args.frames)
+    codec.warm_up(args.frames)
     tell(f"{codec.spec.name} from {microphone.name} ({microphone.rate} Hz) to {speaker.name} ({speaker.rate} Hz)")
     tell("use headphones: a speaker that the microphone hears will howl")
     since, reopened = time.monotonic(), 0
     with contextlib.ExitStack() as stack, Keys() as keys:
-        played = _recorders(args, line, stack)
+        played = _recorders(outputs, line, stack)
         display = _Display(trip, codec, keys)
         with contextlib.suppress(KeyboardInterrupt):
             reopened = run_live(trip, host, seconds=args.seconds, tick=display.tick, say=display.say, played=played)
@@ -79,15 +86,29 @@ def _check(args: Namespace) -> None:
             raise InputError(f"--{name} {value:g} cannot be used; it must be {low:g} to {high:g}")
 
 
-def _recorders(args: Namespace, line: Line, stack: contextlib.ExitStack) -> Callable[[Any], object] | None:
+def _outputs(args: Namespace, stack: contextlib.ExitStack) -> "list[NewFile | None]":
+    """Where the microphone and the speaker are recorded; refused before anybody speaks."""
+    paths = [args.record_input, args.record_output]
+    if None not in paths and len({os.path.realpath(path) for path in paths}) == 1:
+        raise InputError(f"--record-input and --record-output are both {paths[0]}; they need a file each")
+    for path in filter(None, paths):
+        output_format(path, FORMATS)
+        if takes_stdout(path):
+            raise InputError(f"{path} is standard output, which has the result; record to a file")
+    return [path and stack.enter_context(new_output(path, args.force)) for path in paths]
+
+
+def _recorders(
+    outputs: "list[NewFile | None]", line: Line, stack: contextlib.ExitStack
+) -> Callable[[Any], object] | None:
     """Open what is to be recorded; the function that takes what was played, if that is."""
-    if args.record_input:
-        heard = Recorder(args.record_input, line.spec.sample_rate, line.spec.channels)
+    if outputs[0] is not None:
+        heard = Recorder(outputs[0], line.spec.sample_rate, line.spec.channels)
         stack.callback(heard.close)
         line.heard = heard.write
-    if not args.record_output:
+    if outputs[1] is None:
         return None
-    spoken = Recorder(args.record_output, line.output_rate, line.output_channels)
+    spoken = Recorder(outputs[1], line.output_rate, line.output_channels)
     stack.callback(spoken.close)
     return spoken.write
 
@@ -109,6 +130,7 @@ class _Display:
 
     def tick(self) -> bool:
         """Act on keys and show the line when it is due; whether to end."""
+        check_ended()
         ended = [self._act(key) for key in self._keys.pressed()]
         now = time.monotonic()
         if now >= self._next:

@@ -2,21 +2,74 @@
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
+from .ends import add_force
 from .train_options import add_evaluate, add_train
 
-__all__ = ["build_parser"]
+__all__ = ["SHELLS", "build_parser"]
 
 OUTPUT = "out.wav"
+AUDIO = ("wav", "flac", "ogg", "mp3")
+CODES = ("safetensors", "ecdc", "dac")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
-def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for `arguments`; a command's namespace has `module`, the module whose `run(args)` is the command."""
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Of the program and of each command: tells a wrong option itself, and has --quiet."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.add_argument(
+            "-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="nothing on stderr but errors"
+        )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """As argparse's, but what is not known is an error of this command, and not of the whole program."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help explains the options\n")
+
+
+class _Version(argparse.Action):
+    """Prints the versions, which are looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=options["help"])
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        def version(name: str) -> str:
+            try:
+                return metadata.version(name)
+            except metadata.PackageNotFoundError:
+                return "(not installed)"
+
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"streamcodec {version('streamcodec')}, torch {version('torch')}, Python {python}")
+        parser.exit()
+
+
+def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argparse.ArgumentParser:
+    """The parser for `arguments`; a command's namespace has `module`, the module whose `run(args)` is the command.
+
+    complete: with the options of all commands, whatever the arguments are. Some take long to import.
+    """
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    parser = _Parser(
         prog="streamcodec",
         description="Neural audio codecs, streamed frame by frame with the result of an offline run.",
     )
+    parser.add_argument("--version", action=_Version, help="show the versions of streamcodec, torch and Python and end")
+    parser.set_defaults(quiet=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_roundtrip(commands)
     _add_encode(commands)
@@ -37,7 +90,7 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Serve live sessions over WebSocket; see docs/server.md (pip install 'streamcodec[server]').",
     )
     serve.set_defaults(module=".serve")
-    if arguments[:1] == ["serve"]:  # its options are those of the server's configuration
+    if complete or command == "serve":  # its options are those of the server's configuration
         importlib.import_module("streamcodec.cli.serve").add_arguments(serve)
     connect = commands.add_parser(
         "connect",
@@ -46,58 +99,71 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "'streamcodec[client]').",
     )
     connect.set_defaults(module=".connect")
-    if arguments[:1] == ["connect"]:
+    if complete or command == "connect":
         importlib.import_module("streamcodec.cli.connect").add_arguments(connect)
     bench = commands.add_parser(
         "bench", help="measure cost and drift on this machine", description="Measure on this machine."
     )
     bench.set_defaults(module="streamcodec.bench")
-    if arguments[:1] == ["bench"]:  # its options come from a module of its own
+    if complete or command == "bench":  # its options come from a module of its own
         importlib.import_module("streamcodec.bench").add_arguments(bench)
+    _add_completion(commands)
     return parser
 
 
-def _add_roundtrip(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_roundtrip(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "roundtrip",
         help="encode and decode a recording, and measure the result",
         description="Encode and decode a recording. The last line has the bitrate, the algorithmic delay, the "
         "real-time factor, SI-SDR and mel distance.",
     )
-    parser.add_argument("input", nargs="?", help="WAV, FLAC, OGG or MP3; default: the recording in this package")
-    parser.add_argument("output", nargs="?", default=OUTPUT, help=f".wav, .flac, .ogg or .mp3; default: {OUTPUT}")
+    parser.add_argument(
+        "input", nargs="?", help="WAV, FLAC, OGG or MP3, - for standard input; default: the recording in this package"
+    )
+    parser.add_argument(
+        "output",
+        nargs="?",
+        help=f".wav, .flac, .ogg or .mp3, - for standard output; default: {OUTPUT}, or where there is one out-2.wav "
+        "and so on",
+    )
+    _add_format(parser, AUDIO)
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_running(parser, "exact", "how the streams begin (default: exact)")
     parser.set_defaults(module=".roundtrip")
 
 
-def _add_encode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "encode", help="a recording to codes", description="Encode a recording to codes in a safetensors file."
     )
-    parser.add_argument("input", help="WAV, FLAC, OGG or MP3")
-    parser.add_argument("output", help="codes file: .dac and .ecdc are upstream's formats, all else safetensors")
+    parser.add_argument("input", help="WAV, FLAC, OGG or MP3; - for standard input")
+    parser.add_argument(
+        "output", help="codes file: .safetensors, or .dac and .ecdc, upstream's formats; - for standard output"
+    )
+    _add_format(parser, CODES)
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_running(parser, "exact", "how the stream begins (default: exact)")
     parser.set_defaults(module=".encode")
 
 
-def _add_decode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "decode",
         help="codes to a recording",
         description="Decode codes that `streamcodec encode` wrote, or DAC's or EnCodec's own command (.dac, .ecdc).",
     )
-    parser.add_argument("input", help="codes file")
-    parser.add_argument("output", help=".wav, .flac, .ogg or .mp3")
+    parser.add_argument("input", help="codes file; - for standard input")
+    parser.add_argument("output", help=".wav, .flac, .ogg or .mp3; - for standard output")
+    _add_format(parser, AUDIO)
     _add_codec(parser, "default: the one that the codes file names")
     _add_running(parser, None, "how the stream begins (default: as the encoder's did)")
     parser.set_defaults(module=".decode")
 
 
-def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_info(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "info",
         help="what a codec is: rates, bandwidths, delays, memory",
@@ -110,7 +176,7 @@ def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(module=".info")
 
 
-def _add_mic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_mic(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "mic",
         help="hear yourself through a codec, live",
@@ -130,8 +196,30 @@ def _add_mic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds (default: at q or Ctrl-C)")
     parser.add_argument("--record-input", metavar="WAV", help="keep what the codec heard, as 32-bit float")
     parser.add_argument("--record-output", metavar="WAV", help="keep what was played, as 32-bit float")
+    add_force(parser)
     _add_json(parser)
     parser.set_defaults(module=".mic")
+
+
+def _add_completion(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "completion",
+        help="make a shell complete commands and options",
+        description="Print what a shell must read to complete commands, options and file names. In bash: "
+        'eval "$(streamcodec completion bash)"; in zsh put it into a file _streamcodec in a folder of $fpath, in fish '
+        "into ~/.config/fish/completions/streamcodec.fish.",
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    parser.set_defaults(module=".completion")
+
+
+def _add_format(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    parser.add_argument(
+        "--format",
+        choices=formats,
+        help=f"of an output whose name has no extension, such as - (default there: {formats[0]})",
+    )
+    add_force(parser)
 
 
 def _add_codec(parser: argparse.ArgumentParser, default: str) -> None:
@@ -142,8 +230,12 @@ def _add_codec(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_bandwidth(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--bandwidth", type=float, metavar="KBPS", help="one that the codec offers (see info); default: the codec's own"
+    )
+    either.add_argument(
+        "--codebooks", type=_positive, metavar="N", help="the bandwidth that has N codebooks, instead of --bandwidth"
     )
 
 

@@ -1,5 +1,6 @@
 """``streamcodec roundtrip``: encode and decode a recording, write the result and measure it."""
 
+import math
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -7,9 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..audio import AudioReader, AudioWriter, Samples
+from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..metrics import MelDistance, SiSdr
-from .running import Run, announce, announce_clipping, open_codec, progress, report, tell
+from .ends import input_of, output_format
+from .running import Run, announce, announce_clipping, open_codec, progress, report, result_output, tell
 
 __all__ = ["RECORDING", "run"]
 
@@ -44,29 +46,34 @@ class _Comparison:
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    codec = open_codec(args.codec, args.device)
-    spec, run = codec.spec, Run(codec, args, args.bandwidth, args.start)
-    comparison = _Comparison(spec.sample_rate)
-    with (
-        AudioReader(args.input or RECORDING, spec.sample_rate, spec.channels, run.block) as reader,
-        AudioWriter(args.output, spec.sample_rate, spec.channels) as writer,
-        progress(reader.length / spec.sample_rate) as advance,
-    ):
-        announce(reader)
-        for pcm in run.decode(run.counted(run.encode(comparison.reference(reader)))):
-            writer.write(pcm)
-            comparison.result(pcm)
-            advance(pcm.shape[1] / spec.sample_rate)
-    announce_clipping(writer)
-    tell(f"wrote {args.output}")
+    source, name = input_of(args.input or RECORDING), args.output or f"out.{args.format or 'wav'}"
+    form = output_format(name, list(FORMATS), args.format)
+    with result_output(args, name, [source, args.codec], numbered=args.output is None) as output:
+        codec = open_codec(args.codec, args.device)
+        spec, run = codec.spec, Run(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
+        comparison = _Comparison(spec.sample_rate)
+        with (
+            AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,
+            AudioWriter(output, spec.sample_rate, spec.channels, form) as writer,
+            progress(reader.seconds) as advance,
+        ):
+            announce(reader)
+            for pcm in run.decode(run.counted(run.encode(comparison.reference(reader)))):
+                writer.write(pcm)
+                comparison.result(pcm)
+                advance(pcm.shape[1] / spec.sample_rate)
+        announce_clipping(writer)
+    si_sdr = comparison.si_sdr.result()
+    if math.isnan(si_sdr):
+        tell(f"{reader.name}: silent, and so without an SI-SDR")
     result = {
-        "input": reader.name,
-        "output": args.output,
+        "input": args.input or str(RECORDING),
+        "output": name if args.output else str(output.path),
         "changes": reader.changes,
         "clipped_samples": writer.clipped,
         **run.figures(writer.length, spec.delay),
-        "si_sdr_db": comparison.si_sdr.result(),
+        "si_sdr_db": si_sdr,
         "mel_distance": comparison.mel.result(),
     }
-    report(result, args.json)
+    report(result, args)
     return 0

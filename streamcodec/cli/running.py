@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,25 @@ from torch import Tensor
 
 from ..audio import AudioReader, AudioWriter, Samples
 from ..checkpoint import load
-from ..codecs import Codec, CodecSpec
+from ..codecs import Codec, CodecSpec, Start
 from ..codes import Codes
 from ..errors import InputError
+from ..files import NewFile
+from ..sources import Source, SourceFile
+from .ends import new_output, takes_stdout
+from .signals import check_ended
 
-__all__ = ["Run", "announce", "announce_clipping", "milliseconds", "open_codec", "progress", "report", "tell"]
+__all__ = [
+    "Run",
+    "announce",
+    "announce_clipping",
+    "milliseconds",
+    "open_codec",
+    "progress",
+    "report",
+    "result_output",
+    "tell",
+]
 
 PROGRESS_FROM = 10  # seconds of audio: shorter files are done before a bar is of use
 
@@ -34,12 +48,7 @@ FIGURES = {
 
 
 def open_codec(source: str | None, device: str) -> Codec:
-    """`streamcodec.load`, with a device that this machine has."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without that kind of device
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used here ({reason}); --device cpu always works") from error
+    """`streamcodec.load`, as the options have it."""
     return load(source, device=device)
 
 
@@ -50,7 +59,7 @@ class Run:
     frames, codebooks: of the codes that passed `counted`; seconds: spent in the codec.
     """
 
-    def __init__(self, codec: Codec, args: Namespace, bandwidth: float | None, start: str) -> None:
+    def __init__(self, codec: Codec, args: Namespace, bandwidth: float | None, start: Start) -> None:
         if args.offline and args.start == "primed":
             raise InputError("--start primed is a way for a stream to begin; leave it or --offline out")
         self.codec, self.spec, self.start = codec, codec.spec, start
@@ -138,16 +147,26 @@ def milliseconds(samples: int, spec: CodecSpec) -> float:
 
 
 @contextlib.contextmanager
-def progress(seconds: float) -> Iterator[Callable[[float], object]]:
-    """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many."""
-    if seconds <= PROGRESS_FROM or not sys.stderr.isatty():
-        yield lambda seconds: None
+def progress(seconds: float | None) -> Iterator[Callable[[float], object]]:
+    """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many.
+
+    seconds: how many there will be, None where nobody knows.
+    """
+    if (seconds is not None and seconds <= PROGRESS_FROM) or not sys.stderr.isatty():
+        yield lambda seconds: check_ended()
         return
     from tqdm import tqdm
 
-    form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    form = "{n:.0f} s of audio [{elapsed}]"
+    if seconds is not None:
+        form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
     with tqdm(total=seconds, bar_format=form, file=sys.stderr) as bar:
-        yield bar.update
+
+        def advance(seconds: float) -> None:
+            check_ended()
+            bar.update(seconds)
+
+        yield advance
 
 
 def announce(reader: AudioReader) -> None:
@@ -167,14 +186,31 @@ def tell(sentence: str) -> None:
     print(f"streamcodec: {sentence}", file=sys.stderr)
 
 
-def report(result: dict[str, Any], as_json: bool) -> None:
-    """The result on stdout: one line of its figures, or one JSON object, where a number that is not finite is null."""
-    if as_json:
+@contextlib.contextmanager
+def result_output(
+    args: Namespace, path: str, sources: Sequence[Source | SourceFile | None], *, numbered: bool = False
+) -> Iterator[NewFile]:
+    """A command's output (see `new_output`), which it commits; `report` then knows whether stdout is still free."""
+    args.takes_stdout = takes_stdout(path)
+    if args.takes_stdout and args.json:
+        raise InputError(f"--json and the output {path}: both want standard output; leave one of them out")
+    with new_output(path, args.force, sources, numbered=numbered) as output:
+        yield output
+    if not args.takes_stdout:
+        tell(f"wrote {output.path}")
+
+
+def report(result: dict[str, Any], args: Namespace) -> None:
+    """The result on stdout: one line of its figures, or one JSON object, where a number that is not finite is null.
+
+    Where stdout has the output, the line goes to stderr.
+    """
+    if args.json:
         print(json.dumps({key: value if _is_json(value) else None for key, value in result.items()}))
         return
-    figures = [form.format(result[key]) for key, form in FIGURES.items() if key in result]
+    figures = [form.format(result[key]) for key, form in FIGURES.items() if not math.isnan(result.get(key, math.nan))]
     pace = "offline" if result["step_frames"] is None else f"steps of {result['step_frames']} frames"
-    print(" | ".join([*figures, pace]))
+    print(" | ".join([*figures, pace]), file=sys.stderr if args.takes_stdout else sys.stdout)
 
 
 def _is_json(value: object) -> bool:

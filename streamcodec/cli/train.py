@@ -14,6 +14,7 @@ from ..train.data import find_audio, recordings, refuse_holdout
 from ..train.distributed import joined
 from ..train.loop import Run
 from ..train.pack import is_pack, read_pack, write_pack
+from .ends import check_folder
 from .running import tell
 
 __all__ = ["run"]
@@ -37,6 +38,7 @@ def _show(run: Run, updates: Iterable[Mapping[str, float]]) -> None:
     """Consume the updates under a progress bar; where stderr is no terminal, a line for every row of the log."""
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # no thread of its own, which would be left at the end
     smooth: dict[str, float] = {}
     every = run.settings.log_every
     with tqdm(total=100.0, disable=not (run.world.leads and sys.stderr.isatty()), file=sys.stderr) as bar:
@@ -61,6 +63,8 @@ def _train(args: Namespace, resume: bool) -> None:
         run = build_run(data, folder, settings, world)
         if run.board.missing:
             tell("no TensorBoard files: the package tensorboard is not installed (pip install 'streamcodec[train]')")
+        if run.trainer.warning and world.leads:
+            tell(run.trainer.warning)
         with _ended_by_signals(run):
             _show(run, run.updates(args.stop_after))
         if not world.leads:
@@ -74,6 +78,9 @@ def _train(args: Namespace, resume: bool) -> None:
 def _pack(args: Namespace) -> None:
     if args.rate < 1 or args.limit <= 0:
         raise ConfigError(f"--rate is {args.rate} and --limit {args.limit}; both must be above 0")
+    if args.data.exists() and args.data.resolve() == args.out.resolve():
+        raise ConfigError(f"{args.out} is the folder that is read; give the pack another one")
+    check_folder(args.out, "pack-*.safetensors", "a pack", args.force)
     if is_pack(args.data):
         heard = read_pack(args.data, args.rate)
     else:
@@ -85,6 +92,11 @@ def _pack(args: Namespace) -> None:
     print(f"{args.out}: {done['recordings']} recordings in {done['bytes'] / 2**20:.1f} MiB{left}")
 
 
+def _export(args: Namespace) -> None:
+    check_folder(args.codec, "model.safetensors", "a codec", args.force)
+    print(export_run(args.run, args.codec))
+
+
 def run(args: Namespace) -> int:
     """Run the command."""
     if args.print_config:
@@ -93,7 +105,7 @@ def run(args: Namespace) -> int:
     actions: dict[str, Any] = {
         "run": lambda: _train(args, False),
         "resume": lambda: _train(args, True),
-        "export": lambda: print(export_run(args.run, args.codec)),
+        "export": lambda: _export(args),
         "pack": lambda: _pack(args),
     }
     if args.action not in actions:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .ends import add_force
+
 __all__ = ["add_evaluate", "add_train"]
 
 DATA = "a folder of audio, a text file with one path a line, or a pack"
@@ -50,12 +52,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     export = actions.add_parser("export", help="write the codec of a run's newest checkpoint")
     export.add_argument("run", type=Path, metavar="RUN", help="the run may still be going on")
     export.add_argument("codec", type=Path, metavar="CODEC", help="the folder to write, for load and for transformers")
+    add_force(export)
     export.set_defaults(action="export")
     pack = actions.add_parser("pack", help="pack audio into a few files, to be carried to another machine")
     pack.add_argument("--data", required=True, type=Path, help=DATA)
     pack.add_argument("--out", required=True, type=Path, metavar="PACK", help="folder for pack-*.safetensors")
     pack.add_argument("--rate", type=int, default=24000, metavar="HZ", help="of the codec to train (default: 24000)")
     pack.add_argument("--limit", type=float, default=58.0, metavar="MIB", help="size of it all (default: 58)")
+    add_force(pack)
     pack.add_argument("--seed", type=int, default=0, help="of the choice, where not all fits")
     pack.set_defaults(action="pack")
 
@@ -84,4 +88,5 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spectrograms", type=Path, metavar="DIR", help="write pictures: original, codec and Opus")
     parser.add_argument("--pictures", type=int, default=1, metavar="N", help="files of each folder that get one")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown there too")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")

@@ -41,6 +41,8 @@ def reason_of(url: str, error: BaseException) -> SessionError:
         text = f"HTTP {error.response.status_code} {body[:200]}".strip()
         told = error.response.headers.get("Retry-After", "")
         retry_after = float(told) if told.isascii() and told.isdecimal() and len(told) < 6 else None
+    elif isinstance(error, tls.SSLCertVerificationError):
+        text = f"{error.verify_message}; give its certificate by ssl= (streamcodec connect --ca FILE) if you trust it"
     elif isinstance(error, asyncio.TimeoutError):
         text = f"no answer within {OPEN_SECONDS:g} s"
     return SessionError("unreachable", f"{url} cannot be reached: {text}", retry_after=retry_after)

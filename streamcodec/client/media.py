@@ -1,14 +1,16 @@
 """A caller's samples and codes, checked and cut into what fits into packets."""
 
 from collections.abc import Iterator
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
 
-from ..errors import CodesError, DtypeError, NonFiniteError, ShapeError
+from ..errors import CodesError, DtypeError, InputError, NonFiniteError, ShapeError
 from ..packet import HEADER_BYTES, Array
 from ..protocol import CodecFacts, Pcm
+from ..scalars import meant, real, whole
 
-__all__ = ["checked_codes", "checked_pcm", "frames_of", "pieces", "samples_of"]
+__all__ = ["checked_codes", "checked_pcm", "chosen_bandwidth", "frames_of", "pieces", "samples_of"]
 
 MAX_COUNT = 65_535  # of a packet's header
 AROUND = HEADER_BYTES + 8 + 4  # bytes beside samples or codes: length and CRC-32
@@ -44,6 +46,23 @@ def checked_codes(codes: Array, scale: Array | None, codec: CodecFacts) -> tuple
         needed = f"a scale for each frame, [{codes.shape[1]}]" if codec.scaled else "no scale"
         raise ShapeError(f"{codec.name} needs {needed}")
     return codes.astype(np.uint16), None if scale is None else scale.astype(np.float32)
+
+
+def chosen_bandwidth(bandwidth: SupportsFloat | None, num_codebooks: SupportsIndex | None, codec: CodecFacts) -> float:
+    """The bandwidth on offer that a caller names in kbps or by its codebooks. Raises InputError."""
+    offered, counts = codec.bandwidths, codec.bandwidth_codebooks
+    if (bandwidth is None) == (num_codebooks is None):
+        raise InputError("give a bandwidth in kbps or num_codebooks, and not both")
+    if bandwidth is not None:
+        value = real(bandwidth, "bandwidth")
+        found = meant(value, offered)
+        if found is None:
+            raise InputError(f"{value:g} kbps; {codec.name} has {', '.join(f'{one:g}' for one in offered)}")
+        return found
+    count = whole(0 if num_codebooks is None else num_codebooks, "num_codebooks")
+    if count not in counts:
+        raise InputError(f"{count} codebooks; {codec.name} has bandwidths of {', '.join(map(str, counts))}")
+    return offered[counts.index(count)]
 
 
 def samples_of(pcm: Pcm, message_bytes: int) -> int:

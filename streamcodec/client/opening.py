@@ -1,11 +1,13 @@
 """`connect`: what a caller asks for, as a hello."""
 
 import ssl as tls
+from typing import SupportsFloat, SupportsIndex
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InputError
 from ..protocol import VERSION, Hello, Room
 from ..protocol import Pcm as PcmFormat
+from ..scalars import real, whole
 from .session import Session
 
 __all__ = ["address", "connect"]
@@ -19,11 +21,11 @@ def connect(
     mode: str = "roundtrip",
     *,
     codec: str | None = None,
-    bandwidth: float | None = None,
-    sample_rate: int = 48_000,
-    channels: int = 1,
+    bandwidth: SupportsFloat | None = None,
+    sample_rate: SupportsIndex = 48_000,
+    channels: SupportsIndex = 1,
     pcm_format: str = "s16le",
-    frames_per_packet: int = 1,
+    frames_per_packet: SupportsIndex = 1,
     start: str = "primed",
     crc: bool = False,
     room: str | None = None,
@@ -52,15 +54,24 @@ def connect(
     then. Otherwise that is a SessionError. open_seconds: for how long opening is tried again where the server is busy
     or cannot be reached. queue: packets and messages that wait to be taken; beyond it the server is not read from.
 
+    ssl: for wss; None trusts what the system does. For a certificate of the server's own give
+    ``ssl.create_default_context(cafile=FILE)``.
+
     Entering raises SessionError where the server cannot be reached or refuses, and InputError for a wrong url.
     """
+    server = address(url)
+    if ssl is not None and not server.startswith("wss:"):
+        raise InputError(f"{url} with ssl: only wss:// and https:// have a certificate")
     place = Room(name=room or "", role=role, send=send, receive=receive, member=member) if mode == "room" else None
+    pcm = PcmFormat(
+        format=pcm_format, sample_rate=whole(sample_rate, "sample_rate", 0), channels=whole(channels, "channels", 0)
+    )
     hello = Hello(
-        version=VERSION, mode=mode, codec=codec, bandwidth=bandwidth, frames_per_packet=frames_per_packet,
-        pcm=PcmFormat(format=pcm_format, sample_rate=sample_rate, channels=channels), crc=crc, resume=reconnect,
+        version=VERSION, mode=mode, codec=codec, bandwidth=None if bandwidth is None else real(bandwidth, "bandwidth"),
+        frames_per_packet=whole(frames_per_packet, "frames_per_packet", 0), pcm=pcm, crc=crc, resume=reconnect,
         start=start, room=place, key=key,
     )  # fmt: skip
-    return Session(address(url), hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
+    return Session(server, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
 
 
 def address(url: str) -> str:

@@ -5,16 +5,19 @@ import ssl as tls
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
+from typing import SupportsFloat, SupportsIndex
 
 from ..errors import InputError
 from ..packet import Array
 from ..protocol import ClientSession, CodecFacts, Ended, Hello, PcmReceived, State
 from ..protocol import Event as WireEvent
 from ..protocol.messages import ErrorMessage, Farewell, Pong, Resumed, Statistics, Welcome
+from ..scalars import whole
 from .connection import FAILURES, REPLACED, Connection, Pace, reason_of
+from .directions import check_gives, check_makes_codes, check_takes
 from .events import CodesPacket, Event, Pcm, Renewed, SessionError
 from .inbox import Inbox
-from .media import checked_codes, checked_pcm, frames_of, pieces, samples_of
+from .media import checked_codes, checked_pcm, chosen_bandwidth, frames_of, pieces, samples_of
 from .retry import Retry
 
 __all__ = ["Session"]
@@ -32,12 +35,13 @@ class Session:
     """Opened by ``async with``; iterating gives packets and messages (`Event`) in order, until `close`.
 
     All calls belong to one event loop. After the session is over, for another reason than `close`, every call and the
-    iteration raise that SessionError, once what came before was taken.
+    iteration raise that SessionError, once what came before was taken. A call that the session's mode has no answer to
+    (PCM in mode decode, `pcm` in mode encode) raises InputError, and the session goes on.
 
     welcome: the server's answer: codec, delays, limits. reconnects: connections after the first that went on with it.
     """
 
-    welcome: Welcome
+    welcome: Welcome  # set when the session is open
 
     def __init__(
         self, url: str, hello: Hello, *, renew: bool, open_seconds: float, queue: int, ssl: tls.SSLContext | None,
@@ -100,11 +104,13 @@ class Session:
         """Samples [n, C] (or [n] of one channel), float32, float64 or int16, any n; at the session's rate.
 
         Waits while the server is behind, or the connection is lost and as much waits as may. Raises ShapeError,
-        DtypeError or NonFiniteError, and nothing was sent then; SessionError where the session is over.
+        DtypeError or NonFiniteError, and nothing was sent then; InputError where the mode takes no PCM; SessionError
+        where the session is over.
         """
+        self._check_open("send")
+        check_takes(self.hello, "send", "pcm")
         pcm, limits = self.welcome.pcm, self.welcome.limits
-        if pcm is None:
-            raise InputError(f"mode {self.hello.mode} of this session takes no PCM")
+        assert pcm is not None, "who sends PCM has said how"
         columns = checked_pcm(samples, pcm, limits.peak)
         for piece in pieces(columns.shape[1], samples_of(pcm, limits.message_bytes)):
             await self._writable()
@@ -113,6 +119,8 @@ class Session:
 
     async def send_codes(self, codes: Array, scale: Array | None = None) -> None:
         """Codes [K, T] of integers, with scale [T] for a codec that has scales. As `send`; raises CodesError too."""
+        self._check_open("send_codes")
+        check_takes(self.hello, "send_codes", "codes")
         codec = self.welcome.codec
         codes, scale = checked_codes(codes, scale, codec)
         most = frames_of(codes.shape[0], codec, self.welcome.limits.message_bytes)
@@ -123,6 +131,8 @@ class Session:
 
     async def marker(self, name: str | None = None) -> str:
         """A mark in what is sent; the iteration has a `Marker` of that id after all output of what was sent before."""
+        self._check_open("marker")
+        check_takes(self.hello, "marker", "pcm", "codes")
         self._marks += 1
         name = f"m{self._marks}" if name is None else name
         await self._writable()
@@ -130,26 +140,36 @@ class Session:
         self._pump()
         return name
 
-    async def set_bandwidth(self, bandwidth: float) -> None:
-        """kbps, from here on; the iteration has a `NewBandwidth` that says from which frame. Raises InputError."""
-        offered = self.welcome.codec.bandwidths
-        if bandwidth not in offered:
-            raise InputError(
-                f"{bandwidth:g} kbps; {self.welcome.codec.name} has {', '.join(f'{b:g}' for b in offered)}"
-            )
+    async def set_bandwidth(
+        self, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> None:
+        """Another bandwidth from here on; the iteration has a `NewBandwidth` that says from which frame.
+
+        bandwidth: kbps, one of `codec.bandwidths`; or num_codebooks, one of `codec.bandwidth_codebooks`. Raises
+        InputError.
+        """
+        self._check_open("set_bandwidth")
+        check_makes_codes(self.hello, "set_bandwidth")
+        chosen = chosen_bandwidth(bandwidth, num_codebooks, self.welcome.codec)
         await self._writable()
-        self._protocol.change_bandwidth(bandwidth)
+        self._protocol.change_bandwidth(chosen)
         self._pump()
 
-    async def flush(self, length: int | None = None) -> None:
+    async def flush(self, length: SupportsIndex | None = None) -> None:
         """The stream ends, and what is sent next begins another one. The iteration has the rest, the last packet with
         `last`, then `Flushed`. length: of codes that were sent, the samples they stand for, at the codec's rate."""
+        self._check_open("flush")
+        check_takes(self.hello, "flush", "pcm", "codes")
+        if length is not None:
+            check_takes(self.hello, "flush with a length", "codes")
+            length = whole(length, "length", 0)
         await self._writable()
         self._protocol.flush(length)
         self._pump()
 
     async def statistics(self) -> Statistics:
         """What the server counted so far. Somebody has to iterate at the same time, or little be waiting."""
+        self._check_open("statistics")
         await self._until(lambda: self._protocol.state is State.OPEN)
         answer: asyncio.Future[Statistics] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
@@ -163,19 +183,33 @@ class Session:
         return self
 
     async def __anext__(self) -> Event:
+        self._check_open("the iteration")
         return await self._inbox.get()
 
-    async def packets(self) -> AsyncIterator[Pcm | CodesPacket]:
-        """The packets alone. Outside of rooms it ends with the last one of the stream, after a flush."""
+    def packets(self) -> AsyncIterator[Pcm | CodesPacket]:
+        """The packets alone. Outside of rooms it ends with the last one of the stream, after a flush.
+
+        Raises InputError for a room's speaker, who gets none.
+        """
+        self._check_open("packets")
+        check_gives(self.hello, "packets", "pcm", "codes")
+        return self._packets()
+
+    def pcm(self) -> AsyncIterator[Array]:
+        """The samples of `packets`, float32 [n, C]. Raises InputError where the mode gives no PCM."""
+        self._check_open("pcm")
+        check_gives(self.hello, "pcm", "pcm")
+        return self._samples()
+
+    async def _packets(self) -> AsyncIterator[Pcm | CodesPacket]:
         async for event in self:
             if isinstance(event, (Pcm, CodesPacket)):
                 yield event
                 if event.last and self.hello.mode != "room":
                     return
 
-    async def pcm(self) -> AsyncIterator[Array]:
-        """The samples of `packets`, float32 [n, C]."""
-        async for packet in self.packets():
+    async def _samples(self) -> AsyncIterator[Array]:
+        async for packet in self._packets():
             if isinstance(packet, Pcm):
                 yield packet.samples
 
@@ -195,6 +229,10 @@ class Session:
         return self._protocol.unacknowledged
 
     # Inside: waiting
+
+    def _check_open(self, call: str) -> None:
+        if not hasattr(self, "welcome"):
+            raise self._over or InputError(f"{call}: the session is not open yet; open it by `async with` first")
 
     async def _writable(self) -> None:
         await self._until(self._may_send)

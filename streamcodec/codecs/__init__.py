@@ -5,42 +5,39 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
+from ..stream import Start
 from . import dac_original, encodec_original, xcodec_original
 from .base import Codec
 from .dac import DacCodec
 from .encodec import EncodecCodec
+from .original import Original
 from .semantic_codec import MODEL_TYPE, SemanticCodec
 from .spec import CodecSpec, SemanticWindow
 from .xcodec import XcodecCodec
 
-__all__ = ["FAMILIES", "Codec", "CodecSpec", "SemanticWindow", "build", "convert_original"]
+__all__ = ["FAMILIES", "Codec", "CodecSpec", "Original", "SemanticWindow", "Start", "build", "convert_original"]
 
 Converted = tuple[dict[str, Any], dict[str, Tensor]]
-# Looks for settings in files beside an original one, by these names first; see `checkpoint.files.settings_beside`.
-Beside = Callable[[tuple[str, ...]], Mapping[str, Any] | None]
 
 
 class Family(NamedTuple):
     """What a family brings.
 
-    build: (config, tensors, name) to a codec; convert: (tensors, filename, metadata, beside) of an original file to
-    Hugging Face's layout, None if not its own.
+    build: (config, tensors, name) to a codec; convert: an upstream project's own file to the configuration and tensors
+    of Hugging Face's layout, None if not its own.
     """
 
     build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec]
-    convert: Callable[[Mapping[str, Tensor], str, Mapping[str, Any] | None, Beside], Converted | None]
+    convert: Callable[[Original], Converted | None]
 
 
 # By the `model_type` of config.json.
 FAMILIES: Mapping[str, Family] = {
-    "dac": Family(DacCodec, lambda tensors, filename, metadata, _: dac_original.convert(tensors, filename, metadata)),
-    # An original EnCodec file has no metadata: its shapes tell what it is.
-    "encodec": Family(EncodecCodec, lambda tensors, filename, *_: encodec_original.convert(tensors, filename)),
-    MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda *_: None),
-    "xcodec": Family(
-        XcodecCodec, lambda tensors, filename, _, beside: xcodec_original.convert(tensors, filename, beside)
-    ),
+    "dac": Family(DacCodec, dac_original.convert),
+    "encodec": Family(EncodecCodec, encodec_original.convert),
+    MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
+    "xcodec": Family(XcodecCodec, xcodec_original.convert),
 }
 
 
@@ -56,20 +53,13 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str
     return FAMILIES[kind].build(config, tensors, name)
 
 
-def convert_original(
-    tensors: Mapping[str, Tensor],
-    filename: str,
-    metadata: Mapping[str, Any] | None = None,
-    beside: Beside = lambda names: None,
-) -> Converted:
-    """An original state dict, with what its file holds besides and what lies beside the file, in Hugging Face's layout.
+def convert_original(original: Original) -> Converted | None:
+    """An upstream project's own file in Hugging Face's layout; None where no family recognises it.
 
-    Raises CheckpointError where no family recognises it.
+    Raises CheckpointError where one does, but entries or settings are missing or unknown.
     """
     for family in FAMILIES.values():
-        converted = family.convert(tensors, filename, metadata, beside)
+        converted = family.convert(original)
         if converted is not None:
             return converted
-    raise CheckpointError(
-        f"{filename} is the state dict of no codec known here; known are {', '.join(sorted(FAMILIES))}"
-    )
+    return None

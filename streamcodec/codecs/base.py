@@ -5,26 +5,36 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
 from .. import state as states
-from ..codes import Codes
-from ..errors import CodesError, DtypeError, InputError, NonFiniteError, NotStreamableError, ShapeError
+from ..codes import Codes, CodesLike
+from ..errors import CodesError, DtypeError, InputError, NotStreamableError, ShapeError, StreamError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.quantize import Quantizer
 from ..nn.transducer import Network, Transducer
-from ..pcm import as_float
-from ..stream import DecoderStream, EncoderStream
+from ..pcm import AudioLike, as_float
+from ..scalars import whole
+from ..stream import DecoderStream, EncoderStream, Start
+from ..surroundings import undisturbed
+from .checks import check_latents, check_scale, check_start, checked_data
 from .framed import FramedCore, primed, silent_rows
 from .segments import SegmentDecoder, SegmentEncoder, Segments
 from .spec import CodecSpec, SemanticWindow
 
-__all__ = ["Codec", "check_start"]
+__all__ = ["PRECISIONS", "PRECISION_HINT", "Codec"]
+
+
+# In fewer bits half of the codes are others, and a stream's are not the offline call's.
+PRECISIONS = (torch.float32, torch.float64)
+PRECISION_HINT = (
+    "codecs compute in torch.float32 or torch.float64, since in fewer bits a stream's codes are not those of encode()"
+)
 
 
 class Codec(nn.Module, ABC):
@@ -42,6 +52,9 @@ class Codec(nn.Module, ABC):
     quantizer: Quantizer
     segments: Segments | None = None
     default_window: SemanticWindow | None = None
+    pad: bool = True
+    """Whether a whole signal comes back where frames are floored: zeros at its end fill the last one; see `missing`."""
+    floors: bool = False  # whether the encoder leaves out samples that do not fill a last frame
     encoder_network: Network | None = None
     decoder_network: Network | None = None
 
@@ -118,6 +131,9 @@ class Codec(nn.Module, ABC):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
         super()._apply(fn, recurse)
+        for child in self.children():
+            if isinstance(child, Layer):
+                child.refresh()  # streams that are open, and find their codec moved back, run on these
         sizes = self._stream_bytes(self.spec.channels, self.quantizer.dimension, self.spec.hop_length)
         self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
         return self
@@ -132,19 +148,37 @@ class Codec(nn.Module, ABC):
         """The element type of weights and state."""
         return self.quantizer.codebooks.dtype
 
+    def refresh(self) -> None:
+        """Notice weights that were written in a way that torch does not count: through `.data`, or a NumPy view.
+
+        Without it streams, saved states and the fingerprint would go on with the weights as they were. All else
+        (`load_state_dict`, `copy_`, an optimizer's step, `parameter.data = ...`) is noticed when a stream opens.
+        """
+        ops.count_write()
+        self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
+
+    def check_precision(self) -> None:
+        """Raises DtypeError for a codec that was converted to an element type in which codes would be others."""
+        if self.dtype not in PRECISIONS:
+            raise DtypeError(f"{self.spec.name} is {self.dtype} now; {PRECISION_HINT}: codec.float() and load again")
+
     # -- offline ---------------------------------------------------------------------------------------------------
 
-    def encode(self, wav: Any, bandwidth: float | None = None) -> Codes:
-        """The whole signal at once.
+    @undisturbed
+    def encode(
+        self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> Codes:
+        """The whole signal at once; `Codes.length` is N, but where `pad` is off and frames are floored.
 
         wav: [B, channels, N] float (full scale is -1..1) or int16 (scaled), torch or NumPy, at `spec.sample_rate`.
-        bandwidth: kbps, one of `spec.bandwidths`; None is `spec.default_bandwidth`.
-        Raises ShapeError, DtypeError, NonFiniteError, BandwidthError.
+        bandwidth: kbps, one of `spec.bandwidths`; or instead num_codebooks, as many as one of them has. Where neither
+        is given, `spec.default_bandwidth`.
+        Raises InputError: ShapeError, DtypeError, NonFiniteError, BandwidthError.
         """
-        count = self.spec.codebooks(self.spec.default_bandwidth if bandwidth is None else bandwidth)
+        count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         rows = self.as_rows(wav)
         with torch.no_grad():
-            latents, scale, _ = self.analyse(rows)
+            latents, scale, _ = self.analyse(self.filled(rows))
             codes = self.quantizer.encode(latents, count)
         length = self.covered(rows.shape[1], codes.shape[1])
         return Codes(codes.transpose(1, 2).contiguous(), scale, length)
@@ -153,12 +187,13 @@ class Codec(nn.Module, ABC):
         """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
         return Piece(self.encoder(rows)) if self.segments is None else self.segments.encode(rows, self.encoder)
 
-    def decode(self, codes: Codes | Tensor) -> Tensor:
+    @undisturbed
+    def decode(self, codes: CodesLike) -> Tensor:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
 
         Never more than the decoder gives: DAC's at 16 and 24 kHz ends 8 samples before its last frame does.
 
-        codes: what `encode` gave, or bare codes [B, K, T].
+        codes: what `encode` gave, or bare codes [B, K, T], torch or NumPy, of any integer type.
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
         codes = self.checked(codes)
@@ -173,42 +208,140 @@ class Codec(nn.Module, ABC):
                 rows = self.segments.decode(latents, codes.scale, length, self.decoder)
         return rows[:, : codes.length].transpose(1, 2).contiguous()
 
+    # -- in steps, with gradients ----------------------------------------------------------------------------------
+
+    @undisturbed
+    def encode_latents(self, wav: AudioLike) -> Tensor:
+        """The whole signal to the latents that `quantize` takes, [B, D, T]. Gradients reach `wav` and the weights.
+
+        wav: as for `encode`, which is `quantize` of these. A codec with a speech model passes no gradient through that.
+        Use `torch.no_grad()` where no gradient is wanted: what it needs takes memory.
+        Raises InputError, for a codec that works on segments (EnCodec 48 kHz) too.
+        """
+        self._refuse_segments("encode_latents")
+        return self.analyse(self.filled(self.as_rows(wav, grad=True))).rows.transpose(1, 2)
+
+    @undisturbed
+    def quantize(
+        self, latents: Tensor, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> Codes:
+        """Latents [B, D, T], of a floating-point type, to codes [B, K, T] with no length; no gradient passes.
+
+        bandwidth, num_codebooks: as for `encode`. Raises InputError: ShapeError, DtypeError, NonFiniteError,
+        BandwidthError.
+        """
+        count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
+        with torch.no_grad():
+            codes = self.quantizer.encode(self._latent_rows(latents), count)
+        return Codes(codes.transpose(1, 2).contiguous())
+
+    @undisturbed
+    def dequantize(self, codes: CodesLike) -> Tensor:
+        """Codes [B, K, T] to the latents that they stand for, [B, D, T]. Gradients reach the quantizer's parameters.
+
+        codes: as for `decode`; neither scale nor length matters. Raises InputError: ShapeError, DtypeError, CodesError.
+        """
+        return self.latents(checked_data(codes, self.spec)).transpose(1, 2)
+
+    @undisturbed
+    def decode_latents(self, latents: Tensor, length: SupportsIndex | None = None) -> Tensor:
+        """Latents [B, D, T] to audio [B, channels, length]. Gradients reach `latents` and the weights.
+
+        length: samples, None for all that the frames hold. `decode` is this of `dequantize`.
+        Raises InputError as `encode_latents` does.
+        """
+        self._refuse_segments("decode_latents")
+        rows = self._latent_rows(latents)
+        if length is not None:
+            length = whole(length, "length", 0)
+            self.check_length(length, rows.shape[1])
+        return self.decoder(rows)[:, :length].transpose(1, 2).contiguous()
+
+    def _refuse_segments(self, call: str) -> None:
+        if self.segments is not None:
+            raise InputError(
+                f"{call}: {self.spec.name} codes each segment by itself, at a level of its own, so its latents alone "
+                "do not say what the signal is; use encode() and decode()"
+            )
+
+    def _latent_rows(self, latents: Tensor) -> Tensor:
+        """Checked latents [B, D, T] as rows [B, T, D] of the codec's device and dtype."""
+        check_latents(latents, self.spec, self.quantizer.dimension)
+        return latents.to(self.device, self.dtype).transpose(1, 2)
+
     # -- streams ---------------------------------------------------------------------------------------------------
 
+    @undisturbed
     def open_encoder(
         self,
-        bandwidth: float | None = None,
-        batch: int | None = None,
+        bandwidth: SupportsFloat | None = None,
+        batch: SupportsIndex | None = None,
         *,
-        start: str | None = None,
+        num_codebooks: SupportsIndex | None = None,
+        start: Start | None = None,
         window: SemanticWindow | None = None,
         state: bytes | None = None,
     ) -> EncoderStream:
         """A stream from audio to codes; see `EncoderStream`.
 
-        bandwidth: kbps; batch: signals that advance together (1); start: "exact" (equal to `encode`; waits for
-        `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many frames of silence and
-        then the signal); window: what the speech model of a codec with `spec.semantic_window` hears at a time (that
-        default); state: what `EncoderStream.save` returned, to go on from there.
+        bandwidth, num_codebooks: as for `encode`; batch: signals that advance together (1); start: "exact" (equal to
+        `encode`; waits for `spec.encoder_prefill` frames first) or "primed" (no wait; equal to `encode` of that many
+        frames of silence and then the signal); window: what the speech model of a codec with `spec.semantic_window`
+        hears at a time (that default); state: what `EncoderStream.save` returned, to go on from there.
         Raises BandwidthError, StateError, NotStreamableError, InputError.
         """
+        self.check_precision()
         self._check_streamable()
-        return EncoderStream(self, bandwidth=bandwidth, batch=batch, start=start, window=window, state=state)
+        chosen = self._named(bandwidth, num_codebooks)
+        return EncoderStream(self, bandwidth=chosen, batch=batch, start=start, window=window, state=state)
 
+    @undisturbed
     def open_decoder(
         self,
-        batch: int | None = None,
+        batch: SupportsIndex | None = None,
         *,
-        start: str | None = None,
-        bandwidth: float | None = None,
+        start: Start | None = None,
+        bandwidth: SupportsFloat | None = None,
+        num_codebooks: SupportsIndex | None = None,
         state: bytes | None = None,
     ) -> DecoderStream:
         """A stream from codes to audio; see `DecoderStream`. Arguments as for `open_encoder`.
 
-        bandwidth: only for a primed start, the bandwidth of the silence that it begins from (the highest).
+        bandwidth, num_codebooks: only for a primed start, those of the silence that it begins from; by default those
+        that `encode` takes by default.
         """
+        self.check_precision()
         self._check_streamable()
-        return DecoderStream(self, batch=batch, start=start, bandwidth=bandwidth, state=state)
+        chosen = self._named(bandwidth, num_codebooks)
+        return DecoderStream(self, batch=batch, start=start, bandwidth=chosen, state=state)
+
+    def _named(self, bandwidth: SupportsFloat | None, num_codebooks: SupportsIndex | None) -> float | None:
+        """The bandwidth that a caller chose by either name, None where by none: saved state may have its own."""
+        return None if bandwidth is None and num_codebooks is None else self.spec.resolve(bandwidth, num_codebooks)
+
+    def warm_up(self, frames: SupportsIndex = 1, batch: SupportsIndex = 1) -> None:
+        """Make now what a first stream would have to make while it runs, so that its first push costs like the others.
+
+        That is: weights packed for products, the quantizer's tables, the state of a primed start at the default
+        bandwidth, and whatever torch makes when it first runs. It is forgotten when weights change or move.
+
+        frames, batch: of the pushes to come. (`Engine.prepare` does the same for an engine's batches.)
+        """
+        frames, batch = whole(frames, "frames"), whole(batch, "batch")
+        spec, step = self.spec, frames * self.spec.hop_length
+        if self.segments is not None and self.segments.length is None:
+            self.decode(self.encode(torch.zeros(batch, spec.channels, step)))
+            return
+        # Until audio has come out of the decoder, and twice more.
+        pushes = 2 + -(-(spec.delay + (spec.encoder_prefill + spec.decoder_prefill) * spec.hop_length) // step)
+        starts: tuple[Start, ...] = ("exact", "primed") if spec.prefill_frames else ("exact",)
+        for start in starts:
+            encoder = self.open_encoder(spec.bandwidths[-1], batch, start=start)
+            decoder = self.open_decoder(batch, start=start)
+            for _ in range(pushes):
+                decoder.push(encoder.push(torch.zeros(batch, spec.channels, step)))
+            decoder.push(encoder.flush())
+            decoder.flush()
 
     def _check_streamable(self) -> None:
         if self.segments is not None and self.segments.length is None:
@@ -219,36 +352,60 @@ class Codec(nn.Module, ABC):
 
     # -- what streams and engines build on -------------------------------------------------------------------------
 
-    def as_rows(self, wav: Any, batch: int | None = None) -> Tensor:
-        """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device."""
-        pcm = as_float(wav, channels=self.spec.channels)
+    def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
+        """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device; grad: as for `as_float`."""
+        self.check_precision()
+        pcm = as_float(wav, channels=self.spec.channels, grad=grad)
         if batch is not None and pcm.shape[0] != batch:
             raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
         return pcm.to(self.device, self.dtype).transpose(1, 2)
 
-    def checked(self, codes: Any, batch: int | None = None) -> Codes:
+    def checked(self, codes: CodesLike, batch: int | None = None) -> Codes:
         """`codes`, where they can be decoded, the scale with the codec's device and dtype.
 
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
-        if isinstance(codes, Tensor):
-            codes = Codes(codes)
-        if not isinstance(codes, Codes):
-            raise InputError(f"codes are {type(codes).__name__}; pass Codes or a torch.int64 tensor [B, K, T]")
-        self._check_data(codes.data, batch)
-        if codes.length is not None and (type(codes.length) is not int or codes.length < 0):
+        self.check_precision()
+        codes = checked_data(codes, self.spec, batch)
+        if codes.length is not None and codes.length < 0:
             raise CodesError(f"codes have length {codes.length!r}; a length is a whole number of samples, at least 0")
-        self._check_scale(codes)
+        check_scale(codes, self.spec, self.segments is not None and self.segments.normalize)
         if codes.scale is None:
             return codes
         return Codes(codes.data, codes.scale.to(self.device, self.dtype), codes.length)
 
+    def missing(self, samples: int) -> int:
+        """Zeros that a signal of `samples` gets at its end, so that its frames bring all of it back.
+
+        None where there is no signal, where the encoder completes a last frame itself (EnCodec), and where `pad` is
+        off. Else they fill a last frame; DAC's decoder at 16 and 24 kHz ends 8 samples before its last frame does,
+        which may take one frame more.
+        """
+        if not (self.pad and self.floors and samples):
+            return 0
+        hop = self.spec.hop_length
+        short = hop - self.decoder.output_length(1)
+        return -(-(samples + max(0, short)) // hop) * hop - samples
+
+    def filled(self, rows: Tensor) -> Tensor:
+        """A whole signal, [B, N, channels], with the zeros of `missing` at its end."""
+        missing = self.missing(rows.shape[1])
+        return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+
     def covered(self, samples: int, frames: int) -> int:
         """Samples of a whole signal of `samples` that its `frames` frames bring back.
 
-        All of them but where frames are floored (DAC): what does not fill a last frame is lost, upstream too.
+        All of them but where `pad` is off and frames are floored (DAC): what does not fill a last frame is lost then.
         """
         return samples if self.segments is not None else min(samples, self.decoder.output_length(frames))
+
+    def check_follows(self, codes: Codes, short: bool) -> None:
+        """Raises StreamError for frames after the end of the audio. short: earlier codes said that it ends there.
+
+        Frames of length 0 belong to it still: they hold what the decoder's last samples need (see `missing`).
+        """
+        if short and codes.data.shape[2] and (codes.length != 0 or self.segments is not None):
+            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
 
     def check_length(self, length: int, frames: int) -> None:
         """Raises CodesError where `frames` frames from the start of a stream cannot stand for `length` samples."""
@@ -256,40 +413,11 @@ class Codec(nn.Module, ABC):
         if length > room and (self.segments is None or sum(self.segments.cut(length)) != frames):
             raise CodesError(f"{frames} frames of {self.spec.name} stand for {room} samples, not for {length}")
 
-    def _check_data(self, data: Any, batch: int | None) -> None:
-        spec = self.spec
-        if not isinstance(data, Tensor) or data.dtype != torch.int64:
-            kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
-            raise DtypeError(f"codes are {kind}; they must be a torch.int64 tensor [B, K, T]")
-        if data.dim() != 3 or data.shape[0] < 1 or not 1 <= data.shape[1] <= spec.num_codebooks:
-            raise ShapeError(f"codes have shape {list(data.shape)}; {spec.name} takes [B, 1..{spec.num_codebooks}, T]")
-        if batch is not None and data.shape[0] != batch:
-            raise ShapeError(f"codes have batch {data.shape[0]}, this stream was opened with batch={batch}")
-        if data.numel():
-            low, high = (int(value) for value in torch.aminmax(data))
-            if low < 0 or high >= spec.codebook_size:
-                raise CodesError(f"codes range over {low}..{high}; {spec.name} has entries 0..{spec.codebook_size - 1}")
-
-    def _check_scale(self, codes: Codes) -> None:
-        wanted = self.segments is not None and self.segments.normalize
-        if wanted and codes.scale is None:
-            raise ShapeError(f"{self.spec.name} normalises its input: codes need a scale [B, T], got None")
-        scale, shape = codes.scale, (codes.data.shape[0], codes.data.shape[2])
-        if scale is None:
-            return
-        if not isinstance(scale, Tensor) or not scale.is_floating_point():
-            kind = scale.dtype if isinstance(scale, Tensor) else type(scale).__name__
-            raise DtypeError(f"scale is {kind}; it must be a floating-point tensor [B, T]")
-        if tuple(scale.shape) != shape:
-            raise ShapeError(f"scale has shape {list(scale.shape)}; with these codes it must be {list(shape)}")
-        if not bool(scale.isfinite().all()):
-            raise NonFiniteError("scale holds NaN or infinity; the gain of a frame is a finite number")
-
     def latents(self, codes: Codes) -> Tensor:
         """Checked codes as latents [B, T, D]."""
         return self.quantizer.decode(codes.data.to(self.device).transpose(1, 2))
 
-    def encoder_core(self, batch: int, start: str, window: SemanticWindow | None = None) -> Core:
+    def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core:
         """The moving part of an `EncoderStream`.
 
         Raises InputError for a start other than "exact" or "primed", and for a window where there is no speech model.
@@ -308,12 +436,11 @@ class Codec(nn.Module, ABC):
         source = self.cached("primed encoder", lambda: primed(network, silent_rows(network, self.quantizer.codebooks)))
         return FramedCore(source.fork_primed(batch))
 
-    def decoder_core(self, batch: int, start: str, bandwidth: float | None) -> Core:
-        """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start."""
+    def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core:
+        """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start (the default)."""
         check_start(start)
         self._check_streamable()
-        if bandwidth is not None:
-            self.spec.codebooks(bandwidth)
+        codebooks = self.spec.codebooks(self.spec.resolve(bandwidth))
         if self.segments is not None:
             empty = torch.zeros(batch, 0, self.quantizer.dimension, device=self.device, dtype=self.dtype)
             return SegmentDecoder(self.segments, self.decoder, empty)
@@ -321,13 +448,15 @@ class Codec(nn.Module, ABC):
         network = self.decoder_network
         if start == "exact" or not network.prefill_frames:
             return FramedCore(Transducer(network, batch, self.device, self.dtype))
-        silence = self.silence(network.prefill_frames, bandwidth)
-        key = f"primed decoder {silence.data.shape[1]}"
-        return FramedCore(self.cached(key, lambda: primed(network, self.latents(silence))).fork_primed(batch))
 
-    def silence(self, frames: int, bandwidth: float | None = None) -> Codes:
-        """The codes of `frames` frames of silence, [1, K, frames], at the highest bandwidth unless one is named."""
-        bandwidth = self.spec.bandwidths[-1] if bandwidth is None else bandwidth
+        def make() -> Transducer:
+            silence = self.silence(network.prefill_frames, self.spec.bandwidth(codebooks))
+            return primed(network, self.latents(silence))
+
+        return FramedCore(self.cached(f"primed decoder {codebooks}", make).fork_primed(batch))
+
+    def silence(self, frames: int, bandwidth: SupportsFloat | None = None) -> Codes:
+        """The codes of `frames` frames of silence, [1, K, frames]; bandwidth: as for `encode`."""
         return self.encode(torch.zeros(1, self.spec.channels, frames * self.spec.hop_length), bandwidth)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
@@ -355,9 +484,3 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The configuration and the weights under the names that `transformers` uses."""
-
-
-def check_start(start: str) -> None:
-    """Raises InputError for what no stream can start from."""
-    if start not in ("exact", "primed"):
-        raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")

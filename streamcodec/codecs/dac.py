@@ -231,6 +231,7 @@ class DacCodec(Codec):
     Raises ConfigError, CheckpointError.
     """
 
+    floors = True
     encoder: Sequential
     decoder: Sequential
     quantizer: FactorisedQuantizer

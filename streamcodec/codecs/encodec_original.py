@@ -1,38 +1,65 @@
-"""The original EnCodec files (``encodec_24khz-d7cc33bc.th``, ``encodec_48khz-7e698e3e.th``) in Hugging Face terms.
+"""Original EnCodec files (``encodec_24khz-d7cc33bc.th``, audiocraft's ``compression_state_dict.bin``) in other names.
 
 Source of the layout: `encodec.model.EncodecModel._get_model` and `encodec.modules.seanet` of the ``encodec`` package
-(Défossez et al. 2022). The file is a bare state dict. What shapes tell is read from them; what they cannot tell
-(sample rate, causality, normalisation, segments, bandwidths) is that of the published model which the file resembles.
+(Défossez et al. 2022), which audiocraft's models share. Shapes tell all sizes. What they cannot tell (sample rate,
+causality, padding, normalisation, segments) is in audiocraft's file, or in a config.json that came with the weights, or
+is that of the published model whose every size a bare state dict has but for its widths.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import CheckpointError
+from . import audiocraft
+from .original import Original
 
 __all__ = ["convert"]
 
-
-@dataclass(frozen=True)
-class _Published:
-    """What the shapes of a published model's weights do not tell."""
-
-    sampling_rate: int
-    normalize: bool
-    chunk_length_s: float | None
-    overlap: float | None
-    norm_type: str
-    use_causal_conv: bool
-    target_bandwidths: tuple[float, ...]  # kbps
-
-
-_MONO_24KHZ = _Published(24_000, False, None, None, "weight_norm", True, (1.5, 3.0, 6.0, 12.0, 24.0))
-_STEREO_48KHZ = _Published(48_000, True, 1.0, 0.01, "time_group_norm", False, (3.0, 6.0, 12.0, 24.0))
+# What the package's own two models have, by channels: all but num_filters and hidden_size.
+_BOTH: dict[str, Any] = {
+    "num_residual_layers": 1,
+    "upsampling_ratios": [8, 5, 4, 2],
+    "kernel_size": 7,
+    "last_kernel_size": 7,
+    "residual_kernel_size": 3,
+    "dilation_growth_rate": 2,
+    "pad_mode": "reflect",
+    "compress": 2,
+    "num_lstm_layers": 2,
+    "trim_right_ratio": 1.0,
+    "codebook_size": 1024,
+    "use_conv_shortcut": True,
+}
+_PUBLISHED: dict[int, dict[str, Any]] = {
+    1: _BOTH
+    | {
+        "sampling_rate": 24_000,
+        "audio_channels": 1,
+        "normalize": False,
+        "chunk_length_s": None,
+        "overlap": None,
+        "norm_type": "weight_norm",
+        "use_causal_conv": True,
+        "target_bandwidths": [1.5, 3.0, 6.0, 12.0, 24.0],
+    },
+    2: _BOTH
+    | {
+        "sampling_rate": 48_000,
+        "audio_channels": 2,
+        "normalize": True,
+        "chunk_length_s": 1.0,
+        "overlap": 0.01,
+        "norm_type": "time_group_norm",
+        "use_causal_conv": False,
+        "target_bandwidths": [3.0, 6.0, 12.0, 24.0],
+    },
+}
+# What a config.json must say, since a wrong guess would go unnoticed.
+_NEEDED = ("sampling_rate", "use_causal_conv", "pad_mode")
 
 _LAYER = r"(?P<half>encoder|decoder)\.model\.(?P<place>\d{1,3}(?:\.block\.\d|\.shortcut)?)"
 _CONV = re.compile(_LAYER + r"\.(?:conv\.conv|convtr\.convtr)\.(?P<kind>weight|bias)")
@@ -41,24 +68,26 @@ _LSTM = re.compile(_LAYER + r"\.lstm\.(?P<kind>\w+)")
 _CODEBOOK = re.compile(r"quantizer\.vq\.layers\.(?P<place>\d{1,3})\._codebook\.(?P<kind>\w+)")
 
 
-def convert(tensors: Mapping[str, Tensor], filename: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def convert(original: Original) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """The (configuration, tensors) of an original EnCodec state dict as transformers would name them.
-
-    Args:
-        tensors: the state dict, weight norm merged.
-        filename: the file's name, for messages.
 
     Returns None when this is no EnCodec state dict at all.
 
-    Raises CheckpointError when it is one, but with unknown entries, without those that sizes are read from, or of
-    neither published kind. Other missing entries are found when the codec is built.
+    Raises CheckpointError when it is one, but with unknown entries, without those that sizes are read from, or where
+    nothing tells the settings that sizes leave open. Other missing entries are found when the codec is built.
     """
+    tensors, filename = original.tensors, original.filename
     if not any(_CODEBOOK.fullmatch(name) for name in tensors) or not any(
         name.startswith("encoder.model.") for name in tensors
     ):
         return None
     renamed = {_rename(name, filename): tensor for name, tensor in tensors.items()}
-    return _config(renamed, filename), renamed
+    sizes = _sizes(renamed, filename)
+    count = len(_Sizes(renamed, filename).places(r"quantizer\.layers\.(\d+)\..*"))
+    config = {"model_type": "encodec", "architectures": ["EncodecModel"], **sizes, **_settings(sizes, count, original)}
+    config.setdefault("target_bandwidths", [_full_bandwidth(config, count)])
+    # The original packages encode with all codebooks unless told otherwise, transformers with the fewest.
+    return {"streamcodec_default_bandwidth": config["target_bandwidths"][-1]} | config, renamed
 
 
 def _rename(name: str, filename: str) -> str:
@@ -125,71 +154,80 @@ class _Sizes:
         )
 
 
-def _config(tensors: Mapping[str, Tensor], filename: str) -> dict[str, Any]:
-    """A complete EncodecConfig."""
+def _sizes(tensors: Mapping[str, Tensor], filename: str) -> dict[str, Any]:
+    """The fields of an EncodecConfig that shapes tell."""
     sizes = _Sizes(tensors, filename)
     convs, blocks, lstm = sizes.encoder_layout()
     num_filters, channels, kernel_size = sizes.shape(f"encoder.layers.{convs[0]}.conv.weight", 3)
     hidden_size, _, last_kernel_size = sizes.shape(f"encoder.layers.{convs[-1]}.conv.weight", 3)
     # The widest block: `compress` divides with a remainder in narrow ones.
     block_hidden, block_dim, block_kernel = sizes.shape(f"encoder.layers.{blocks[-1]}.block.1.conv.weight", 3)
-    books = sizes.places(r"quantizer\.layers\.(\d+)\..*")
-    codebook_size, codebook_dim = sizes.shape(f"quantizer.layers.{books[0]}.codebook.embed", 2)
+    first = sizes.places(r"quantizer\.layers\.(\d+)\..*")[0]
+    codebook_size, codebook_dim = sizes.shape(f"quantizer.layers.{first}.codebook.embed", 2)
     strides = [sizes.stride(f"encoder.layers.{place}.conv.weight") for place in convs[1:-1]]
-    published = _published(tensors, channels, filename)
-    bandwidths = _bandwidths(published, math.prod(strides), len(books), codebook_size)
     return {
-        "model_type": "encodec",
-        "architectures": ["EncodecModel"],
-        "target_bandwidths": bandwidths,
-        "sampling_rate": published.sampling_rate,
         "audio_channels": channels,
-        "normalize": published.normalize,
-        "chunk_length_s": published.chunk_length_s,
-        "overlap": published.overlap,
         "hidden_size": hidden_size,
         "num_filters": num_filters,
         "num_residual_layers": len(blocks) // len(strides),
         "upsampling_ratios": strides[::-1],  # in the decoder's order
-        "norm_type": published.norm_type,
+        "norm_type": "time_group_norm" if any(".norm." in name for name in tensors) else "weight_norm",
         "kernel_size": kernel_size,
         "last_kernel_size": last_kernel_size,
         "residual_kernel_size": block_kernel,
-        "dilation_growth_rate": 2,
-        "use_causal_conv": published.use_causal_conv,
-        "pad_mode": "reflect",
         "compress": block_dim // block_hidden,
         "num_lstm_layers": len(sizes.places(rf"encoder\.layers\.{lstm}\.lstm\.weight_ih_l(\d+)")),
-        "trim_right_ratio": 1.0,
         "codebook_size": codebook_size,
         "codebook_dim": codebook_dim,
         "use_conv_shortcut": f"encoder.layers.{blocks[0]}.shortcut.conv.weight" in tensors,
-        # The original package encodes with all codebooks unless told otherwise, transformers with the fewest.
-        "streamcodec_default_bandwidth": bandwidths[-1],
     }
 
 
-def _published(tensors: Mapping[str, Tensor], channels: int, filename: str) -> _Published:
-    group_norm = any(".norm." in name for name in tensors)
-    if group_norm and channels == 2:
-        return _STEREO_48KHZ
-    if not group_norm and channels == 1:
-        return _MONO_24KHZ
+def _settings(sizes: Mapping[str, Any], num_codebooks: int, original: Original) -> Mapping[str, Any]:
+    """What the sizes leave open: from the file itself, else from a config.json, else as published."""
+    if (written := original.inside("xp.cfg")) is not None:
+        return audiocraft.settings(written, original.filename)
+    if original.config is not None:
+        missing = [name for name in _NEEDED if name not in original.config]
+        if original.config.get("model_type") != "encodec" or missing:
+            raise CheckpointError(
+                f"{original.filename}: an EnCodec state dict, whose config.json says model_type "
+                f"{original.config.get('model_type')!r}{' and lacks ' if missing else ''}{', '.join(missing)}; "
+                f"an EnCodec's says 'encodec' and what no weight tells, at least {' and '.join(_NEEDED)}"
+            )
+        return original.config
+    published = _PUBLISHED.get(sizes["audio_channels"])
+    if published is None:
+        differs = f"{sizes['audio_channels']} channels"
+    else:
+        wanted, found = {"codebooks": _full_codebooks(published), **published}, {"codebooks": num_codebooks, **sizes}
+        others = [name for name, value in found.items() if wanted.get(name, value) != value]
+        if not others:
+            return published
+        differs = ", ".join(f"{name} {found[name]} for {wanted[name]}" for name in others)
     raise CheckpointError(
-        f"{filename}: an EnCodec state dict with {channels} channel(s) and {'group' if group_norm else 'weight'} norm; "
-        "the published ones are 24 kHz (mono, weight norm) and 48 kHz (stereo, group norm). The sample rate of any "
-        "other cannot be told from its weights: save it with a config.json, in Hugging Face layout"
+        f"{original.filename}: an EnCodec state dict, but not the published 24 kHz (mono) or 48 kHz (stereo) model: "
+        f"it has {differs}. Its sample rate, its padding and whether it is causal cannot be told from its weights: put "
+        'it as pytorch_model.bin into a folder with a config.json such as {"model_type": "encodec", "sampling_rate": '
+        '32000, "use_causal_conv": false, "pad_mode": "reflect"}, or give audiocraft\'s own file '
+        "(compression_state_dict.bin), which holds them"
     )
 
 
-def _bandwidths(published: _Published, hop_length: int, num_codebooks: int, codebook_size: int) -> list[float]:
-    """The published bandwidths (kbps) that the file's codebooks reach, and the one that uses them all.
+def _bits_per_second(config: Mapping[str, Any]) -> int:
+    """Of one codebook; the frame rate is rounded up, as upstream does."""
+    rate = config["sampling_rate"]
+    if type(rate) is not int or rate < 1:
+        raise CheckpointError(f"sampling_rate is {rate!r}; it must be a whole number of Hz")
+    return math.ceil(rate / math.prod(config["upsampling_ratios"])) * math.ceil(math.log2(config["codebook_size"]))
 
-    transformers derives the number of codebooks from the last bandwidth, so that one must stand for all of them.
-    """
-    frame_rate = math.ceil(published.sampling_rate / hop_length)
-    bits_per_second = frame_rate * math.ceil(math.log2(codebook_size))  # of one codebook
-    full = num_codebooks * bits_per_second / 1000
-    if full * 1000 < num_codebooks * bits_per_second:  # rounded down: counting back would lose a codebook
-        full = math.nextafter(full, math.inf)
-    return [b for b in published.target_bandwidths if bits_per_second / 1000 <= b < full] + [full]
+
+def _full_codebooks(config: Mapping[str, Any]) -> int:
+    return int(1000 * config["target_bandwidths"][-1] // _bits_per_second(config))
+
+
+def _full_bandwidth(config: Mapping[str, Any], num_codebooks: int) -> float:
+    """The bandwidth (kbps) from which transformers counts back to this number of codebooks."""
+    bits = num_codebooks * _bits_per_second(config)
+    full = bits / 1000
+    return math.nextafter(full, math.inf) if full * 1000 < bits else full  # rounded down it would lose a codebook

@@ -9,7 +9,7 @@ reconstruction loss. The parts are written once, for X-Codec and for any acousti
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,11 @@ from ..nn.piece import Piece
 from ..nn.quantize import ResidualVectorQuantizer
 from ..nn.residual import Residual
 from ..nn.transducer import Network
-from .base import Codec, check_start
+from ..pcm import AudioLike
+from ..stream import Start
+from ..surroundings import undisturbed
+from .base import Codec
+from .checks import check_start
 from .dac import Weighted, give_layers, take_layers
 from .semantic_model import SpeechModel, resample
 from .spec import SemanticWindow
@@ -211,6 +215,7 @@ class SemanticBase(Codec):
     and the acoustic decoder.
     """
 
+    floors = True
     decoder: Sequential
     quantizer: ResidualVectorQuantizer
 
@@ -322,16 +327,24 @@ class SemanticBase(Codec):
         rows = whole_frames(rows, self.hearing.hop_length)
         return Piece(self.join(self.encoder(rows), self.encoder_semantic(self.features(rows))))
 
-    def encode_windowed(self, wav: Any, bandwidth: float | None = None, window: SemanticWindow | None = None) -> Codes:
+    @undisturbed
+    def encode_windowed(
+        self,
+        wav: AudioLike,
+        bandwidth: SupportsFloat | None = None,
+        window: SemanticWindow | None = None,
+        *,
+        num_codebooks: SupportsIndex | None = None,
+    ) -> Codes:
         """The whole signal at once, as a stream codes it: what `open_encoder` with that window gives piece by piece.
 
         The signal is padded with zeros to a whole number of frames, and the speech model hears it window by window
         (`codecs.windowed` defines that to the sample). Arguments and errors as for `encode`.
         """
-        count = self.spec.codebooks(self.spec.default_bandwidth if bandwidth is None else bandwidth)
+        count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         rows = self.as_rows(wav)
         with torch.no_grad():
-            codes = self.quantizer.encode(self.analyse_windowed(rows, window).rows, count)
+            codes = self.quantizer.encode(self.analyse_windowed(self.filled(rows), window).rows, count)
         return Codes(codes.transpose(1, 2).contiguous(), None, self.covered(rows.shape[1], codes.shape[1]))
 
     def analyse_windowed(self, rows: Tensor, window: SemanticWindow | None = None) -> Piece:
@@ -349,7 +362,7 @@ class SemanticBase(Codec):
             self.encoder_network, self.semantic_network, self.features, self.join, hearing.hop_length, hearing.per_frame
         )
 
-    def encoder_core(self, batch: int, start: str, window: SemanticWindow | None = None) -> WindowedCore:
+    def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> WindowedCore:
         check_start(start)
         core = WindowedCore(
             self._windowed_parts(), self._window(window), self.quantizer.codebooks.new_zeros(batch, 0, 1)

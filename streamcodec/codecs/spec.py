@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import SupportsFloat, SupportsIndex
 
 from ..errors import BandwidthError, InputError
+from ..scalars import meant, real, whole
 
 __all__ = ["CodecSpec", "SemanticWindow"]
 
@@ -34,9 +36,7 @@ class SemanticWindow:
 
     def __post_init__(self) -> None:
         for name, least in (("left", 0), ("right", 0), ("hop", 1)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InputError(f"a semantic window's {name} is {value!r}; it must be a whole number from {least} on")
+            object.__setattr__(self, name, whole(getattr(self, name), f"a semantic window's {name}", least))
         if self.frames > LONGEST_WINDOW:
             raise InputError(f"a semantic window of {self.frames} frames; at most {LONGEST_WINDOW} are allowed")
 
@@ -120,13 +120,53 @@ class CodecSpec:
         whole, rest = divmod(frames, self.segment_frames)
         return whole * self.segment_stride + min(rest * self.hop_length, self.segment_stride)
 
-    def codebooks(self, bandwidth: float) -> int:
-        """Codebooks used at a bandwidth in kbps. Raises BandwidthError for one that is not on offer."""
-        if bandwidth not in self.bandwidths:
-            offered = ", ".join(f"{value:g}" for value in self.bandwidths)
-            raise BandwidthError(f"bandwidth {bandwidth!r} kbps is not offered by {self.name}; choose one of {offered}")
+    def codebooks(self, bandwidth: SupportsFloat) -> int:
+        """Codebooks used at a bandwidth in kbps. Raises BandwidthError for one that is not on offer (see `offered`)."""
+        bandwidth = self.offered(bandwidth)
         if self.bandwidth_codebooks:
             return self.bandwidth_codebooks[self.bandwidths.index(bandwidth)]
         # Upstream rounds the frame rate up before it counts bits (EncodecConfig.frame_rate).
         bits = math.log2(self.codebook_size) * math.ceil(self.frame_rate)
         return min(self.num_codebooks, max(1, math.floor(bandwidth * 1000 / bits)))
+
+    def bandwidth(self, num_codebooks: SupportsIndex) -> float:
+        """The bandwidth in kbps that has as many codebooks: the inverse of `codebooks`.
+
+        Raises BandwidthError for a number that no bandwidth on offer has.
+        """
+        count = whole(num_codebooks, "num_codebooks")
+        counts = [self.codebooks(bandwidth) for bandwidth in self.bandwidths]
+        if count not in counts:
+            offered = ", ".join(str(value) for value in sorted(set(counts)))
+            raise BandwidthError(f"num_codebooks is {count}, which {self.name} does not offer; choose one of {offered}")
+        return float(self.bandwidths[counts.index(count)])
+
+    def offered(self, bandwidth: SupportsFloat) -> float:
+        """The bandwidth on offer, in kbps, that `bandwidth` means: the only one less than 1 bit per second away.
+
+        `bandwidths` are stated to the bit per second, so 0.3125 means the 0.312 among them. Raises BandwidthError.
+        """
+        if type(bandwidth) is float and bandwidth in self.bandwidths:  # an engine asks at every step
+            return bandwidth
+        try:
+            value = real(bandwidth, "bandwidth")
+        except InputError:
+            value = math.nan
+        found = meant(value, self.bandwidths)
+        if found is None:
+            offered = ", ".join(f"{one:g}" for one in self.bandwidths)
+            raise BandwidthError(f"bandwidth {bandwidth!r} kbps is not offered by {self.name}; choose one of {offered}")
+        return float(found)
+
+    def resolve(self, bandwidth: SupportsFloat | None = None, num_codebooks: SupportsIndex | None = None) -> float:
+        """The bandwidth in kbps that a caller chose by either name, `default_bandwidth` where by none.
+
+        Raises BandwidthError for what is not on offer, InputError where both are given.
+        """
+        if bandwidth is not None and num_codebooks is not None:
+            raise InputError(
+                f"bandwidth={bandwidth} and num_codebooks={num_codebooks}: both say how many codebooks; give one"
+            )
+        if num_codebooks is not None:
+            return self.bandwidth(num_codebooks)
+        return float(self.default_bandwidth) if bandwidth is None else self.offered(bandwidth)

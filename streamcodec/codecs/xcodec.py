@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..nn.layer import Sequential
 from ..nn.piece import Piece
+from ..pcm import AudioLike
 from .dac import (
     DacConfig,
     Weighted,
@@ -44,7 +45,8 @@ class XcodecConfig:
 
     target_bandwidths: kbps; acoustic: the DAC-like encoder and decoder; upsampling_ratios: the decoder's strides in
     order; speech: the configuration of the speech model, as transformers writes it; codebook_dim: channels of the
-    joined latents, None for as many as they have.
+    joined latents, None for as many as they have; audio_norm_scale: a factor on the audio before it is encoded, which
+    upstream's command applies where its YAML file has one below 1 (transformers' field it is not).
     """
 
     target_bandwidths: tuple[float, ...] = (0.5, 1, 1.5, 2, 4)
@@ -55,6 +57,7 @@ class XcodecConfig:
     upsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
     speech: Mapping[str, Any] = field(default_factory=lambda: {"model_type": "hubert"})
     codebook_dim: int | None = None
+    audio_norm_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if list(self.target_bandwidths) != sorted(set(self.target_bandwidths)):
@@ -84,6 +87,8 @@ class XcodecConfig:
         for name in _WHOLE:
             if config.get(name) is not None:
                 values[name] = _positive(name, config[name])
+        if "audio_norm_scale" in config:
+            values["audio_norm_scale"] = min(1.0, *_numbers("audio_norm_scale", [config["audio_norm_scale"]]))
         acoustic, upsampling = _acoustic(_mapping("acoustic_model_config", config))
         semantic = SemanticConfig.from_dict(config)
         speech = plain_config({"model_type": "hubert", **_mapping("semantic_model_config", config)})
@@ -96,6 +101,8 @@ class XcodecConfig:
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         values |= {"sample_rate": self.sample_rate, "codebook_size": self.codebook_size}
         values |= {"acoustic_model_config": acoustic, "semantic_model_config": dict(self.speech)}
+        if self.audio_norm_scale != 1.0:
+            values["audio_norm_scale"] = self.audio_norm_scale
         return values | {"model_type": "xcodec", "architectures": ["XcodecModel"], "dtype": "float32"}
 
     @property
@@ -199,6 +206,16 @@ class XcodecCodec(SemanticBase):
             bandwidths=settings.target_bandwidths,
             default_bandwidth=settings.target_bandwidths[-1],  # upstream's own default: the highest
         )
+
+    def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
+        rows = super().as_rows(wav, batch, grad=grad)
+        return rows if self.settings.audio_norm_scale == 1.0 else rows * self.settings.audio_norm_scale
+
+    def filled(self, rows: Tensor) -> Tensor:
+        """With zeros at the end only where upstream's alignment would lose samples: 1 to 79 beyond whole frames."""
+        samples = rows.shape[1]
+        frames = self.encoder_semantic.output_length(self.speech.rows(samples + sum(self.hearing.padding)))
+        return super().filled(rows) if frames * self.spec.hop_length < samples else rows
 
     def analyse(self, rows: Tensor) -> Piece:
         """The whole signal [B, N, 1] as upstream aligns it, to latents [B, T, D], T = (N + 240) // 320 at 16 kHz.

@@ -5,13 +5,14 @@ the speech model too; which one that is and the bandwidths are in a YAML file th
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import CheckpointError
 from . import dac_original
+from .original import Original
 
 __all__ = ["convert"]
 
@@ -25,29 +26,27 @@ _CODEBOOK = re.compile(r"quantizer\.vq\.layers\.(\d{1,3})\._codebook\.(embed|emb
 _WRAPPED = re.compile(r"\b(conv\d?)\.conv\.")
 
 
-def convert(
-    tensors: Mapping[str, Tensor], filename: str, beside: Callable[[tuple[str, ...]], Mapping[str, Any] | None]
-) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def convert(original: Original) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """The (configuration, tensors) of an original X-Codec file as transformers would name them.
-
-    Args:
-        tensors: the state dict, weight norm merged.
-        filename: the file's name, for messages and for the name of the YAML file.
-        beside: finds the settings in the file's folder, by names in order of preference.
 
     Returns None when this is no X-Codec file at all.
 
     Raises CheckpointError when it is one, but without its YAML file or with unknown entries.
     """
+    tensors, filename = original.tensors, original.filename
     if "fc_prior.weight" not in tensors or "decoder_2.model.0.weight" not in tensors:
         return None
     published = yaml_name(filename)
-    settings = _generator(beside((f"{filename.rpartition('.')[0]}.yaml", published)), filename, published)
+    found = original.beside((f"{filename.rpartition('.')[0]}.yaml", published))
+    settings = _generator(found, filename, published)
     ratios = settings["ratios"]
     blocks = len(ratios) if isinstance(ratios, (list, tuple)) else 0
     renamed = {_rename(name, blocks, filename): tensor for name, tensor in tensors.items()}
     renamed.pop(None, None)
-    return _config(settings, tensors), {name: tensor for name, tensor in renamed.items() if name is not None}
+    config = _config(settings, tensors)
+    if found is not None and "audio_norm_scale" in found:
+        config["audio_norm_scale"] = found["audio_norm_scale"]
+    return config, {name: tensor for name, tensor in renamed.items() if name is not None}
 
 
 def yaml_name(filename: str) -> str:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,10 @@ from torch import Tensor
 from ..codecs import Codec
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
-from ..files import FileWriter, NewFile
+from ..files import FileWriter, NewFile, Output
+from ..sources import Source, SourceFile, reason
 from . import npy_dict
 from .loudness import LOWEST, LoudnessMeter
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["DacFile", "DacReader", "DacWriter", "require_dac"]
 
@@ -127,23 +125,24 @@ def require_dac(codec: Codec, path: object) -> None:
 class DacReader:
     """A .dac file, read whole.
 
+    source: as of a `CodesReader`.
     file: its content; codebooks, frames: K and T.
     Raises AudioError for a file that is missing, cut short, too large, or holds anything but codes and plain values.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]") -> None:
-        self.path = Path(path)
-        try:
-            size = self.path.stat().st_size
-            if size > npy_dict.MAX_BYTES:
-                raise ValueError(f"has {size} bytes; a .dac file of at most {npy_dict.MAX_BYTES} is read")
-            with self.path.open("rb") as file:
-                data = file.read(npy_dict.MAX_BYTES + 1)
-            self.file = DacFile.parse(data)
-        except OSError as error:
-            raise AudioError(f"cannot open the codes file {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise AudioError(f"{path} {error}") from error
+    def __init__(self, source: Source | SourceFile) -> None:
+        with SourceFile.of(source) as opened:
+            self.path = Path(opened.name)
+            try:
+                size = opened.file.seek(0, 2)
+                if size > npy_dict.MAX_BYTES:
+                    raise ValueError(f"has {size} bytes; a .dac file of at most {npy_dict.MAX_BYTES} is read")
+                opened.file.seek(0)
+                self.file = DacFile.parse(opened.file.read(npy_dict.MAX_BYTES))
+            except OSError as error:
+                raise AudioError(f"cannot read the codes file {self.path}: {reason(error)}") from error
+            except ValueError as error:
+                raise AudioError(f"{self.path} {error}") from error
         _, self.codebooks, self.frames = self.file.codes.shape
 
     def check(self, codec: Codec) -> None:
@@ -177,6 +176,8 @@ class DacWriter(FileWriter):
     with DacWriter("out.dac", codec) as writer:
         for block in writer.listen(audio_blocks): writer.append(stream.push(block[None]))
 
+    output: as of a `CodesWriter`.
+
     The codes wait in memory. All frames are one chunk, decoded with padding: upstream's decoder gives what ours does,
     at the level of the audio that `listen` heard. The file appears under its name when the block ends without an
     exception (or at `close`), and not at all otherwise. Raises AudioError.
@@ -187,12 +188,12 @@ class DacWriter(FileWriter):
     length: int
     """Samples that they stand for."""
 
-    def __init__(self, path: "str | os.PathLike[str]", codec: Codec) -> None:
-        require_dac(codec, path)
-        self.path, self.spec = Path(path), codec.spec
+    def __init__(self, output: Output, codec: Codec) -> None:
+        require_dac(codec, output.path if isinstance(output, NewFile) else output)
+        self.spec = codec.spec
         if self.spec.codebook_size > 2**16 or self.spec.channels != 1:
             raise AudioError(f"a .dac file holds 16-bit codes of mono signals; {self.spec.name} has others")
-        self._new = NewFile(path)
+        self._begin(output)
         self._meter = LoudnessMeter(self.spec.sample_rate)
         self._parts: list[NDArray[np.uint16]] = []
         self.frames, self.length, self._heard = 0, 0, False
@@ -237,7 +238,7 @@ class DacWriter(FileWriter):
             sample_rate=self.spec.sample_rate,
             padding=True,
         )
-        self._new.partial.write_bytes(file.dump())
+        self._new.file.write(file.dump())
 
     def abort(self) -> None:
         """Leave no file; does nothing after `close`."""

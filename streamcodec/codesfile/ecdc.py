@@ -13,15 +13,17 @@ samples at 24 kHz: 21 frames, of which it wants 22) and stops there, at files of
 upstream's all the same, and such files are read.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +34,10 @@ from ..codecs.encodec import EncodecCodec, EncodecConfig
 from ..codecs.segments import Segments
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
-from ..files import FileReader, FileWriter, NewFile
+from ..files import FileWriter, Output
+from ..sources import FileReader, Source, SourceFile
 from .bits import BitPacker, unpack
 from .safetensors_file import CodesHeader, spans
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["EcdcModel", "EcdcReader", "EcdcWriter", "model_of"]
 
@@ -128,6 +128,8 @@ class EcdcWriter(FileWriter):
     with EcdcWriter("codes.ecdc", model_of(codec, "codes.ecdc")) as writer:
         writer.append(codes)
 
+    output: as of a `CodesWriter`.
+
     The length of the audio stands first and is known last: the segments wait in a temporary file in the same directory.
     The file appears under its name when the block ends without an exception (or at `close`), and not at all otherwise.
     Memory: two segments, or for a model without segments one block. Raises AudioError if the disk refuses.
@@ -138,19 +140,20 @@ class EcdcWriter(FileWriter):
     length: int
     """Samples a channel that they stand for."""
 
-    def __init__(self, path: "str | os.PathLike[str]", model: EcdcModel) -> None:
-        self.path, self.model = Path(path), model
+    def __init__(self, output: Output, model: EcdcModel) -> None:
+        self.model = model
         self.frames, self.length, self.codebooks = 0, 0, 0
         self._whole = 0  # segments written
         self._rows = np.zeros((0, 0), np.uint16)  # [frames, K] that wait
         self._scales = np.zeros(0, np.float32)
         self._packer = BitPacker(BITS)
-        self._new = NewFile(path)
+        self._begin(output)
         try:
             # Not in the default directory for temporary files, which is memory on many systems.
-            self._spool = tempfile.TemporaryFile(dir=self._new.partial.parent)  # noqa: SIM115, closed by abort
+            self._spool = tempfile.TemporaryFile(dir=self.directory)  # noqa: SIM115, closed by abort
         except OSError as error:
-            raise AudioError(f"cannot write {path}: {error}") from error
+            self._new.discard()
+            raise self._failed(error) from error
 
     def append(self, codes: Codes) -> None:
         """Add frames of one signal, [1, K, T], T >= 0, K as before, with a length. Raises ShapeError or CodesError."""
@@ -165,7 +168,7 @@ class EcdcWriter(FileWriter):
         try:
             self._write_whole()
         except OSError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
+            raise self._failed(error) from error
 
     def _checked(self, codes: Codes) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
         batch, codebooks, frames = codes.data.shape
@@ -209,11 +212,9 @@ class EcdcWriter(FileWriter):
             raise AudioError(f"there are no codes to write to {self.path}")
         self._write_rest()
         text = json.dumps({"m": self.model.name, "al": self.length, "nc": self.codebooks, "lm": False}).encode()
-        with self._new.partial.open("wb") as file:
-            file.write(PREFIX.pack(MAGIC, VERSION, len(text)) + text)
-            self._spool.seek(0)
-            while piece := self._spool.read(2**20):
-                file.write(piece)
+        self._new.file.write(PREFIX.pack(MAGIC, VERSION, len(text)) + text)
+        self._spool.seek(0)
+        shutil.copyfileobj(self._spool, self._new.file)
 
     def _write_rest(self) -> None:
         whole, tail = self.model.tail(self.length)
@@ -230,7 +231,8 @@ class EcdcWriter(FileWriter):
 
     def abort(self) -> None:
         """Leave no file; does nothing after `close`."""
-        self._spool.close()
+        with contextlib.suppress(OSError):  # the disk is full
+            self._spool.close()
         super().abort()
 
 
@@ -240,22 +242,20 @@ class EcdcReader(FileReader):
     with EcdcReader("codes.ecdc") as reader:
         for codes in reader.blocks(75): ...
 
+    source: as of a `CodesReader`.
     header: as of a `CodesReader`, its codec and source the model's published name; model; codebooks, frames: K and T.
     Raises AudioError for a file that is missing, cut short, of another format or version, inconsistent, or compressed
     by a language model.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]") -> None:
-        self.path = Path(path)
-        try:
-            self._file = self.path.open("rb")
-        except OSError as error:
-            raise AudioError(f"cannot open the codes file {path}: {error.strerror}") from error
+    def __init__(self, source: Source | SourceFile) -> None:
+        self._source = SourceFile.of(source)
+        self._file, self.path = self._source.file, Path(self._source.name)
         try:
             self._read_header()
         except ValueError as error:
-            self._file.close()
-            raise AudioError(f"{path} {error}") from error
+            self._source.close()
+            raise AudioError(f"{self.path} {error}") from error
 
     def check(self, codec: Codec) -> None:
         """Raises AudioError unless the codec has the architecture of the file's model."""

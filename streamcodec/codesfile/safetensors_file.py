@@ -9,22 +9,21 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 
 from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
-from ..files import FileReader, FileWriter, NewFile
-
-if TYPE_CHECKING:
-    import os
+from ..files import FileWriter, Output
+from ..sources import FileReader, Source, SourceFile
 
 __all__ = ["CodesHeader", "CodesReader", "CodesWriter"]
 
@@ -58,7 +57,8 @@ class CodesHeader:
 
     def metadata(self) -> dict[str, str]:
         """As strings, with format and version."""
-        return {"format": FORMAT, "version": VERSION, **{k: str(v) for k, v in dataclasses.asdict(self).items()}}
+        fields = {name: _text(str(value)) for name, value in dataclasses.asdict(self).items()}
+        return {"format": FORMAT, "version": VERSION, **fields}
 
     @staticmethod
     def parse(metadata: object) -> "CodesHeader":
@@ -84,6 +84,11 @@ class CodesHeader:
         return header
 
 
+def _text(value: str) -> str:
+    """What UTF-8 can hold of it: a file name that is none has its odd bytes as \\xNN, else nobody reads the header."""
+    return os.fsencode(value).decode("utf-8", "backslashreplace")
+
+
 def _type_name(field: "dataclasses.Field[Any]") -> str:
     return field.type if isinstance(field.type, str) else field.type.__name__
 
@@ -93,6 +98,8 @@ class CodesWriter(FileWriter):
 
     with CodesWriter("codes.safetensors", header) as writer:
         writer.append(codes)
+
+    output: a path, a `NewFile`, or a file object opened to write bytes, which gets the file at the end.
 
     The format needs the number of frames first and the codebooks one after the other: the frames wait in a temporary
     file in the same directory and are transposed at the end. The file appears under its name when the block ends
@@ -104,20 +111,20 @@ class CodesWriter(FileWriter):
     length: int
     """Samples a channel that they stand for."""
 
-    def __init__(self, path: "str | os.PathLike[str]", header: CodesHeader) -> None:
-        self.path, self.header, self.frames, self.codebooks = Path(path), header, 0, 0
+    def __init__(self, output: Output, header: CodesHeader) -> None:
+        self.header, self.frames, self.codebooks = header, 0, 0
         self._dtype = _DTYPES["I16" if header.codebook_size <= 2**15 else "I32"]
-        self._new = NewFile(path)
+        self._begin(output)
         self.length, self._scaled = 0, False
         # Not in the default directory for temporary files, which is memory on many systems.
-        directory = self._new.partial.parent
         try:
             with contextlib.ExitStack() as stack:
-                self._codes = stack.enter_context(tempfile.TemporaryFile(dir=directory))
-                self._scale = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+                self._codes = stack.enter_context(tempfile.TemporaryFile(dir=self.directory))
+                self._scale = stack.enter_context(tempfile.TemporaryFile(dir=self.directory))
                 self._spools = stack.pop_all()
         except OSError as error:
-            raise AudioError(f"cannot write {path}: {error}") from error
+            self._new.discard()
+            raise self._failed(error) from error
 
     def append(self, codes: Codes) -> None:
         """Add frames of one signal, [1, K, T], T >= 0, K as before, with a length. Raises ShapeError or CodesError."""
@@ -138,7 +145,7 @@ class CodesWriter(FileWriter):
             if codes.scale is not None:
                 self._scale.write(codes.scale[0].cpu().numpy().astype("<f4").tobytes())
         except OSError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
+            raise self._failed(error) from error
         self.codebooks, self._scaled = codebooks, codes.scale is not None
         self.frames += frames
         self.length += codes.length
@@ -146,12 +153,12 @@ class CodesWriter(FileWriter):
     def _finish(self) -> None:
         if not self.codebooks:
             raise AudioError(f"there are no codes to write to {self.path}")
-        with self._new.partial.open("wb") as file:
-            self._assemble(file)
+        self._assemble(self._new.file)
 
     def abort(self) -> None:
         """Leave no file; does nothing after `close`."""
-        self._spools.close()
+        with contextlib.suppress(OSError):  # the disk is full
+            self._spools.close()
         super().abort()
 
     def _assemble(self, file: IO[bytes]) -> None:
@@ -204,21 +211,19 @@ class CodesReader(FileReader):
     with CodesReader("codes.safetensors") as reader:
         for codes in reader.blocks(75): ...
 
+    source: a path, or a file object opened to read bytes, which is left open (see `SourceFile`).
     header: what the file says; codebooks, frames: K and T.
     Raises AudioError for a file that is missing, cut short, of another format or version, or inconsistent.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]") -> None:
-        self.path = Path(path)
-        try:
-            self._file = self.path.open("rb")
-        except OSError as error:
-            raise AudioError(f"cannot open the codes file {path}: {error.strerror}") from error
+    def __init__(self, source: Source | SourceFile) -> None:
+        self._source = SourceFile.of(source)
+        self._file, self.path = self._source.file, Path(self._source.name)
         try:
             self.header, tensors = self._read_header()
         except ValueError as error:
-            self._file.close()
-            raise AudioError(f"{path} {error}") from error
+            self._source.close()
+            raise AudioError(f"{self.path} {error}") from error
         self._codes, self._scale = tensors["codes"], tensors.get("scale")
         _, self.codebooks, self.frames = self._codes.shape
 

@@ -9,6 +9,6 @@
 
 from .engine import Engine
 from .figures import EngineFigures, LaneFigures, SessionFigures, StepTime
-from .session import Delivery, Session
+from .session import Delivery, Direction, Session
 
-__all__ = ["Delivery", "Engine", "EngineFigures", "LaneFigures", "Session", "SessionFigures", "StepTime"]
+__all__ = ["Delivery", "Direction", "Engine", "EngineFigures", "LaneFigures", "Session", "SessionFigures", "StepTime"]

@@ -20,6 +20,7 @@ from ..errors import StateError
 from ..nn.layer import Edges
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
 from ..state import Spec
+from ..stream import Start
 from .arena import Arena, Batch
 from .counts import whole_numbers
 from .lane import Lane, Result, Saved, Side
@@ -145,14 +146,14 @@ class BatchedLane(Lane[Any]):
     # -- slots -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _core(self, start: str, bandwidth: float) -> FramedCore: ...
+    def _core(self, start: Start, bandwidth: float) -> FramedCore: ...
 
     @abstractmethod
     def _make(
         self, slot: int, owner: Any, stream: Transducer, bandwidth: float, saved: Saved | None
     ) -> BatchedSide: ...
 
-    def open(self, owner: Any, start: str, bandwidth: float, saved: Saved | None = None) -> BatchedSide:
+    def open(self, owner: Any, start: Start, bandwidth: float, saved: Saved | None = None) -> BatchedSide:
         slot = self.admit()
         core = self._core("exact" if saved is not None else start, bandwidth)
         if saved is not None:

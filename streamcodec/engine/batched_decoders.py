@@ -10,6 +10,7 @@ from ..codecs.framed import FramedCore
 from ..codes import Codes
 from ..errors import StateError
 from ..nn.transducer import Transducer
+from ..stream import Start
 from .batched import BatchedLane, BatchedSide, Plan, load_rows
 from .counts import DecoderCount
 from .lane import Saved
@@ -55,7 +56,7 @@ class DecoderSide(BatchedSide):
 class BatchedDecoders(BatchedLane):
     """Codes to audio."""
 
-    def _core(self, start: str, bandwidth: float) -> FramedCore:
+    def _core(self, start: Start, bandwidth: float) -> FramedCore:
         core = self.codec.decoder_core(1, start, bandwidth)
         assert isinstance(core, FramedCore)
         return core

@@ -9,6 +9,7 @@ from ..codecs.framed import FramedCore
 from ..codes import Codes
 from ..errors import StateError
 from ..nn.transducer import Transducer
+from ..stream import Start
 from .batched import BatchedLane, BatchedSide, Plan, load_rows
 from .counts import Bandwidths, EncoderCount
 from .lane import Saved
@@ -37,6 +38,14 @@ class EncoderSide(BatchedSide):
         self.received += rows
         self.count.samples += rows
 
+    def end(self) -> None:
+        """The zeros that complete the signal join the queue; nobody's samples, they are not counted."""
+        missing = self.lane.codec.missing(self.count.samples)
+        if missing:
+            self.queue.put(self.stream.pending.new_zeros(missing, self.lane.network.channels))
+            self.received += missing
+        super().end()
+
     def change(self, bandwidth: float) -> None:
         self.bandwidths.change(self.count.frames + self.frames_due(), bandwidth)
 
@@ -50,7 +59,7 @@ class EncoderSide(BatchedSide):
 class BatchedEncoders(BatchedLane):
     """Audio to codes."""
 
-    def _core(self, start: str, bandwidth: float) -> FramedCore:
+    def _core(self, start: Start, bandwidth: float) -> FramedCore:
         core = self.codec.encoder_core(1, start)
         assert isinstance(core, FramedCore)
         return core
@@ -61,12 +70,13 @@ class BatchedEncoders(BatchedLane):
         queue = saved.tensors.get("queue")
         if queue is None or queue.dim() != 2 or queue.shape[1] != self.network.channels or queue.dtype != self.dtype:
             raise StateError("saved session lacks the audio that waits, or has it in another shape")
-        self.check_restored(queue.shape[0] // self.network.at.rate)
         side = EncoderSide(self, slot, owner, stream, bandwidth)
         side.queue = Queue()
         side.queue.put(queue.to(self.device))
         load_rows(saved, side)
         side.count.load(saved.numbers.get("count"))
+        zeros = self.codec.missing(side.count.samples) if side.ended else 0
+        self.check_restored((queue.shape[0] - zeros) // self.network.at.rate)
         limit = side.count.frames + side.frames_due()
         side.bandwidths = Bandwidths.load(saved.numbers.get("bandwidths"), self.codec.spec.bandwidths, limit)
         return side

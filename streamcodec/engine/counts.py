@@ -10,7 +10,7 @@ from typing import Any
 
 from ..codecs import Codec
 from ..codes import Codes
-from ..errors import StateError, StreamError
+from ..errors import StateError
 
 __all__ = ["Bandwidths", "DecoderCount", "EncoderCount", "whole_numbers"]
 
@@ -118,8 +118,7 @@ class DecoderCount:
         Raises StreamError, CodesError, or what `admit` raises, and then has counted nothing.
         """
         spec, frames = self._codec.spec, codes.data.shape[2]
-        if frames and self.short:
-            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
+        self._codec.check_follows(codes, self.short)
         full = spec.samples(self.frames + frames) - spec.samples(self.frames)
         length = full if codes.length is None else codes.length
         if length > full:

@@ -4,24 +4,28 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import SupportsFloat, SupportsIndex, cast, overload
 
 import torch
 from torch import Tensor
 
 from ..codecs import Codec
 from ..codecs.framed import FramedCore
-from ..codes import Codes
+from ..codes import Codes, CodesLike
 from ..errors import EngineFullError, InputError, StateError, StreamClosedError, StreamError
 from ..nn.piece import Core
 from ..nn.transducer import Network
+from ..pcm import AudioLike
+from ..scalars import whole
+from ..stream import Start
+from ..surroundings import undisturbed
 from .batched import BatchedLane
 from .batched_decoders import BatchedDecoders
 from .batched_encoders import BatchedEncoders
 from .figures import EngineFigures, LaneFigures, SessionFigures, StepTime
 from .lane import Result, Saved, Side
 from .saving import pack, unpack
-from .session import DIRECTIONS, Delivery, Session
+from .session import DIRECTIONS, Delivery, Direction, Session
 from .single import SingleDecoders, SingleEncoders, SingleLane
 
 __all__ = ["Engine"]
@@ -60,14 +64,15 @@ class Engine:
         self,
         codec: Codec,
         *,
-        slots: int = 32,
-        batch_sizes: Sequence[int] = BATCH_SIZES,
-        step_frames: Sequence[int] | None = None,
-        frames_at_once: int | None = None,
-        max_queue_frames: int | None = None,
-        threads: int = 1,
+        slots: SupportsIndex = 32,
+        batch_sizes: Sequence[SupportsIndex] = BATCH_SIZES,
+        step_frames: Sequence[SupportsIndex] | None = None,
+        frames_at_once: SupportsIndex | None = None,
+        max_queue_frames: SupportsIndex | None = None,
+        threads: SupportsIndex = 1,
     ):
-        self.codec = codec
+        codec.check_precision()
+        self.codec, self._made_for = codec, (codec.dtype, codec.device)
         self.slots = whole(slots, "slots")
         if frames_at_once is None and step_frames is None:
             frames_at_once = FRAMES_AT_ONCE
@@ -81,7 +86,7 @@ class Engine:
         if self.max_queue_frames < longest:
             raise InputError(f"max_queue_frames is {max_queue_frames}; this codec needs at least {longest} to begin")
         self.threads = whole(threads, "threads")
-        self._pool = ThreadPoolExecutor(threads - 1, "streamcodec") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.threads - 1, "streamcodec") if self.threads > 1 else None
         with torch.inference_mode():
             self._encoders: BatchedEncoders | SingleEncoders = self._encoder_lane()
             self._decoders: BatchedDecoders | SingleDecoders = self._decoder_lane()
@@ -102,10 +107,19 @@ class Engine:
             return SingleDecoders(self.codec, "decoder", self.slots, self.step_frames[0], self.max_queue_frames)
         return BatchedDecoders(self.codec, network, "decoder", *self._lane_sizes())
 
-    def _lane_sizes(self) -> tuple[int, tuple[int, ...], tuple[int, ...], int | None, int, int, Any]:
+    def _lane_sizes(
+        self,
+    ) -> tuple[int, tuple[int, ...], tuple[int, ...], int | None, int, int, ThreadPoolExecutor | None]:
         sizes = (self.slots, self.batch_sizes, self.step_frames, self.frames_at_once, self.max_queue_frames)
         return *sizes, self.threads, self._pool
 
+    def __copy__(self) -> "Engine":
+        raise StreamError("an engine cannot be copied: its sessions would share their state; save and restore sessions")
+
+    def __deepcopy__(self, memo: object) -> "Engine":
+        return self.__copy__()
+
+    @undisturbed
     @torch.inference_mode()
     def prepare(self) -> None:
         """Run every batch size once, so that no session pays for what is made when first used."""
@@ -114,24 +128,30 @@ class Engine:
 
     # -- sessions --------------------------------------------------------------------------------------------------
 
+    @undisturbed
     @torch.inference_mode()
     def open(
-        self, direction: str, *, bandwidth: float | None = None, start: str = "exact", codes: bool = False
+        self,
+        direction: Direction,
+        *,
+        bandwidth: SupportsFloat | None = None,
+        num_codebooks: SupportsIndex | None = None,
+        start: Start = "exact",
+        codes: bool = False,
     ) -> Session:
         """A new session.
 
         direction: "encode" (audio to codes), "decode" (codes to audio) or "roundtrip" (audio to codes to audio).
-        bandwidth: kbps, None for the codec's default; for "decode" with a primed start, that of the silence before.
+        bandwidth, num_codebooks: as for `Codec.encode`; for "decode" with a primed start, as for `Codec.open_decoder`.
         start: "exact" or "primed", as for `Codec.open_encoder`; codes: deliver a roundtrip's codes too.
         Raises EngineFullError when no slot is free, InputError, BandwidthError.
         """
+        self._check_codec("open")
         if direction not in DIRECTIONS:
             raise InputError(f"direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}")
         if start not in ("exact", "primed"):
             raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")
-        bandwidth = self.codec.spec.default_bandwidth if bandwidth is None else bandwidth
-        self.codec.spec.codebooks(bandwidth)
-        session = Session(direction, start, float(bandwidth), bool(codes))
+        session = Session(direction, start, self.codec.spec.resolve(bandwidth, num_codebooks), bool(codes))
         self._enter(session, {})
         return session
 
@@ -162,6 +182,14 @@ class Engine:
         session.closed = True
         self._sessions.discard(session)
 
+    def _check_codec(self, call: str) -> None:
+        now = (self.codec.dtype, self.codec.device)
+        if now != self._made_for:
+            raise StreamError(
+                f"{call}: the codec is {now[0]} on {now[1]} now, and was {self._made_for[0]} on {self._made_for[1]} "
+                "when this engine was made; move it back, or make a new engine"
+            )
+
     def _check_open(self, session: Session, call: str) -> None:
         if session not in self._sessions:
             why = "failed" if session.error is not None else "is over" if session.closed else "is of another engine"
@@ -170,17 +198,18 @@ class Engine:
             raise StreamClosedError(f"{call} after flush: this session has ended; open a new one")
 
     @torch.inference_mode()
-    def feed(self, session: Session, data: Any) -> None:
+    def feed(self, session: Session, data: AudioLike | CodesLike) -> None:
         """More input: audio [1, channels, n] as `EncoderStream.push` takes it, or codes as `DecoderStream.push` does.
 
         Raises StreamClosedError, QueueFullError (which says how much there is room for), InputError, StreamError; the
         session is then as it was.
         """
         self._check_open(session, "feed")
+        self._check_codec("feed")
         if session.direction == "decode":
-            session.decoder.put(self.codec.checked(data, 1))
+            session.decoder.put(self.codec.checked(cast(CodesLike, data), 1))
         else:
-            session.encoder.put(self.codec.as_rows(data, 1))
+            session.encoder.put(self.codec.as_rows(cast(AudioLike, data), 1))
 
     def flush(self, session: Session) -> None:
         """The end of a session's input. What is left comes out in later steps, the last of which says `done`.
@@ -191,18 +220,24 @@ class Engine:
         session.ended = True
         (session.encoder or session.decoder).end()
 
-    def set_bandwidth(self, session: Session, bandwidth: float) -> None:
-        """Change the bandwidth, in kbps, of an "encode" or "roundtrip" session.
+    def set_bandwidth(
+        self,
+        session: Session,
+        bandwidth: SupportsFloat | None = None,
+        *,
+        num_codebooks: SupportsIndex | None = None,
+    ) -> None:
+        """Change the bandwidth of an "encode" or "roundtrip" session; both names as for `Codec.encode`.
 
         It holds for the frames that what was fed so far does not complete, as if it had been run at once.
         Raises BandwidthError, StreamClosedError, StreamError for a "decode" session; the old one stays.
         """
         self._check_open(session, "set_bandwidth")
-        self.codec.spec.codebooks(bandwidth)
+        chosen = self.codec.spec.resolve(bandwidth, num_codebooks)
         if session.encoder is None:
             raise StreamError("this session decodes: the codes it is fed have the bandwidth")
-        session.encoder.change(float(bandwidth))
-        session.bandwidth = float(bandwidth)
+        session.encoder.change(chosen)
+        session.bandwidth = chosen
 
     def close(self, session: Session) -> None:
         """Give up a session and free its slots, at any time. What it has not been given is lost. Twice is fine."""
@@ -220,6 +255,7 @@ class Engine:
         sides = ((self._encoders, session.encoder), (self._decoders, session.decoder))
         return any(side is not None and lane.ready(side) for lane, side in sides)
 
+    @undisturbed
     @torch.inference_mode()
     def step(self) -> list[Delivery]:
         """Move every ready session on, by as many of `step_frames` as wait; returns what came out of it.
@@ -228,6 +264,7 @@ class Engine:
         """
         if self._stepping:
             raise StreamError("step inside a step; wait until it returns")
+        self._check_codec("step")
         self._stepping = True
         began = time.perf_counter()
         deliveries: dict[Session, Delivery] = {}
@@ -321,12 +358,14 @@ class Engine:
         }
         return pack(self.codec, fields, {name: side.save() for name, side in sides.items() if side is not None})
 
+    @undisturbed
     @torch.inference_mode()
     def restore(self, blob: bytes) -> Session:
         """A session that goes on where the saved one was, here or in another process with the same codec.
 
         Raises StateError for bytes that are damaged or another codec's, EngineFullError.
         """
+        self._check_codec("restore")
         meta, saved = unpack(self.codec, blob)
         session = Session(
             meta["direction"], meta["start"], float(meta["bandwidth"]), bool(meta["codes"]), bool(meta["ended"])
@@ -339,7 +378,13 @@ class Engine:
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
-    def figures(self, session: Session | None = None) -> Any:
+    @overload
+    def figures(self) -> EngineFigures: ...
+
+    @overload
+    def figures(self, session: Session) -> SessionFigures: ...
+
+    def figures(self, session: Session | None = None) -> EngineFigures | SessionFigures:
         """`EngineFigures` of all sessions together, or `SessionFigures` of one, which may be over."""
         if session is None:
             return self._engine_figures()
@@ -380,19 +425,13 @@ def _worth(delivery: Delivery) -> bool:
     return bool(over or (told and not delivery.session.closed))
 
 
-def whole(value: Any, name: str) -> int:
-    if type(value) is not int or value < 1:
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
-    return value
-
-
-def _ascending(numbers: Sequence[int], name: str) -> tuple[int, ...]:
-    if not numbers:
+def _ascending(numbers: Sequence[SupportsIndex], name: str) -> tuple[int, ...]:
+    if not len(numbers):
         raise InputError(f"{name} is empty; it must have at least one whole number")
     return tuple(sorted({whole(number, f"one of {name}") for number in numbers}))
 
 
-def _sizes(batch_sizes: Sequence[int], slots: int) -> tuple[int, ...]:
+def _sizes(batch_sizes: Sequence[SupportsIndex], slots: int) -> tuple[int, ...]:
     """Ascending, none larger than needed for all slots, and one for a single session, which a failed batch needs."""
     sizes = sorted({1, *(whole(size, "a batch size") for size in batch_sizes)})
     enough = [size for size in sizes if size >= slots]

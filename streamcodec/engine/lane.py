@@ -8,6 +8,7 @@ from torch import Tensor
 from ..codecs import Codec
 from ..codes import Codes
 from ..errors import EngineFullError, QueueFullError, StateError
+from ..stream import Start
 from .figures import LaneFigures
 
 __all__ = ["Lane", "Result", "Saved", "Side"]
@@ -76,7 +77,7 @@ class Lane(ABC, Generic[S]):
         return self.sides.index(None)
 
     @abstractmethod
-    def open(self, owner: Any, start: str, bandwidth: float, saved: Saved | None = None) -> S:
+    def open(self, owner: Any, start: Start, bandwidth: float, saved: Saved | None = None) -> S:
         """Take a slot. Raises EngineFullError, StateError; then nothing was taken."""
 
     def close(self, side: Side) -> None:

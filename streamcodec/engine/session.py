@@ -1,17 +1,24 @@
 """A session as its owner sees it, and what a step gives it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
 from ..codes import Codes
+from ..stream import Start
 from .figures import StepTime
 
-__all__ = ["DIRECTIONS", "Delivery", "Session"]
+__all__ = ["DIRECTIONS", "Delivery", "Direction", "Session"]
 
+Direction: TypeAlias = Literal["encode", "decode", "roundtrip"]
+"""What a session does; see `Session`."""
 # What a session runs: its encoder, its decoder.
-DIRECTIONS = {"encode": (True, False), "decode": (False, True), "roundtrip": (True, True)}
+DIRECTIONS: dict[Direction, tuple[bool, bool]] = {
+    "encode": (True, False),
+    "decode": (False, True),
+    "roundtrip": (True, True),
+}
 
 
 @dataclass(eq=False)
@@ -23,8 +30,8 @@ class Session:
     ended: flushed; closed: over, its slots are free; error: why, where it failed.
     """
 
-    direction: str
-    start: str
+    direction: Direction
+    start: Start
     bandwidth: float
     codes: bool = False
     ended: bool = False

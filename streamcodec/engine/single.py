@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..codes import Codes
 from ..errors import StateError
-from ..stream import DecoderStream, EncoderStream
+from ..stream import DecoderStream, EncoderStream, Start
 from .counts import DecoderCount, EncoderCount, whole_numbers
 from .lane import Lane, Result, Saved, Side
 
@@ -62,9 +62,9 @@ class SingleLane(Lane[Any]):
         """Nothing can be prepared."""
 
     @abstractmethod
-    def _make(self, slot: int, owner: Any, start: str, bandwidth: float, saved: Saved | None) -> SingleSide: ...
+    def _make(self, slot: int, owner: Any, start: Start, bandwidth: float, saved: Saved | None) -> SingleSide: ...
 
-    def open(self, owner: Any, start: str, bandwidth: float, saved: Saved | None = None) -> SingleSide:
+    def open(self, owner: Any, start: Start, bandwidth: float, saved: Saved | None = None) -> SingleSide:
         slot = self.admit()
         with torch.inference_mode(False):
             side = self._make(slot, owner, start, bandwidth, saved)
@@ -156,7 +156,7 @@ class SingleEncoder(SingleSide):
 class SingleEncoders(SingleLane):
     """Audio to codes."""
 
-    def _make(self, slot: int, owner: Any, start: str, bandwidth: float, saved: Saved | None) -> SingleEncoder:
+    def _make(self, slot: int, owner: Any, start: Start, bandwidth: float, saved: Saved | None) -> SingleEncoder:
         state = _stream_bytes(saved)
         if saved is None or state is None:
             return SingleEncoder(self, slot, owner, self.codec.open_encoder(bandwidth, 1, start=start))
@@ -229,7 +229,7 @@ class SingleDecoders(SingleLane):
     def ready(self, side: SingleSide) -> bool:
         return not side.done and (side.ended or bool(side.waiting))
 
-    def _make(self, slot: int, owner: Any, start: str, bandwidth: float, saved: Saved | None) -> SingleDecoder:
+    def _make(self, slot: int, owner: Any, start: Start, bandwidth: float, saved: Saved | None) -> SingleDecoder:
         state = _stream_bytes(saved)
         if saved is None or state is None:
             return SingleDecoder(self, slot, owner, self.codec.open_decoder(1, start=start, bandwidth=bandwidth))

@@ -6,28 +6,19 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
-from ..codecs import Codec
 from ..errors import DeviceError
 from .host import Host
 from .ring import Ring, Rows
 from .roundtrip import RoundTrip
 from .watchdog import Watchdog
 
-__all__ = ["run", "warm_up"]
+__all__ = ["run"]
 
 TICK = 0.05  # seconds between two looks at watchdog, keys and figures
 REOPEN = 0.5  # seconds between two attempts to open a device
 # Seconds after which a thread must let another one run. Python's own 5 ms is as long as a whole block of samples.
 SWITCH = 0.0005
-
-
-def warm_up(codec: Codec, frames: int) -> None:
-    """Run a few steps of silence, so that the first live ones do not wait for weights to be packed."""
-    encoder, decoder = codec.open_encoder(start="primed"), codec.open_decoder(start="primed")
-    for _ in range(3):
-        decoder.push(encoder.push(torch.zeros(1, codec.spec.channels, frames * codec.spec.hop_length)))
 
 
 def run(

@@ -27,11 +27,31 @@ class ConvState(NamedTuple):
     history: State
 
 
+def _in_low_precision(x: Tensor) -> bool:
+    """Whether a convolution of `x` would run in bfloat16 or float16 on a CPU: by its own type, or by autocast.
+
+    oneDNN's strided convolutions of bfloat16 give another signal altogether on processors with AMX, for some sizes
+    (torch 2.13: relative errors about 1). A transposed convolution's gradient is such a one. Products are right there,
+    and so are convolutions of stride 1.
+    """
+    if x.device.type != "cpu":
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return dtype in (torch.bfloat16, torch.float16)
+
+
 def _refuse_norm(norm: nn.Module | None) -> None:
     if norm is not None:
         raise NotStreamableError(
             "a layer normalised over time (time_group_norm) needs its whole segment at once; run it with forward"
         )
+
+
+def _windows_times(x: Tensor, weight: Tensor, bias: Tensor | None, taps: int) -> Tensor:
+    """Every window of `taps` rows of `x` [B, R, C] times `weight` [taps * C, N]: [B, R - taps + 1, N]."""
+    count = x.shape[1] - taps + 1
+    windows = torch.cat([x[:, tap : tap + count] for tap in range(taps)], 2)
+    return F.linear(windows, weight.T, bias)
 
 
 class _Windowed(Layer):
@@ -166,8 +186,20 @@ class Conv1d(_Windowed):
             rows = [rows_before(x, pad, length, right), x, rows_after(x, pad, length, right)]
             # Joined with channels first, the layout that torch's convolutions leave behind: nothing is transposed.
             padded = torch.cat([part.transpose(1, 2) for part in rows], 2)
-        y = F.conv1d(padded, self.torch_weight(), self.bias, self.stride, 0, self.dilation)
+        if self.stride > 1 and self.dilation == 1 and _in_low_precision(x):
+            y = self._product(padded.transpose(1, 2)).transpose(1, 2)
+        else:
+            y = F.conv1d(padded, self.torch_weight(), self.bias, self.stride, 0, self.dilation)
         return self._normalise(y).transpose(1, 2)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """The strided convolution of `x` [B, R, C_in], padding included, as one product: [B, count, C_out]."""
+        stride, taps = self.stride, -(-self.kernel // self.stride)
+        count = (x.shape[1] - self.kernel) // stride + 1
+        rows = (count + taps - 1) * stride  # a window is `taps` whole strides; the weight has zeros beyond the kernel
+        x = F.pad(x, (0, 0, 0, rows - x.shape[1])).reshape(x.shape[0], -1, stride * self.in_channels)
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, taps * stride - self.kernel)).flatten(0, 1)
+        return _windows_times(x, weight, self.bias, taps)
 
     def _windows(self, z: Tensor) -> Tensor:
         return ops.conv1d(z, self.matrix(), self.kernel, self.stride, self.dilation)
@@ -275,9 +307,17 @@ class ConvTranspose1d(_Windowed):
         if x.shape[1] == 0:
             return x.new_zeros(x.shape[0], 0, self.out_channels)
         extra = max(0, -self.trim_right)  # a negative trim is torch's output_padding
-        y = F.conv_transpose1d(x.transpose(1, 2), self.torch_weight(), self.bias, self.stride, output_padding=extra)
+        if self.stride > 1 and _in_low_precision(x):
+            y = self._product(x)[:, : (x.shape[1] - 1) * self.stride + self.kernel + extra].transpose(1, 2)
+        else:
+            y = F.conv_transpose1d(x.transpose(1, 2), self.torch_weight(), self.bias, self.stride, output_padding=extra)
         y = self._normalise(y)  # upstream normalises before it trims
         return y[:, :, self.trim_left : y.shape[2] - max(0, self.trim_right)].transpose(1, 2)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """The convolution of `x` [B, T, C_in] as one product, [B, (T + taps) * stride, C_out], nothing trimmed."""
+        y = _windows_times(F.pad(x, (0, 0, self.taps - 1, self.taps)), *self._matrix_parts(), self.taps)
+        return y.reshape(x.shape[0], -1, self.out_channels)
 
     def _windows(self, z: Tensor) -> Tensor:
         return ops.conv_transpose1d(z, self.matrix(), self.taps, self.stride)
@@ -287,8 +327,15 @@ class ConvTranspose1d(_Windowed):
         return self._packs.get("conv", self._make_matrix)
 
     def _make_matrix(self) -> ops.Matrix:
+        return ops.Matrix(*self._matrix_parts())
+
+    def _matrix_parts(self) -> tuple[Tensor, Tensor | None]:
+        weight: Tensor = self.weight
+        beyond = self.taps * self.stride - self.kernel
+        if beyond:  # the oldest tap has room for more than the kernel
+            weight = torch.cat([F.pad(weight[:1, :, : self.stride - beyond], (0, 0, 0, beyond)), weight[1:]])
         bias = None if self.bias is None else self.bias.repeat(self.stride)
-        return ops.Matrix(self.weight.reshape(self.taps * self.in_channels, -1), bias)
+        return weight.reshape(self.taps * self.in_channels, -1), bias
 
     def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
         if edges is not None:

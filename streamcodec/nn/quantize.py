@@ -1,6 +1,6 @@
 """Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,11 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
         self.set_codebooks(entries)
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.set_codebooks(self.codebooks.clone())  # what is derived from the entries is in no state dict
+
+    @torch.no_grad()
     def set_codebooks(self, codebooks: Tensor) -> None:
         """Take new entries, [K, N, D]."""
         self.codebooks.copy_(codebooks)

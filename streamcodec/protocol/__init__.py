@@ -4,7 +4,7 @@
 here knows sockets, clocks, threads, codecs or torch; bits are in `packet`.
 """
 
-from .agreement import Agreement, codec_facts, negotiate
+from .agreement import Agreement, codec_facts, directions, negotiate
 from .client import ClientSession
 from .events import CodesReceived, Ended, Event, HelloReceived, Lost, Missing, PcmReceived
 from .faults import FAULTS, Close, Fault, ProtocolError, Scope
@@ -45,5 +45,6 @@ __all__ = [
     "ServerSession",
     "State",
     "codec_facts",
+    "directions",
     "negotiate",
 ]

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..scalars import meant
 from .faults import ProtocolError
 from .limits import Limits
 from .messages import VERSION, CodecFacts, Hello, Pcm
 
-__all__ = ["Agreement", "codec_facts", "negotiate"]
+__all__ = ["Agreement", "codec_facts", "directions", "negotiate"]
 
 MAX_CHANNELS = 2  # of a client; the server mixes down or doubles to the codec's own
 
@@ -51,9 +52,10 @@ def negotiate(hello: Hello, offers: Mapping[str, CodecFacts], limits: Limits) ->
         raise ProtocolError(
             "unsupported_version", f"version {hello.version}; this server speaks {VERSION}", allowed=[VERSION]
         )
-    takes, gives = _directions(hello)
+    takes, gives = directions(hello)
     codec = _codec(hello, offers)
     bandwidth = codec.default_bandwidth if hello.bandwidth is None else hello.bandwidth
+    bandwidth = meant(bandwidth, codec.bandwidths) or bandwidth  # 0.3125 where 0.312 is on offer
     codebooks = codebooks_at(codec, bandwidth)
     _check_frames(hello, limits)
     _check_pcm(hello.pcm, "pcm" in (takes, gives), limits)
@@ -72,7 +74,8 @@ def codebooks_at(codec: CodecFacts, bandwidth: float) -> int:
     return codec.bandwidth_codebooks[codec.bandwidths.index(bandwidth)]
 
 
-def _directions(hello: Hello) -> tuple[str | None, str | None]:
+def directions(hello: Hello) -> tuple[str | None, str | None]:
+    """What the server takes and gives: "pcm", "codes" or None, each. Raises ProtocolError "bad_message"."""
     fixed = {"encode": ("pcm", "codes"), "decode": ("codes", "pcm"), "roundtrip": ("pcm", "pcm")}
     if hello.mode in fixed:
         if hello.room is not None:

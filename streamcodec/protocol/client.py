@@ -13,7 +13,7 @@ When the connection is lost call `disconnected`; if the state is DETACHED then, 
 from typing import ClassVar
 
 from ..packet import CODES, PCM, Array
-from .agreement import Agreement
+from .agreement import Agreement, directions
 from .end import End
 from .events import Ended, Event, Lost
 from .faults import NORMAL, Close, ProtocolError, Scope
@@ -46,8 +46,6 @@ from .text import parse as parse_text
 __all__ = ["ClientSession"]
 
 MAX_BYTES = 2**24  # of one message of the server's: welcome to a room with thousands of members has some 100 kB
-_GIVES = {"encode": "codes", "decode": "pcm", "roundtrip": "pcm"}
-_TAKES = {"encode": "pcm", "decode": "codes", "roundtrip": "pcm"}
 
 
 class ClientSession(End):
@@ -192,9 +190,7 @@ class ClientSession(End):
         hello = self._hello
         if self.welcome is not None or hello is None:
             raise ProtocolError("bad_state", "welcome where resumed is expected")
-        room = hello.room
-        takes = _TAKES.get(hello.mode) or (room.send if room and room.role != "listener" else None)
-        gives = _GIVES.get(hello.mode) or (room.receive if room and room.role != "speaker" else None)
+        takes, gives = directions(hello)
         self.welcome, limits = welcome, welcome.limits
         self._streams = {member.id: member.stream for member in welcome.room.members} if welcome.room else {}
         self._agreement = Agreement(

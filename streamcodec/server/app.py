@@ -30,10 +30,12 @@ from ..protocol import (
 )
 from ..protocol.fields import write
 from .auth import Keeper, bearer, digest, new_token
+from .certificates import certified
 from .config import Config
 from .connection import Connection
 from .engine_process import EngineProcesses
 from .engine_thread import EngineThread
+from .greeting import greeting
 from .http import SOCKET_PATH, Pages, as_json, respond
 from .live import Live
 from .logs import Log
@@ -68,10 +70,12 @@ class Server:
         self.worker = 0 if peers is None else peers.worker
         self.limits = config.limits
         self.clock = time.monotonic
-        self.log = log or Log(config.log_level)
+        self.log = log or Log(config.log_level, format=config.log_format)
         self.metrics = Metrics()
         self.keeper = Keeper.from_file(config.key_file, config.origin)
         self.pages = Pages()
+        with certified(config, self.log) as files:
+            self.tls = tls_context(files)
         self.door = Door(config.connections, config.limits)
         for name, codec in codecs.items():
             check_live(name, codec)
@@ -112,7 +116,7 @@ class Server:
         self.engine.start()
         try:
             await self._listen()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name at all
             await self._loop.run_in_executor(None, self.engine.stop)
             raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
         self.port = next(iter(self._servers[0].sockets)).getsockname()[1]
@@ -126,6 +130,8 @@ class Server:
             await self.stop()
             raise StreamError(f"the engine did not start: {self.engine.broken}")
         self.log("info", "ready")
+        if self.worker == 0:
+            self.log.say(*greeting(config, self.port, self.offers, self.tls is not None))
 
     async def _listen(self) -> None:
         config, limits = self.config, self.limits
@@ -145,7 +151,7 @@ class Server:
         # The library's pings end a connection that does not answer; `Visitor` has pings of its own.
         server = await serve(
             self._connected, config.host, config.port, process_request=self._request, ping_interval=None,
-            server_header=None, **self.door.options(tls_context(config)), **options,
+            server_header=None, **self.door.options(self.tls), **options,
         )  # fmt: skip
         self._servers.insert(0, server)
 

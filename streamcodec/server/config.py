@@ -2,11 +2,13 @@
 
 import dataclasses
 import ipaddress
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
 from ..protocol.limits import Limits
+from .logs import FORMATS
 
 __all__ = ["Config", "is_loopback"]
 
@@ -28,7 +30,10 @@ class Config:
     host: str = option("127.0.0.1", "address to listen at", "ADDRESS")
     port: int = option(8765, "port; 0 takes a free one, which the log tells", "N")
     codec: tuple[str, ...] = option(
-        (), "codec to offer, repeatable, the first is the default of clients; NAME=SOURCE gives it a name", "SOURCE"
+        (),
+        "codec to offer, repeatable, the first is the default of clients; NAME=SOURCE gives it a name; "
+        "streamcodec_24khz is the one in this package, which is offered where this option is not given",
+        "SOURCE",
     )
     device: str = option("cpu", "where to compute, such as cpu or cuda", "DEVICE")
     engines: int = option(
@@ -71,15 +76,23 @@ class Config:
     origin: tuple[str, ...] = option((), "origin of pages that may connect, repeatable; `any` allows all", "URL")
     tls_certificate: str | None = option(None, "PEM file with the certificate and its chain", "PATH")
     tls_key: str | None = option(None, "PEM file with the private key (default: in the certificate's file)", "PATH")
+    tls_self_signed: bool = option(False, "TLS with a certificate that the server makes and signs itself")
+    tls_directory: str | None = option(
+        None, "keep the self-signed certificate here, and use it again (default: a new one at each start)", "PATH"
+    )
     log_level: str = option(
         "info", "debug, info, warning or error", "LEVEL", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = option(
+        "auto", "text for people, json for programs; auto: text on a terminal, else json", "FORMAT", choices=FORMATS
     )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if type(field.default) in (int, float) and field.name not in ("port", "engines") and not value > 0:
-                raise InputError(f"--{field.name.replace('_', '-')} is {value}; it must be above 0")
+            number = type(field.default) in (int, float) and field.name not in ("port", "engines")
+            if number and not 0 < value < math.inf:
+                raise InputError(f"--{field.name.replace('_', '-')} is {value}; it must be above 0, and finite")
         if self.engines < 0:
             raise InputError(f"--engines is {self.engines}; it must be at least 0")
         if not 0 <= self.port <= 65535:
@@ -90,6 +103,10 @@ class Config:
             )
         if self.tls_key and not self.tls_certificate:
             raise InputError("--tls-key without --tls-certificate; give both")
+        if self.tls_self_signed and self.tls_certificate:
+            raise InputError("--tls-self-signed and --tls-certificate: give one of them")
+        if self.tls_directory is not None and not self.tls_self_signed:
+            raise InputError("--tls-directory keeps a self-signed certificate; give --tls-self-signed too")
 
     @property
     def limits(self) -> Limits:

@@ -8,14 +8,14 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ..codecs import Codec
+from ..codecs import Codec, Start
 from ..codes import Codes
-from ..engine import Delivery, Engine, Session
+from ..engine import Delivery, Direction, Engine, Session
 from .voice import Asked, Frames, Output, queue_frames, silence_of
 
 __all__ = ["EngineLoop"]
@@ -174,7 +174,7 @@ class EngineLoop:
         if part.session is None:
             voice = part.voice
             part.session = self._engine(part).open(
-                voice.direction, bandwidth=part.bandwidth, start=voice.start, codes=False
+                cast(Direction, voice.direction), bandwidth=part.bandwidth, start=cast(Start, voice.start), codes=False
             )
             self._by_session[part.session] = part
         return part.session
@@ -245,7 +245,7 @@ class EngineLoop:
 def silent_frame(codec: Codec) -> Frames:
     """One frame of silence, from the middle of some."""
     with torch.inference_mode():
-        silence = codec.silence(SILENT_FRAMES)
+        silence = codec.silence(SILENT_FRAMES, codec.spec.bandwidths[-1])
     middle = slice(SILENT_FRAME, SILENT_FRAME + 1)
     scale = None if silence.scale is None else silence.scale[0, middle].cpu().numpy().astype(np.float32)
     return Frames(silence.data[0, :, middle].cpu().numpy().astype(np.uint16), scale)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from ..codecs import Codec
+from .children import leaving_ctrl_c
 from .engine_loop import EngineLoop
 from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
 from .voice import Asked, Frames, Output, Voice, silence_of
@@ -97,7 +98,8 @@ class EngineProcesses:
         self._event_loop = asyncio.get_running_loop()
         for engine in self._engines:
             here, there = engine.sockets
-            engine.process.start()
+            with leaving_ctrl_c():
+                engine.process.start()
             there.close()  # the process has its own: else its death would not be seen here
             engine.pipe = OuterPipe(partial(self._received, engine), partial(self._gone, engine))
             self._opening.append(self._event_loop.create_task(engine.pipe.open(here)))

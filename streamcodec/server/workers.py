@@ -11,15 +11,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import Coroutine
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..checkpoint import load
+from ..checkpoint import DEFAULT_CODEC, load
 from ..codecs import Codec
 from ..errors import InputError, StreamcodecError
 from .app import Server, run
+from .certificates import certified
+from .children import leaving_ctrl_c
 from .config import Config
 from .engine_process import settle
 from .logs import Log
@@ -33,17 +36,24 @@ FAILED = 2  # the exit code of a worker that explained its error
 def serve(config: Config) -> int:
     """Run a server until it is told to stop; the exit code."""
     if config.workers > 1:
-        return _serve_many(config)
+        with certified(config, _log(config)) as shared:  # one certificate for all
+            return _serve_many(shared)
     _serve_one(config, None)
     return 0
 
 
 def _serve_one(config: Config, peers: Peers | None) -> None:
     torch.set_num_threads(1)  # a step is too little work to share; `threads` shares its sessions
-    log = Log(config.log_level) if peers is None else Log(config.log_level, worker=peers.worker)
+    log = _log(config) if peers is None else _log(config, worker=peers.worker)
+    if peers is None or peers.worker == 0:
+        log.say(f"Loading {', '.join(config.codec or (DEFAULT_CODEC,))} ...")
     server = Server(config, load_codecs(config), log=log, peers=peers)
     settle()
     run_loop(run(server))
+
+
+def _log(config: Config, **always: object) -> Log:
+    return Log(config.log_level, None, config.log_format, **always)
 
 
 def _serve_many(config: Config) -> int:
@@ -56,16 +66,21 @@ def _serve_many(config: Config) -> int:
             config, port=port, sessions=math.ceil(config.sessions / config.workers),
             slots=math.ceil(config.slots / config.workers), connections=math.ceil(config.connections / config.workers),
         )  # fmt: skip
+        said = context.SimpleQueue()
         processes = [
-            context.Process(target=_work, args=(share, number, config.workers, folder), name=f"worker {number}")
+            context.Process(target=_work, args=(share, number, config.workers, folder, said), name=f"worker {number}")
             for number in range(config.workers)
         ]
         told = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())
-        for process in processes:
-            process.start()
-        return _watch(processes, told)
+        with leaving_ctrl_c():
+            for process in processes:
+                process.start()
+        code = _watch(processes, told)
+        if not said.empty():  # one for all: the others mostly fail for the same reason
+            raise StreamcodecError(said.get())
+        return code
 
 
 def _watch(processes: list[Any], told: threading.Event) -> int:
@@ -77,7 +92,9 @@ def _watch(processes: list[Any], told: threading.Event) -> int:
             process.terminate()  # SIGTERM: each drains
     for process in processes:
         process.join()
-    return max((0 if process.exitcode == 0 else FAILED) for process in processes)
+    # One that was told before it was ready has no orderly end yet: SIGTERM itself has ended it.
+    fine = (0, -signal.SIGTERM) if told.is_set() else (0,)
+    return max((0 if process.exitcode in fine else FAILED) for process in processes)
 
 
 @contextlib.contextmanager
@@ -90,25 +107,27 @@ def _reserved(config: Config) -> Any:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             held.bind((config.host, config.port))
             yield held.getsockname()[1]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
 
 
-def _work(config: Config, number: int, workers: int, folder: str) -> None:
+def _work(config: Config, number: int, workers: int, folder: str, said: "SimpleQueue[str]") -> None:
     try:
         _serve_one(config, Peers(number, workers, Path(folder)))
     except StreamcodecError as error:
-        print("streamcodec: error:", " ".join(str(error).split()), file=sys.stderr)
+        said.put(str(error))
         sys.exit(FAILED)
 
 
 def load_codecs(config: Config) -> dict[str, Codec]:
     """The codecs on offer, by the names that clients use. Raises InputError, CheckpointError."""
     codecs: dict[str, Codec] = {}
-    for entry in config.codec or (None,):
-        name, equals, source = ("", "", None) if entry is None else entry.rpartition("=")
-        codec = load(source or None, device=config.device)
-        name = name if equals else codec.spec.name
+    for entry in config.codec or (DEFAULT_CODEC,):
+        name, equals, source = entry.rpartition("=")
+        if equals and not name:
+            raise InputError(f"--codec {entry}: give it a name before the =, or leave that out")
+        codec = load(source if config.codec else None, device=config.device)
+        name = name or codec.spec.name
         if name in codecs:
             raise InputError(f"two codecs have the name {name!r}; give one another with --codec NAME=SOURCE")
         codecs[name] = codec

@@ -30,7 +30,11 @@ class RunSettings:
     minutes: float = _of(60.0, "the planned end, in minutes of training, where steps is 0")
     seed: int = _of(0, "of everything random")
     device: str = _of("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
-    precision: str = _of("bfloat16", "of the networks while training: bfloat16 or float32; losses are float32")
+    precision: str = _of(
+        "bfloat16",
+        "of the networks while training: bfloat16 or float32; losses are float32. Layers are measured in bfloat16 "
+        "before the first update; where one is wrong on this processor, it is float32",
+    )
     log_every: int = _of(50, "updates between two rows of log.csv and of TensorBoard")
     audio_every: int = _of(1000, "updates between two audio samples for TensorBoard; 0: none")
     save_minutes: float = _of(3.0, "minutes between two checkpoints")

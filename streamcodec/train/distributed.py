@@ -4,6 +4,7 @@ Every process draws its own rows of the global batch, and everything that is an 
 codebook statistics, norms) is made the same in all of them. In one process every call here is the identity.
 """
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..devices import usable_device
+from ..errors import ConfigError, InputError
 
 __all__ = ["World", "joined"]
 
@@ -77,12 +79,9 @@ def _device(name: str, local_rank: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without that kind of device
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"run.device {name!r} cannot be used here ({reason}); cpu always works") from error
-    return device
+        return usable_device(f"cuda:{local_rank}" if name == "cuda" else name)
+    except InputError as error:
+        raise ConfigError(f"run.device: {error}") from error
 
 
 _PLACE = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))  # and what a process alone has
@@ -101,6 +100,9 @@ def joined(device: str = "auto") -> Iterator[World]:
         return
     if place.type == "cuda":
         torch.cuda.set_device(place)
+    # Its functions have the process group as a default argument. Imported later, as optimizers do, they would keep the
+    # group and its threads beyond `destroy_process_group`, and a process that ends while those run may be aborted.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=size)
     world = World(rank, size, place, local_rank)
     try:

@@ -24,6 +24,7 @@ from .distributed import World
 from .losses import ReconstructionLoss, levels
 from .model import Latents, Networks
 from .optimizer_state import load_optimizer, optimizer_tensors
+from .precision import wrong_layer
 from .quantizer import CodebookLearner, Quantized
 
 __all__ = ["Trainer"]
@@ -68,6 +69,29 @@ class Trainer:
         self.quantised = False
         self.judged = 0  # updates of the discriminators so far
         self.usage = torch.zeros(books, entries, device=device)
+        self.warning = self._check_bfloat16() if self.networks.bfloat16 else None
+
+    def _check_bfloat16(self) -> str | None:
+        """Compute in float32 where a layer is wrong in bfloat16 on any process's device; what to tell the user then."""
+        parts = nn.ModuleDict({"codec": self.networks.codec})
+        if self.adversary is not None:
+            parts["discriminators"] = self.adversary.scales
+        wrong = wrong_layer(parts, self._listen, self.networks.autocast())
+        if not self.world.mean(torch.tensor(float(wrong is not None), device=self.world.device)):
+            return None
+        self.networks.bfloat16 = False
+        where = wrong or "another process found one"
+        return f"training runs in float32, since this processor computes a layer wrongly in bfloat16: {where}"
+
+    def _listen(self) -> None:
+        """Pass a batch through everything that updates run in the networks' precision."""
+        audio = self.crops.batch(START, 0, self.rows).to(self.world.device)
+        heard = self.networks.encode(audio)
+        self.networks.semantic(heard.values, heard)
+        output = self.networks.decode(heard.values)
+        if self.adversary is not None:
+            with self.networks.autocast():
+                self.adversary.scales(output)
 
     # -- how it begins -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from streamcodec.bench import presets, speed
 from streamcodec.bench.presets import PRESETS
-from streamcodec.checkpoint import load, save
+from streamcodec.checkpoint import DEFAULT_CODEC, load, save
 from streamcodec.cli import main
 from streamcodec.codes import Codes
 
@@ -122,3 +122,12 @@ def test_wrong_options_are_explained(arguments, message, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_codec_of_the_package_is_compared_by_its_name(tmp_path, monkeypatch):
+    from streamcodec.bench.pairs import open_pair
+
+    monkeypatch.chdir(tmp_path)
+    codec, _, kbps = open_pair(DEFAULT_CODEC, None)
+    assert codec.fingerprint == load().fingerprint
+    assert kbps == codec.spec.default_bandwidth

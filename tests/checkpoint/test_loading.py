@@ -12,7 +12,7 @@ from torch import nn
 from transformers import EncodecConfig, EncodecModel
 
 from streamcodec.checkpoint import DEFAULT_CODEC, load, save, sources
-from streamcodec.errors import CheckpointError, ConfigError, DtypeError
+from streamcodec.errors import CheckpointError, ConfigError, DtypeError, UnknownCodecError
 
 KINDS: dict[str, dict[str, Any]] = {
     "24kHz": {},
@@ -72,7 +72,8 @@ def test_a_transformers_directory_gives_transformers_codes(tmp_path: Path, kind:
 
 @pytest.mark.parametrize("stereo", [False, True], ids=["24kHz", "48kHz"])
 def test_an_original_file_gives_the_upstream_codes(tmp_path: Path, stereo: bool) -> None:
-    upstream = small_model(stereo)
+    sizes = {"ratios": [8, 5, 4, 2], "num_codebooks": 16 if stereo else 32, "codebook_size": 1024}  # the published ones
+    upstream = small_model(stereo, **sizes)
     torch.save(upstream.state_dict(), tmp_path / "mine.th")
     codec = load(tmp_path / "mine.th", dtype=torch.float64)
     assert codec.spec.name == "mine"
@@ -165,3 +166,17 @@ def test_nothing_means_the_bundled_codec() -> None:
     assert codec.spec.name == DEFAULT_CODEC
     codes = codec.encode(torch.zeros(1, codec.spec.channels, codec.spec.hop_length * 8))
     assert codes.data.shape[-1] == 8
+
+
+def test_the_bundled_codec_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DEFAULT_CODEC == "streamcodec_24khz"  # documented
+    bundled = load()
+    named = load(DEFAULT_CODEC)
+    assert (named.spec, named.fingerprint) == (bundled.spec, bundled.fingerprint)
+    with pytest.raises(UnknownCodecError, match=DEFAULT_CODEC):
+        load("no_such_codec")
+    # As with every name, what lies there wins; nothing always means the codec of the package.
+    random_model().save_pretrained(tmp_path / DEFAULT_CODEC)
+    monkeypatch.chdir(tmp_path)
+    assert load(DEFAULT_CODEC).fingerprint != bundled.fingerprint
+    assert load().fingerprint == bundled.fingerprint

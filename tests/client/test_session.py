@@ -59,6 +59,44 @@ def test_what_comes_equals_the_codecs_streams(mode, start):
         np.testing.assert_allclose(collect(events).T, decoded(codec, codes, length, start=start), atol=1e-6)
 
 
+def test_numbers_may_be_numpys_and_bandwidths_have_two_names():
+    names = [
+        {"num_codebooks": np.int64(2)},
+        {"bandwidth": np.float32(1.6)},
+        {"num_codebooks": 2},
+        {"bandwidth": 1.6001},
+    ]
+    bad = [{}, {"bandwidth": 1.6, "num_codebooks": 4}, {"num_codebooks": 3}, {"num_codebooks": 0}, {"bandwidth": 1.61}]
+
+    async def run():
+        numbers = {"sample_rate": np.int64(RATE), "frames_per_packet": np.int16(2), "channels": np.uint8(1)}
+        async with (
+            served(**FAST) as server,
+            connect(f"127.0.0.1:{server.port}", "encode", bandwidth=np.float32(6.4), **numbers) as session,
+        ):
+            facts = session.codec
+            assert session.welcome.bandwidth == pytest.approx(6.4)
+            for wrong in bad:
+                with pytest.raises(InputError, match=r"not both|has |must be"):
+                    await session.set_bandwidth(**wrong)
+            for name in names:
+                await session.set_bandwidth(**name)
+            await session.flush()
+            changes = [event async for event in until_flushed(session) if isinstance(event, NewBandwidth)]
+        return facts, [change.bandwidth for change in changes]
+
+    facts, found = asyncio.run(run())
+    two = facts.bandwidths[facts.bandwidth_codebooks.index(2)]
+    assert found == [two, 1.6, two, 1.6]
+
+
+async def until_flushed(session):
+    async for event in session:
+        yield event
+        if isinstance(event, Flushed):
+            return
+
+
 @pytest.mark.parametrize("frames", [1, 7])
 def test_codes_become_the_decoders_audio(frames):
     codes = np.random.default_rng(1).integers(0, 16, (4, 150)).astype(np.int64)

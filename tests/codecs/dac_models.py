@@ -1,5 +1,6 @@
 """Small random DAC models: transformers' own, ours, and the original's layout."""
 
+import copy
 import math
 from functools import cache
 from typing import Any
@@ -93,6 +94,13 @@ def codec_of(model: Any, dtype: torch.dtype = torch.float64) -> DacCodec:
     codec = codecs.build(model.config.to_dict(), tensors, name="from transformers")
     assert isinstance(codec, DacCodec)
     return codec.to(dtype).eval()
+
+
+def bare(codec: DacCodec) -> DacCodec:
+    """The same codec, its frames floored as the upstream models' are."""
+    other = copy.copy(codec)
+    other.pad = False
+    return other
 
 
 @cache

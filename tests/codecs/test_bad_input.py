@@ -12,8 +12,8 @@ from streamcodec.errors import CodesError, DtypeError, InputError, ShapeError, S
 FAMILIES = {"dac": lambda: dac_models.small_codec((2, 3))}
 
 
-def codes_of(*shape: int, value: int = 0, dtype: torch.dtype = torch.int64) -> Codes:
-    return Codes(torch.full(shape, value, dtype=dtype))
+def codes_of(*shape: int, value: int = 0) -> Codes:
+    return Codes(torch.full(shape, value))
 
 
 def bad_codes(codec: Codec) -> dict[str, tuple[object, type[InputError], str]]:
@@ -24,8 +24,13 @@ def bad_codes(codec: Codec) -> dict[str, tuple[object, type[InputError], str]]:
         "negative": (codes_of(2, 1, 3, value=-1), CodesError, rf"-1\.\.-1.*0\.\.{last}"),
         "no codebook": (codes_of(2, 0, 3), ShapeError, rf"\[2, 0, 3\].*1\.\.{most}"),
         "too many codebooks": (codes_of(2, most + 1, 3), ShapeError, rf"\[2, {most + 1}, 3\].*1\.\.{most}"),
-        "float codes": (codes_of(2, 1, 3, dtype=torch.float32), DtypeError, "float32.*int64"),
-        "two dimensions": (codes_of(2, 3), ShapeError, r"\[2, 3\]"),
+        "float codes": (torch.zeros(2, 1, 3), DtypeError, "float32.*whole numbers"),
+        "two dimensions": (torch.zeros(2, 3, dtype=torch.int64), ShapeError, r"\[2, 3\].*\[None\]"),
+        "transformers' chunks": (
+            torch.zeros(1, 2, 1, 3, dtype=torch.int64),
+            ShapeError,
+            r"\[1, 2, 1, 3\].*\[chunks, B, K, T\].*\[0\]",
+        ),
         "batch": (codes_of(1, 1, 3), ShapeError, "batch 1.*batch=2"),
         "length below 0": (Codes(codes_of(2, 1, 3).data, None, -1), CodesError, "-1"),
         "length too high": (Codes(codes_of(2, 1, 3).data, None, 10**6), CodesError, "frames"),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from dac_models import NARROW, PUBLISHED, codec_of, noise, small_codec, transformers_model
+from dac_models import NARROW, PUBLISHED, bare, codec_of, noise, small_codec, transformers_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import cuts
@@ -34,7 +34,7 @@ def lengths(codec: DacCodec) -> list[int]:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_offline_equals_transformers(name):
     model = transformers_model(**PUBLISHED[name])
-    single, double = codec_of(model, torch.float32), codec_of(model)
+    single, double = bare(codec_of(model, torch.float32)), bare(codec_of(model))
     oracle64 = transformers_model(**PUBLISHED[name]).double()
     for samples in lengths(double):
         wav = noise(2, samples, samples)
@@ -61,8 +61,8 @@ def test_the_codebooks_are_in_use():
         assert all(len(stage.unique()) > 8 for stage in codes[0])
 
 
-def test_frames_are_floored_as_upstream():
-    codec = codec_of(transformers_model(**PUBLISHED["16khz"]))
+def test_frames_are_floored_as_upstreams_where_that_is_asked_for():
+    codec = bare(codec_of(transformers_model(**PUBLISHED["16khz"])))
     for samples, frames in ((0, 0), (1, 0), (311, 0), (312, 1), (2561, 8), (2871, 8), (2872, 9), (2879, 9)):
         codes = codec.encode(noise(1, samples))
         assert codes.data.shape == (1, 12, frames)
@@ -70,11 +70,51 @@ def test_frames_are_floored_as_upstream():
         assert codec.decode(codes).shape == (1, 1, codes.length)
 
 
+@settings(max_examples=80)
+@given(small_codecs, st.integers(0, 12) | st.integers(0, 150), st.integers(1, 2))
+def test_a_recording_comes_back_whole(codec, samples, batch):
+    """Its codes are the bare encoder's of the recording and zeros, in no more frames than it takes."""
+    wav = noise(batch, samples, samples)
+    codes = codec.encode(wav)
+    hop, frames = codec.spec.hop_length, codes.data.shape[2]
+    assert codes.length == samples
+    assert codec.decode(codes).shape == (batch, 1, samples)
+    if not samples:
+        assert not frames
+        return
+    zeros = torch.nn.functional.pad(wav, (0, frames * hop - samples))
+    assert torch.equal(codes.data, bare(codec).encode(zeros).data)
+    assert min((frames - 1) * hop, codec.decoder.output_length(frames - 1)) < samples
+
+
+@pytest.mark.parametrize("name", ["16khz", "44khz"])
+def test_codes_are_those_of_transformers_with_its_processor(name):
+    """But at 16 and 24 kHz, where the processor's whole frames can leave up to 8 samples: there a frame is added."""
+    from transformers import DacFeatureExtractor
+
+    model = transformers_model(**PUBLISHED[name])
+    codec, oracle = codec_of(model), transformers_model(**PUBLISHED[name]).double()
+    hop = codec.spec.hop_length
+    short = hop - codec.decoder.output_length(1)
+    assert short == (8 if name == "16khz" else 0)
+    processor = DacFeatureExtractor(sampling_rate=codec.spec.sample_rate, hop_length=hop)
+    for samples in (1, 100, hop - short, 2 * hop + 1, 3 * hop - short - 1, 3 * hop - short + 1, 3 * hop, 4 * hop - 9):
+        wav = noise(1, samples, samples).float()
+        heard = processor(wav[0, 0].numpy(), sampling_rate=codec.spec.sample_rate, return_tensors="pt")
+        with torch.no_grad():
+            expected = oracle.encode(heard["input_values"].double()).audio_codes
+        codes = codec.encode(wav.double())
+        added = int(0 < -(-samples // hop) * hop - samples + 1 <= short)
+        assert codes.data.shape[2] == expected.shape[2] + added
+        assert added or torch.equal(codes.data, expected)
+        assert codec.decode(codes).shape[2] == codes.length == samples
+
+
 def test_a_length_cuts_and_never_stretches():
     codec = small_codec((2, 3))
     codes = codec.encode(noise(1, 100))
     frames, whole = codes.data.shape[2], codec.decode(codes.data)
-    assert whole.shape[2] == codes.length == codec.decoder.output_length(frames)
+    assert whole.shape[2] == codec.decoder.output_length(frames) >= codes.length == 100
     for length in (0, 1, codes.length - 1):
         assert torch.equal(codec.decode(Codes(codes.data, None, length)), whole[:, :, :length])
     assert torch.equal(codec.decode(Codes(codes.data, None, frames * codec.spec.hop_length)), whole)
@@ -140,8 +180,11 @@ def test_a_wrong_hop_length_in_a_configuration_is_not_believed():
 
 
 @settings(max_examples=60)
-@given(small_codecs, st.integers(0, 40) | st.integers(0, 400), st.integers(1, 2), st.integers(1, 3), sizes)
-def test_an_encoder_equals_encode(codec, samples, batch, count, pieces):
+@given(
+    small_codecs, st.integers(0, 40) | st.integers(0, 400), st.integers(1, 2), st.integers(1, 3), sizes, st.booleans()
+)
+def test_an_encoder_equals_encode(codec, samples, batch, count, pieces, whole):
+    codec = codec if whole else bare(codec)
     wav, bandwidth = noise(batch, samples, samples), codec.spec.bandwidths[count - 1]
     encoder = codec.open_encoder(bandwidth, batch)
     parts = [*(encoder.push(wav[:, :, start:stop]) for start, stop in cuts(samples, pieces)), encoder.flush()]
@@ -149,6 +192,7 @@ def test_an_encoder_equals_encode(codec, samples, batch, count, pieces):
     assert all(part.length >= 0 for part in parts)
     assert torch.equal(Codes.cat(parts).data, expected.data)
     assert Codes.cat(parts).length == expected.length
+    assert expected.length == samples or not codec.pad
     # A live session: the pieces as they come, lengths and all.
     decoder = codec.open_decoder(batch)
     pcm = torch.cat([*(decoder.push(part) for part in parts), decoder.flush()], 2)
@@ -228,6 +272,7 @@ def test_saved_streams_go_on_to_the_bit(dtype, cut, pieces):
         assert codes.length == other.length
         assert torch.equal(decoder.push(codes), player.push(other))
     assert torch.equal(decoder.flush(), player.flush())
+    assert encoder._numbers["samples"] == encoder._numbers["emitted"] == cut + 150
 
 
 def test_a_primed_start_is_an_exact_one():

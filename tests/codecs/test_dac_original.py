@@ -1,14 +1,17 @@
 """The original DAC files: their names, their metadata, and what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from dac_models import KWARGS, noise, original_model
+from safetensors.torch import save_file
 from torch.nn.utils import parametrize
 
 from streamcodec.checkpoint import load
+from streamcodec.codecs import Codec, Original
 from streamcodec.codecs.dac_original import convert
 from streamcodec.errors import CheckpointError, ConfigError
 
@@ -46,20 +49,27 @@ def test_an_original_file_is_the_model_that_it_was_saved_from(tmp_path):
 
 def test_latents_are_as_wide_as_the_encoder_unless_the_file_says_otherwise(tmp_path):
     kwargs = {name: value for name, value in KWARGS.items() if name != "latent_dim"}
-    found = convert(FEW, "f", {"kwargs": kwargs})
+    found = convert(Original(FEW, "f", inside={"metadata": {"kwargs": kwargs}}.get))
     assert found is not None
     assert "hidden_size" not in found[0]
     with pytest.raises(CheckpointError, match=r"conv2\.weight has shape .*needs \[16, 16, 3\]"):
         load(write(tmp_path / "narrow.pth", original_model().state_dict(), kwargs=kwargs))
 
 
-def test_a_file_without_the_arguments_of_its_model_is_refused(tmp_path):
+def test_a_file_of_which_nothing_tells_the_sample_rate_is_refused(tmp_path):
     state = original_model().state_dict()
     torch.save(state, tmp_path / "bare.pth")
-    with pytest.raises(CheckpointError, match=r"bare\.pth.*without its metadata"):
+    message = r"bare\.pth.*without metadata.*3 codebooks, strides \[2, 3\].*sample rate cannot be told.*config\.json"
+    with pytest.raises(CheckpointError, match=message):
         load(tmp_path / "bare.pth")
-    with pytest.raises(CheckpointError, match="without its metadata"):
+    with pytest.raises(CheckpointError, match="sample rate cannot be told"):
         load(write(tmp_path / "w.pth", state, other=1))
+    (tmp_path / "folder").mkdir()
+    torch.save(state, tmp_path / "folder" / "pytorch_model.bin")
+    for config in ({"model_type": "dac"}, {"model_type": "encodec", "sampling_rate": 1000}):
+        (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match=f"config.json says model_type '{config['model_type']}'.*'dac'"):
+            load(tmp_path / "folder")
     kwargs = {name: value for name, value in KWARGS.items() if name != "sample_rate"}
     with pytest.raises(CheckpointError, match="lack sample_rate"):
         load(write(tmp_path / "w.pth", state, kwargs=kwargs))
@@ -93,8 +103,8 @@ def test_an_unknown_entry_is_named(tmp_path, extra):
 
 
 def test_another_familys_state_dict_is_not_recognised():
-    assert convert({}, "f", {"kwargs": KWARGS}) is None
-    assert convert({"encoder.block.0.weight": torch.zeros(1)}, "f", None) is None
+    assert convert(Original({}, "f", inside={"metadata": {"kwargs": KWARGS}}.get)) is None
+    assert convert(Original({"encoder.block.0.weight": torch.zeros(1)}, "f")) is None
 
 
 def test_code_in_the_metadata_is_not_run(tmp_path):
@@ -105,3 +115,57 @@ def test_code_in_the_metadata_is_not_run(tmp_path):
     with pytest.raises(CheckpointError, match="refused"):
         load(write(tmp_path / "w.pth", original_model().state_dict(), kwargs=KWARGS, trap=Trap()))
     assert not (tmp_path / "executed").exists()
+
+
+def same(codec: Codec, plain: Codec) -> bool:
+    """Whether the two give the same codes of the same audio, and the same audio of them."""
+    wav = noise(1, 61)
+    codes = plain.encode(wav)
+    return torch.equal(codec.encode(wav).data, codes.data) and torch.equal(codec.decode(codes), plain.decode(codes))
+
+
+@pytest.mark.parametrize("model_type", ["dac", "dac_on_the_hub"])
+def test_parlers_folder_is_the_model_that_it_wraps(tmp_path, model_type):
+    """Parler-TTS publishes DAC's weights, weight-normed and under "model.", with a configuration of its own class."""
+    state = original_model().state_dict()
+    plain = load(write(tmp_path / "weights.pth", state, kwargs=KWARGS), dtype=torch.float64)
+    config = {"model_type": model_type, "num_codebooks": 9, "latent_dim": 1024, "frame_rate": 86, "sampling_rate": 1000}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"codebook_size": 1024, "model_bitrate": 8}))
+    save_file({f"model.{name}": tensor for name, tensor in state.items()}, tmp_path / "model.safetensors")
+    codec = load(tmp_path, dtype=torch.float64)
+    assert codec.config == plain.config  # the sizes are the weights' own, whatever the configuration says of them
+    assert same(codec, plain)
+
+
+@pytest.mark.parametrize(
+    ("rate", "strides", "books"),
+    [(16_000, (2, 4, 5, 8), 12), (24_000, (2, 4, 5, 8), 32), (44_100, (2, 4, 8, 8), 9), (44_100, (2, 4, 8, 8), 18)],
+)
+def test_a_bare_state_dict_of_published_sizes_has_the_published_sample_rate(rate, strides, books):
+    shapes = {
+        "encoder.block.0.weight": (64, 1, 7),
+        **{f"encoder.block.{i + 1}.block.4.weight": (1, 1, 2 * stride) for i, stride in enumerate(strides)},
+        "encoder.block.6.weight": (1024, 1, 3),
+        "decoder.model.0.weight": (1536, 1, 7),
+        **{f"decoder.model.{i + 1}.block.1.weight": (1, 1, 2 * stride) for i, stride in enumerate(strides[::-1])},
+        **{f"quantizer.quantizers.{i}.codebook.weight": (1024, 8) for i in range(books)},
+    }
+    tensors = {name: torch.zeros(shape, device="meta") for name, shape in shapes.items()}
+    found = convert(Original(tensors, "f"))
+    assert found is not None
+    assert found[0]["sampling_rate"] == rate
+    assert found[0]["downsampling_ratios"] == list(strides)
+    assert found[0]["upsampling_ratios"] == list(strides[::-1])
+    del tensors["encoder.block.6.weight"]
+    with pytest.raises(CheckpointError, match=r"without 'encoder\.block\.6\.weight'"):
+        convert(Original(tensors, "f"))
+
+
+def test_sizes_are_told_from_the_weights_alone(tmp_path):
+    state = original_model().state_dict()
+    told = load(write(tmp_path / "told.pth", state, kwargs=KWARGS), dtype=torch.float64)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "dac", "sampling_rate": 1000}))
+    codec = load(tmp_path, dtype=torch.float64)
+    assert codec.config == told.config
+    assert same(codec, told)

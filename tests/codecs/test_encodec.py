@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from encodec_package import import_encodec, small_model
+from encodec_package import converted, import_encodec, small_model
 from oracles import (
     KINDS,
     SMALL,
@@ -157,7 +157,7 @@ def test_codebook_sizes_that_are_no_power_of_two(size):
 def test_offline_equals_the_encodec_package(stereo):
     import_encodec()
     model = small_model(stereo)
-    config, tensors = codecs.convert_original(weights.plain(model.state_dict(), "model.th"), "model.th")
+    config, tensors = converted(model)
     codec = codecs.build(config, tensors, name="original")
     double = copy.deepcopy(codec).double()
     for samples in [1, 300, 20 * 7, 2001] + ([48_000, 47_520 + 2000, 100_000] if stereo else []):
@@ -176,7 +176,7 @@ def test_a_last_segment_of_a_frame_is_not_taken_for_part_of_the_one_before():
     """149 + 1 frames at 48 kHz are as many as a whole segment: the length tells them apart, upstream a list does."""
     import_encodec()
     model = small_model(True, ratios=[8, 5, 4, 2])
-    config, tensors = codecs.convert_original(weights.plain(model.state_dict(), "model.th"), "model.th")
+    config, tensors = converted(model)
     codec = codecs.build(config, tensors, name="original")
     samples = 47_520 + 100
     wav = signal(1, 2, samples)

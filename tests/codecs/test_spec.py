@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,7 @@ from oracles import KINDS, small_codec
 
 from streamcodec import CodecSpec
 from streamcodec.codecs.encodec import EncodecCodec, EncodecConfig
-from streamcodec.errors import BandwidthError
+from streamcodec.errors import BandwidthError, InputError
 
 # The published configurations but for their width, on which none of these numbers depends.
 NARROW = {"num_filters": 1, "hidden_size": 2, "compress": 1}
@@ -111,3 +112,46 @@ def test_the_defaults():
     assert codec.spec.default_bandwidth == 6.0
     assert EncodecConfig.from_dict(codec.config) == config
     assert codec.encode(torch.zeros(1, 1, 320)).data.shape[1] == 8
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_codebooks_and_bandwidths_name_each_other(kind):
+    spec = published(kind)
+    for bandwidth in spec.bandwidths:
+        assert spec.bandwidth(spec.codebooks(bandwidth)) == bandwidth
+        assert spec.resolve(bandwidth) == spec.resolve(num_codebooks=spec.codebooks(bandwidth)) == bandwidth
+    assert spec.resolve() == spec.default_bandwidth
+    with pytest.raises(BandwidthError, match=r"num_codebooks is 3, .*choose one of "):
+        spec.bandwidth(3)
+    with pytest.raises(InputError, match="give one"):
+        spec.resolve(spec.default_bandwidth, 2)
+
+
+@pytest.mark.parametrize("six", [6, np.float32(6), np.int64(6), torch.tensor(6.0), torch.tensor(6), np.array(6.0)])
+def test_numbers_of_numpy_and_torch_are_bandwidths(six):
+    spec = published("24khz")
+    assert spec.codebooks(six) == 8
+    assert (type(spec.resolve(six)), spec.resolve(six)) == (float, 6.0)
+    assert spec.bandwidth(np.int16(8)) == spec.bandwidth(torch.tensor(8)) == 6.0
+
+
+@given(st.integers(1, 32), st.sampled_from([16_000, 24_000, 44_100]), st.sampled_from([320, 512]), st.integers(1, 12))
+def test_a_bandwidth_is_taken_as_it_is_stated_and_as_it_is(stages, rate, hop, bits):
+    """DAC's are stated to the bit per second: 0.312 for one codebook of 10 bits at 31.25 frames a second."""
+    exact = [count * bits * rate / hop / 1000 for count in range(1, stages + 1)]
+    stated = tuple(round(kbps * 1000) / 1000 for kbps in exact)
+    fields = {"bandwidths": stated, "bandwidth_codebooks": tuple(range(1, stages + 1)), "default_bandwidth": stated[-1]}
+    spec = dataclasses.replace(published("24khz"), **fields)
+    for count, (one, other) in enumerate(zip(exact, stated, strict=True), 1):
+        for value in (one, other, np.float32(one), np.float32(other)):
+            assert spec.offered(value) == other
+            assert spec.codebooks(value) == count
+        with pytest.raises(BandwidthError, match="choose one of"):
+            spec.offered(other + 0.002)
+
+
+def test_a_bandwidth_between_two_on_offer_means_neither():
+    spec = dataclasses.replace(published("24khz"), bandwidths=(1.0, 1.001), bandwidth_codebooks=(1, 2))
+    assert (spec.offered(1.0), spec.offered(1.001)) == (1.0, 1.001)
+    with pytest.raises(BandwidthError, match="choose one of"):
+        spec.offered(1.0005)

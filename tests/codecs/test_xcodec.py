@@ -41,6 +41,11 @@ def test_offline_equals_transformers_at_every_length(kind):
     residues = [0, 1, 39, 79, 80, 81, 159, 160, 161, 240, 311, 312, 313, 319]
     for samples in [*(80 + 23 * i for i in range(11)), *(320 * 5 + residue for residue in residues)]:
         wav = noise(2, samples, samples)
+        lost = 0 < samples % 320 < 80  # here upstream drops samples; by default a frame with zeros is added
+        codec.pad = True
+        assert codec.encode(wav).data.shape[2] == (samples + 240) // 320 + lost
+        assert codec.encode(wav).length == samples
+        codec.pad = not lost
         for bandwidth in (None, codec.spec.bandwidths[0]):
             with torch.no_grad():
                 expected = oracle.encode(wav, bandwidth).audio_codes
@@ -56,8 +61,16 @@ def test_offline_equals_transformers_at_every_length(kind):
         torch.testing.assert_close(forward.audio_values, codec.decode(codec.encode(wav)), rtol=0, atol=1e-10)
 
 
-def test_signals_that_upstream_cannot_take_give_no_frame():
+def test_signals_that_upstream_cannot_take_give_no_frame_where_they_are_not_padded():
     codec = codec_of(transformers_model("hubert"))
+    for samples in (0, 1, 79):
+        codes = codec.encode(noise(2, samples))
+        assert (codes.data.shape, codes.length) == ((2, 4, int(samples > 0)), samples)
+        assert torch.equal(
+            codes.data, codec.encode(torch.nn.functional.pad(noise(2, samples), (0, -samples % 320))).data
+        )
+        assert codec.decode(codes).shape == (2, 1, samples)
+    codec.pad = False
     for samples in (0, 1, 79):
         codes = codec.encode(noise(2, samples))
         assert (codes.data.shape, codes.length) == ((2, 4, 0), 0)

@@ -17,7 +17,8 @@ pytest.importorskip("transformers", reason="X-Codec's speech model comes from tr
 
 from xcodec_models import double, fit, noise, transformers_model
 
-from streamcodec.checkpoint import load
+from streamcodec import Codes, codecs
+from streamcodec.checkpoint import load, save
 from streamcodec.codecs.xcodec import XcodecCodec
 from streamcodec.codecs.xcodec_original import convert, yaml_name
 from streamcodec.errors import CheckpointError, ConfigError
@@ -131,9 +132,11 @@ def oracle(kind: str) -> tuple[Any, dict[str, Tensor]]:
     return double(model), state
 
 
-def write(folder: Path, state: dict[str, Any], teacher: str = "hubert_base", name: str = "config_hubert.yaml") -> Path:
+def write(
+    folder: Path, state: dict[str, Any], teacher: str = "hubert_base", name: str = "config_hubert.yaml", **others: Any
+) -> Path:
     settings = SETTINGS | {"config": SETTINGS["config"] | {"semantic_techer": teacher}}
-    (folder / name).write_text(yaml.safe_dump({"generator": settings, "seed": 1}))
+    (folder / name).write_text(yaml.safe_dump({"generator": settings, "seed": 1} | others))
     torch.save(state, folder / "xcodec.pth")
     return folder / "xcodec.pth"
 
@@ -157,6 +160,28 @@ def test_an_original_file_is_the_model_that_it_was_saved_from(tmp_path, kind, te
         assert torch.equal(codec.encode(wav).data, expected)
         assert all(len(stage.unique()) > 4 for stage in expected.transpose(0, 1))
         torch.testing.assert_close(codec.decode(expected), audio, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(0.5, 0.5), (1, 1.0), (1.5, 1.0)])
+def test_the_scale_in_the_yaml_file_is_applied_as_upstreams_command_does(tmp_path, scale, factor):
+    """`if config.audio_norm_scale < 1.0: wav = wav * config.audio_norm_scale`, before encoding and not after."""
+    model, state = oracle("hubert")
+    codec = load(write(tmp_path, state, audio_norm_scale=scale), dtype=torch.float64)
+    wav = noise(1, 320 * 9)
+    with torch.no_grad():
+        expected = model.encode(wav * factor).audio_codes
+        assert scale > 1 or factor == 1 or not torch.equal(expected, model.encode(wav).audio_codes)
+    assert torch.equal(codec.encode(wav).data, expected)
+    stream = codec.open_encoder()
+    parts = [stream.push(wav[..., :1000]), stream.push(wav[..., 1000:]), stream.flush()]
+    assert torch.equal(Codes.cat(parts).data, codec.encode_windowed(wav).data)
+    again = load(save(codec, tmp_path / "saved"), dtype=torch.float64)
+    assert torch.equal(again.encode(wav).data, expected)
+
+
+def test_a_scale_that_is_no_factor_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="audio_norm_scale"):
+        load(write(tmp_path, oracle("hubert")[1], audio_norm_scale="loud"))
 
 
 def test_the_yaml_file_is_found_by_the_published_name_or_alone(tmp_path):
@@ -238,8 +263,8 @@ def test_missing_weights_are_named_and_entries_of_no_part_left_out(tmp_path):
 
 
 def test_another_familys_state_dict_is_not_recognised():
-    assert convert({}, "f", lambda names: None) is None
-    assert convert({"fc_prior.weight": torch.zeros(1)}, "f", lambda names: None) is None
+    assert convert(codecs.Original({}, "f")) is None
+    assert convert(codecs.Original({"fc_prior.weight": torch.zeros(1)}, "f")) is None
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path):

@@ -22,5 +22,4 @@ def test_content_comes_before_the_suffix(tmp_path, name, content, found, by_name
     assert kind_of(path) == by_name
     path.write_bytes(content)
     assert kind_of(path) == found
-    assert kind_of(path, look=False) == by_name
     assert kind_of(tmp_path) == "safetensors"

@@ -224,7 +224,7 @@ def test_other_files_are_refused(tmp_path, content):
 
 
 def test_missing_files_and_directories_are_refused(tmp_path):
-    with pytest.raises(AudioError, match="No such file"):
+    with pytest.raises(AudioError, match="does not exist"):
         CodesReader(tmp_path / "codes")
     with pytest.raises(AudioError, match="directory"):
         CodesReader(tmp_path)

@@ -5,6 +5,7 @@ import json
 import random
 from typing import Any
 
+import dac_models
 import pytest
 import torch
 from oracles import signal
@@ -174,3 +175,20 @@ def test_a_session_that_contradicts_itself_is_refused(name):
         engine.restore(rewritten(blob, CHANGES[name]))
     assert (engine.figures().sessions, engine.figures().encoder) == (before.sessions, before.encoder)
     engine.restore(rewritten(blob, lambda meta, tensors: None))
+
+
+def test_a_full_queue_that_has_ended_is_restored():
+    """The zeros that complete the recording are nobody's samples, and no reason to refuse the session."""
+    codec = dac_models.small_codec((7, 5))
+    engine, other = Engine(codec, slots=1), Engine(codec, slots=1)
+    session = engine.open("encode")
+    engine.feed(session, dac_models.noise(1, engine.max_queue_frames * codec.spec.hop_length))
+    engine.flush(session)
+    again = other.restore(engine.save(session))
+    lengths = []
+    for each in (engine, other):
+        lengths.append(0)
+        while each.ready:
+            lengths[-1] += sum(piece.length for delivery in each.step() for piece in delivery.codes)
+    assert again.closed
+    assert lengths == [engine.max_queue_frames * codec.spec.hop_length] * 2

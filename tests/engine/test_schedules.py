@@ -121,3 +121,31 @@ def test_a_change_of_bandwidth_does_not_depend_on_when_steps_run():
         given.append(frames_of(mirror.codes))
     assert given[0] == given[1]
     assert {len(frame) for frame in given[0]} == {codec.spec.codebooks(value) for value in codec.spec.bandwidths}
+
+
+def test_codes_that_end_before_their_last_frame_are_decoded_piece_by_piece():
+    """DAC's decoder may need a frame in which nothing of the recording is: it is told apart from one too many."""
+    codec = dac_models.small_codec((7, 5))
+    hop = codec.spec.hop_length
+    short = hop - codec.decoder.output_length(1)
+    assert short == 8
+    for samples in (1, 5 * hop - short, 5 * hop - 3, 5 * hop, 6 * hop - short + 1):
+        wav = dac_models.noise(1, samples, samples)
+        engine, codes, decoder = Engine(codec, slots=1, step_frames=(1,)), [], codec.open_decoder()
+        session = engine.open("roundtrip", codes=True)
+        engine.feed(session, wav)
+        engine.flush(session)
+        audio = []
+        while engine.ready:
+            for delivery in engine.step():
+                assert delivery.error is None, delivery.error
+                codes += delivery.codes
+                audio += [] if delivery.audio is None else [delivery.audio]
+        expected = codec.encode(wav)
+        assert sum(piece.length for piece in codes) == samples
+        assert torch.equal(torch.cat([piece.data for piece in codes], 2), expected.data)
+        heard = torch.cat([*(decoder.push(piece) for piece in codes), decoder.flush()], 2)
+        for pcm in (heard, torch.cat(audio, 2)):
+            torch.testing.assert_close(pcm, codec.decode(expected), rtol=0, atol=1e-10)
+        if expected.data.shape[2] * hop > samples + hop:
+            assert codes[-1].length == 0

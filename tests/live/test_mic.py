@@ -112,7 +112,7 @@ def test_list_devices(mic):
         (["--seconds", "nan"], r"--seconds nan cannot be used"),
         (
             ["--record-input", "a.mp3"],
-            r"a.mp3: what is live is recorded as float samples; give a name that ends in .wav",
+            r"a.mp3 has the extension '.mp3'; it must be .wav",
         ),
         (["--record-output", "no/a.wav"], r"cannot write no/a.wav: the directory"),
     ],

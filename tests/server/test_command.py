@@ -1,10 +1,17 @@
 """`streamcodec serve` as a command: what it needs, where it listens, and whom it lets in."""
 
+import asyncio
+import dataclasses
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import streamcodec
+from streamcodec.checkpoint import save
+from streamcodec.cli import main
 from streamcodec.errors import InputError
 from streamcodec.server.config import Config
 
@@ -40,6 +47,72 @@ def test_the_loop_is_uvloops_only_where_there_is_one():
     done = run(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("asyncio.")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--device", "gpu"], "device 'gpu' cannot be used here"),
+        (["--device", "gpu", "--workers", "2"], "device 'gpu' cannot be used here"),
+        (["--codec", "no_such_codec"], "unknown codec 'no_such_codec'"),
+        (["--codec", "small="], "empty"),
+        (["--codec", "=streamcodec_24khz"], "a name before the ="),
+        (["--codec", ""], "empty"),
+        (["--codec", "streamcodec_24khz", "--codec", "streamcodec_24khz"], "two codecs have the name"),
+        (["--port", "70000"], "--port is 70000; it must be 0 to 65535"),
+        (["--port", "-1"], "--port is -1"),
+        (["--drain-seconds", "inf"], "--drain-seconds is inf; it must be above 0, and finite"),
+        (["--retry-seconds", "nan"], "--retry-seconds is nan"),
+        (["--key-file", "."], "--key-file . cannot be read"),
+        (["--tls-certificate", "."], "--tls-certificate . with --tls-key . cannot be used"),
+        (["--tls-directory", "x"], "--tls-self-signed"),
+        (["--workers", "2", "--host", "nowhere.invalid", "--no-key"], "cannot listen at nowhere.invalid port 8765"),
+        (["--workers", "2", "--host", 70 * "a", "--no-key"], f"cannot listen at {70 * 'a'} port 8765"),
+    ],
+)
+def test_what_keeps_the_server_from_starting_is_a_sentence(options, said, capfd):
+    pytest.importorskip("websockets", reason="the extra `server` is not installed")
+    pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
+    assert main(["serve", *options]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    assert err.startswith("streamcodec: error: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("host", [70 * "a" + ".x", "nowhere.invalid", "203.0.113.9"])
+def test_an_address_that_cannot_be_had_is_a_sentence(host):
+    talk = pytest.importorskip("talk")
+
+    async def run():
+        with pytest.raises(InputError, match=f"cannot listen at {host} port 0"):
+            async with talk.served(host=host, no_key=True):
+                pass
+
+    asyncio.run(run())
+
+
+def test_every_option_that_the_documentation_names_is_there():
+    text = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--[a-z][a-z-]+", text))
+    options = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Config)}
+    assert named - options == {"--help", "--ca"}  # the second is of `connect`
+    assert {"--log-format", "--tls-self-signed", "--tls-directory"} <= named
+
+
+def test_the_codec_of_the_package_is_offered_beside_another(tmp_path):
+    workers = pytest.importorskip("streamcodec.server.workers")
+    talk = pytest.importorskip("talk")
+    save(talk.small_codec(), tmp_path / "small")
+    for entries, names in [
+        ((), ["streamcodec_24khz"]),
+        (("streamcodec_24khz", str(tmp_path / "small")), ["streamcodec_24khz", "small"]),
+        ((f"other={tmp_path / 'small'}", "own=streamcodec_24khz"), ["other", "own"]),
+    ]:
+        codecs = workers.load_codecs(Config(codec=entries))
+        assert list(codecs) == names
+        own = codecs.get("streamcodec_24khz") or codecs["own"]
+        assert own.fingerprint == streamcodec.load().fingerprint
 
 
 def test_strangers_are_let_in_only_by_name():

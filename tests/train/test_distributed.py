@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,50 @@ def test_two_processes_resume(recordings: Path, tmp_path: Path) -> None:
     _torchrun(2, "run", *common, "--out", str(tmp_path / "whole"))
     one, two = (read_folder(newest(tmp_path / name))[0] for name in ("parts", "whole"))
     assert not [name for name in one if not one[name].equal(two[name])]
+
+
+ENDING = """
+    import os, socket, sys
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    leads = os.fork()
+    rank = "0" if leads else "1"
+    os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    import torch
+    from streamcodec.train.distributed import joined
+
+    def threads():
+        return sorted(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task"))
+
+    before = threads()
+    try:
+        with joined("cpu") as world:
+            optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])  # imports what it needs
+            optimizer.param_groups[0]["params"][0].grad = world.mean(torch.ones(2))
+            optimizer.step()
+            assert threads() != before
+            if "fails" in sys.argv:
+                raise KeyError("as an update might")
+    except KeyError:
+        pass
+    left = [name for name in threads() if "gloo" in name or "store" in name]
+    if left:
+        print(f"rank {rank} goes on with {left}", file=sys.stderr)
+    codes = [len(left)] + ([os.waitstatus_to_exitcode(os.waitpid(leads, 0)[1])] if leads else [])
+    sys.exit(any(codes))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which Linux has")
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+@pytest.mark.parametrize("how", ["ends", "fails"])
+def test_no_thread_of_the_process_group_outlives_it(how: str) -> None:
+    """One that does may abort the process while the interpreter ends, when everything is trained and written."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(ENDING), how], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_alone_every_call_is_the_identity() -> None:

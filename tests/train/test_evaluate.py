@@ -143,10 +143,10 @@ def test_what_is_missing_is_named_and_left_out(recordings: Path, monkeypatch: py
 @pytest.mark.slow
 def test_the_command(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["evaluate", str(recordings), "--every", "3", "--opus"]
-    assert main([*common, "--output", str(tmp_path / "out" / "table.md")]) == 0
+    assert main([*common, "--output", str(tmp_path / "table.md")]) == 0
     shown = capsys.readouterr().out
     assert "| music | 1 | codec 6 |" in shown
-    assert (tmp_path / "out" / "table.md").read_text() == shown
+    assert (tmp_path / "table.md").read_text() == shown
     assert main([*common, "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert len(values["scores"]) == 6

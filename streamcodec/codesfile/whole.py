@@ -1,0 +1,94 @@
+"""Whole codes files: `load_codes` and `save_codes`."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..codecs import Codec, Start
+from ..codes import Codes, CodesLike
+from ..errors import AudioError, BandwidthError
+from .dac import DacReader
+from .ecdc import EcdcReader
+from .kinds import kind_of
+from .safetensors_file import CodesHeader, CodesReader, CodesWriter
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["load_codes", "save_codes"]
+
+SUFFIX = ".safetensors"
+
+
+def load_codes(path: "str | os.PathLike[str]") -> Codes:
+    """The codes in a file, all at once and on the CPU, as ``codec.decode`` takes them.
+
+    Of which kind a file is, its first bytes say. What is kept of each:
+
+    - ours (.safetensors), EnCodec's (.ecdc): everything, [1, K, T] with scale and length;
+    - DAC's (.dac): the codes, [channels, K, T], each channel a mono signal of its own. `length` is None, for the file
+      has that of the recording, at the recording's rate; rate and loudness are left out too. `streamcodec decode`
+      restores all of them.
+
+    Whether the codes are those of the codec at hand is not checked: `codesfile.CodesReader(path).header` says whose
+    they are. Raises AudioError for a file that is missing, damaged or of another format; CodesError.
+    """
+    kind = kind_of(path)
+    if kind == "dac":
+        return Codes(DacReader(path).file.codes)
+    with EcdcReader(path) if kind == "ecdc" else CodesReader(path) as reader:
+        if not reader.frames:
+            return Codes(torch.zeros(1, reader.codebooks, 0, dtype=torch.int64), None, reader.header.length)
+        (codes,) = reader.blocks(reader.frames)
+        return codes
+
+
+def save_codes(
+    path: "str | os.PathLike[str]",
+    codes: CodesLike,
+    codec: Codec,
+    *,
+    overwrite: bool = False,
+    start: Start = "exact",
+    source: str = "",
+) -> None:
+    """Write codes of one signal, [1, K, T], to a .safetensors file that `load_codes` and `streamcodec decode` read.
+
+    codec: the one that made them. overwrite: replace a file that is there; otherwise that is an error.
+    start: how the encoder's stream began, for `streamcodec decode` to begin alike; source: what `streamcodec.load` was
+    given for the codec, for `streamcodec decode` to find it without --codec ("" for the bundled codec).
+
+    The file appears when it is complete. Raises AudioError where it is there already or cannot be written; InputError
+    for codes that are not the codec's, or of more than one signal.
+    """
+    path, codes, spec = Path(path), codec.checked(codes), codec.spec
+    if path.suffix != SUFFIX:
+        raise AudioError(f"{path}: save_codes writes {SUFFIX}; `streamcodec encode` writes .ecdc and .dac too")
+    if path.exists() and not overwrite:
+        raise AudioError(f"{path} is there already; give another name, or overwrite=True to replace it")
+    _, codebooks, frames = codes.shape
+    length = spec.samples(frames) if codes.length is None else codes.length
+    codec.check_length(length, frames)
+    header = CodesHeader(
+        codec=spec.name,
+        source=source,
+        fingerprint=codec.fingerprint,
+        bandwidth=_bandwidth(codec, codebooks),
+        sample_rate=spec.sample_rate,
+        channels=spec.channels,
+        hop_length=spec.hop_length,
+        codebook_size=spec.codebook_size,
+        start=start,
+    )
+    with CodesWriter(path, header) as writer:
+        writer.append(Codes(codes.data, codes.scale, length))
+
+
+def _bandwidth(codec: Codec, codebooks: int) -> float:
+    """kbps of as many codebooks, be they on offer or not: the first ones of more are codes as well."""
+    try:
+        return codec.spec.bandwidth(codebooks)
+    except BandwidthError:
+        return codebooks * math.log2(codec.spec.codebook_size) * codec.spec.frame_rate / 1000

@@ -1,0 +1,169 @@
+"""A codec computes what it says, whatever surrounds the call: autocast, default dtype, meta device, precision."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import streamcodec
+from streamcodec import Codes, Engine
+from streamcodec.codecs import Codec
+from streamcodec.errors import DtypeError, StreamError
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+        assert torch.get_float32_matmul_precision() == name  # it is the caller's again
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "autocast to bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
+    "autocast to float16": lambda: torch.autocast("cpu", torch.float16),
+    "default dtype bfloat16": lambda: default_dtype(torch.bfloat16),
+    "default dtype float64": lambda: default_dtype(torch.float64),
+    "the meta device": lambda: torch.device("meta"),
+    "products of medium precision": lambda: matmul_precision("medium"),
+    "inference mode": torch.inference_mode,
+    "gradients": torch.enable_grad,
+}
+PCM = 0.1 * torch.randn(1, 1, 12_000, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return streamcodec.load()
+
+
+def results(codec: Codec) -> list[Tensor]:
+    """Codes and audio, offline, of streams and of an engine."""
+    codes = codec.encode(PCM)
+    encoder, decoder = codec.open_encoder(start="primed"), codec.open_decoder()
+    pieces = [encoder.push(part) for part in PCM.split(1700, 2)] + [encoder.flush()]
+    audio = [decoder.push(piece) for piece in pieces] + [decoder.flush()]
+    engine = Engine(codec, slots=1)
+    session = engine.open("roundtrip", codes=True)
+    engine.feed(session, PCM)
+    engine.flush(session)
+    delivered = []
+    while engine.ready:
+        delivered += engine.step()
+    heard = [delivery.audio for delivery in delivered if delivery.audio is not None]
+    batched = Codes.cat([piece for delivery in delivered for piece in delivery.codes or []])
+    streamed = Codes.cat(pieces)
+    return [codes.data, codec.decode(codes), streamed.data, torch.cat(audio, 2), batched.data, torch.cat(heard, 2)]
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_what_surrounds_the_calls_changes_no_bit(codec: Codec, name: str) -> None:
+    expected = results(codec)
+    with SURROUNDINGS[name]():
+        found = results(codec)
+    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_what_surrounds_load_changes_no_weight(codec: Codec, name: str) -> None:
+    with SURROUNDINGS[name]():
+        loaded = streamcodec.load()
+    assert loaded.fingerprint == codec.fingerprint
+    pairs = zip((*loaded.parameters(), *loaded.buffers()), (*codec.parameters(), *codec.buffers()), strict=True)
+    assert all(a.dtype == b.dtype and torch.equal(a, b) and not a.is_inference() for a, b in pairs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int32])
+def test_a_precision_in_which_codes_would_be_others_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(DtypeError, match=r"float32 or torch\.float64"):
+        streamcodec.load(dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_codec_converted_to_such_a_precision_says_so_at_every_call(dtype: torch.dtype) -> None:
+    codec = streamcodec.load()
+    codes = codec.encode(PCM)
+    codec.to(dtype)
+    for call in (
+        lambda: codec.encode(PCM),
+        lambda: codec.decode(codes),
+        codec.open_encoder,
+        codec.open_decoder,
+        lambda: Engine(codec, slots=1),
+    ):
+        with pytest.raises(DtypeError, match=r"float32 or torch\.float64"):
+            call()
+
+
+def test_a_stream_whose_codec_was_moved_says_so_and_goes_on_when_it_is_back() -> None:
+    codec = streamcodec.load()
+    codes = codec.encode(PCM)
+    whole = codec.decode(codes)
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    engine = Engine(codec, slots=1)
+    session = engine.open("encode")
+    first, audio = encoder.push(PCM[:, :, :5000]), decoder.push(codes.data[:, :, :9])
+    engine.feed(session, PCM)
+    codec.double()
+    other = codec.open_encoder()
+    other.push(PCM.double())
+    for call in (
+        lambda: encoder.push(PCM),
+        encoder.flush,
+        lambda: decoder.push(codes),
+        lambda: engine.feed(session, PCM),
+        engine.step,
+        lambda: engine.open("decode"),
+    ):
+        with pytest.raises(StreamError, match="move it back"):
+            call()
+    codec.float()
+    pieces = Codes.cat([first, encoder.push(PCM[:, :, 5000:]), encoder.flush()])
+    assert torch.equal(pieces.data, codes.data)
+    rest = [decoder.push(Codes(codes.data[:, :, 9:], None, 12_000 - 9 * codec.spec.hop_length)), decoder.flush()]
+    torch.testing.assert_close(torch.cat([audio, *rest], 2), whole, rtol=0, atol=1e-5)
+    assert engine.step()
+
+
+def scaled(codec: Codec, how: Callable[[Tensor], None]) -> None:
+    for tensor in (*codec.parameters(), codec.quantizer.codebooks):
+        how(tensor)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [lambda t: t.data.mul_(0.97), lambda t: t.detach().numpy().__imul__(0.97)],
+    ids=["through .data", "through NumPy"],
+)
+def test_refresh_notices_weights_that_torch_does_not_see_change(how: Callable[[Tensor], None]) -> None:
+    fresh, used = streamcodec.load(), streamcodec.load()
+    scaled(fresh, how)
+    fresh.refresh()
+    results(used)
+    before = used.fingerprint
+    scaled(used, how)
+    used.refresh()
+    assert used.fingerprint == fresh.fingerprint != before
+    assert all(torch.equal(a, b) for a, b in zip(results(used), results(fresh), strict=True))
+    assert torch.equal(results(used)[0], results(used)[4])
+
+
+def test_codebooks_of_a_state_dict_are_searched_as_they_are() -> None:
+    one, two = streamcodec.load(), streamcodec.load()
+    one.quantizer.set_codebooks(one.quantizer.codebooks.flip(1) * 1.1)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.encode(PCM).data, two.encode(PCM).data)
