@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
-from .torch_ops import Matrix, Packs, Stamp, count_write, stamp
+from .torch_ops import Matrix, Packs, Stamp, count_write, sample, stamp
 from .vector_math import elu, sin_
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
+    "sample",
     "sin_",
     "stamp",
 ]

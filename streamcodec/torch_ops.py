@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .vector_math import tanh
 
-__all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "count_write", "lstm", "stamp"]
+__all__ = ["Matrix", "Packs", "Stamp", "conv1d", "conv_transpose1d", "count_write", "lstm", "sample", "stamp"]
 
 # oneDNN's packed product costs about 12 us to call where addmm costs 2 us, but it shares a weight among rows better and
 # reads it from memory faster. It wins from about this many multiplications, and for a single row from about this many
@@ -30,6 +30,8 @@ PACKED_FOR_ROWS = 1024
 # Where a convolution has few outputs, multiplying every row by all taps first and adding shifted products up writes
 # less than copying windows does: half the time from about this many values of input (docs/log.md).
 SPREAD_FROM_VALUES = 32_768
+
+SAMPLED = 32  # values of a tensor, at least, where it has as many
 
 Stamp = tuple[int, tuple[tuple[int, int], ...]]
 
@@ -53,6 +55,12 @@ def stamp(tensors: Iterable[Tensor]) -> Stamp:
     """
     written = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
     return _writes, written
+
+
+def sample(tensors: Iterable[Tensor]) -> Tensor:
+    """Some values of each tensor, as bytes: what changes with any write that goes through a tensor's length."""
+    flat = (tensor.detach().reshape(-1) for tensor in tensors)
+    return torch.cat([values[:: max(1, values.numel() // SAMPLED)].contiguous().view(torch.uint8) for values in flat])
 
 
 def _can_pack(weight: Tensor) -> bool:

@@ -149,17 +149,27 @@ def scaled(codec: Codec, how: Callable[[Tensor], None]) -> None:
     [lambda t: t.data.mul_(0.97), lambda t: t.detach().numpy().__imul__(0.97)],
     ids=["through .data", "through NumPy"],
 )
-def test_refresh_notices_weights_that_torch_does_not_see_change(how: Callable[[Tensor], None]) -> None:
+@pytest.mark.parametrize("asked", [False, True], ids=["by itself", "by refresh"])
+def test_weights_that_torch_does_not_see_change_are_noticed(how: Callable[[Tensor], None], asked: bool) -> None:
     fresh, used = streamcodec.load(), streamcodec.load()
     scaled(fresh, how)
-    fresh.refresh()
     results(used)
     before = used.fingerprint
     scaled(used, how)
-    used.refresh()
+    if asked:
+        used.refresh()
     assert used.fingerprint == fresh.fingerprint != before
     assert all(torch.equal(a, b) for a, b in zip(results(used), results(fresh), strict=True))
     assert torch.equal(results(used)[0], results(used)[4])
+
+
+def test_refresh_notices_a_single_value() -> None:
+    codec = streamcodec.load()
+    before = codec.fingerprint
+    max(codec.parameters(), key=torch.numel).data.view(-1)[1] += 1
+    assert codec.fingerprint == before, "no sample can see every value: else this test and refresh are of no use"
+    codec.refresh()
+    assert codec.fingerprint != before
 
 
 def test_codebooks_of_a_state_dict_are_searched_as_they_are() -> None:

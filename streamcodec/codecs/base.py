@@ -62,6 +62,7 @@ class Codec(nn.Module, ABC):
         super().__init__()
         self._cache: dict[str, Any] = {}
         self._cached_for: ops.Stamp | None = None
+        self._sampled: Tensor | None = None
 
     def place(
         self,
@@ -131,6 +132,7 @@ class Codec(nn.Module, ABC):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
         super()._apply(fn, recurse)
+        self._sampled = None
         for child in self.children():
             if isinstance(child, Layer):
                 child.refresh()  # streams that are open, and find their codec moved back, run on these
@@ -151,11 +153,26 @@ class Codec(nn.Module, ABC):
     def refresh(self) -> None:
         """Notice weights that were written in a way that torch does not count: through `.data`, or a NumPy view.
 
-        Without it streams, saved states and the fingerprint would go on with the weights as they were. All else
-        (`load_state_dict`, `copy_`, an optimizer's step, `parameter.data = ...`) is noticed when a stream opens.
+        Such a write is noticed by itself where it changes weights throughout, as training does, when a stream opens
+        or something is encoded. Call this after writing a few values only: streams, saved states and the fingerprint
+        would go on with the weights as they were. All other writes (`load_state_dict`, `copy_`, an optimizer's step,
+        `parameter.data = ...`) are noticed, however small.
         """
         ops.count_write()
         self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
+        self._sampled = self._sample()
+
+    def notice_writes(self) -> None:
+        """`refresh` where a sample of the weights is not what it was when this was last called."""
+        before = self._sampled
+        if before is None:  # nothing was made from the weights yet but the quantizer's tables
+            self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
+            self._sampled = self._sample()
+        elif not torch.equal(self._sample(), before):
+            self.refresh()
+
+    def _sample(self) -> Tensor:
+        return ops.sample((*self.parameters(), *self.buffers()))
 
     def check_precision(self) -> None:
         """Raises DtypeError for a codec that was converted to an element type in which codes would be others."""
@@ -176,6 +193,7 @@ class Codec(nn.Module, ABC):
         Raises InputError: ShapeError, DtypeError, NonFiniteError, BandwidthError.
         """
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
+        self.notice_writes()
         rows = self.as_rows(wav)
         with torch.no_grad():
             latents, scale, _ = self.analyse(self.filled(rows))
@@ -231,6 +249,7 @@ class Codec(nn.Module, ABC):
         BandwidthError.
         """
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
+        self.notice_writes()
         with torch.no_grad():
             codes = self.quantizer.encode(self._latent_rows(latents), count)
         return Codes(codes.transpose(1, 2).contiguous())
@@ -291,6 +310,7 @@ class Codec(nn.Module, ABC):
         Raises BandwidthError, StateError, NotStreamableError, InputError.
         """
         self.check_precision()
+        self.notice_writes()
         self._check_streamable()
         chosen = self._named(bandwidth, num_codebooks)
         return EncoderStream(self, bandwidth=chosen, batch=batch, start=start, window=window, state=state)
@@ -311,6 +331,7 @@ class Codec(nn.Module, ABC):
         that `encode` takes by default.
         """
         self.check_precision()
+        self.notice_writes()
         self._check_streamable()
         chosen = self._named(bandwidth, num_codebooks)
         return DecoderStream(self, batch=batch, start=start, bandwidth=chosen, state=state)
@@ -472,6 +493,7 @@ class Codec(nn.Module, ABC):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over configuration and weights: what a saved state is bound to."""
+        self.notice_writes()
         return self.cached("fingerprint", self._fingerprint)
 
     def _fingerprint(self) -> str:

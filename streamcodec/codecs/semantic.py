@@ -342,6 +342,7 @@ class SemanticBase(Codec):
         (`codecs.windowed` defines that to the sample). Arguments and errors as for `encode`.
         """
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
+        self.notice_writes()
         rows = self.as_rows(wav)
         with torch.no_grad():
             codes = self.quantizer.encode(self.analyse_windowed(self.filled(rows), window).rows, count)

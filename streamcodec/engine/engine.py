@@ -151,6 +151,7 @@ class Engine:
             raise InputError(f"direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}")
         if start not in ("exact", "primed"):
             raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")
+        self.codec.notice_writes()
         session = Session(direction, start, self.codec.spec.resolve(bandwidth, num_codebooks), bool(codes))
         self._enter(session, {})
         return session
