@@ -1,6 +1,6 @@
 """Hear yourself through the bundled codec: microphone to codec to speaker. Use headphones.
 
-    pip install 'streamcodec[live]'
+    pip install '.[live]'
     python demos/microphone.py [SECONDS [HEARD.wav PLAYED.wav]]
 
 Ends after SECONDS or at Ctrl-C. `streamcodec mic` does the same with keys, a choice of devices and other codecs.

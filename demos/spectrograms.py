@@ -1,6 +1,6 @@
 """Draw a recording and what a codec makes of it at each bandwidth, one spectrogram under the other.
 
-python demos/spectrograms.py [IN.wav [OUT.png]]        needs matplotlib: pip install "streamcodec[plots]"
+python demos/spectrograms.py [IN.wav [OUT.png]]        needs matplotlib: pip install '.[plots]'
 """
 
 import sys

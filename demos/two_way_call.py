@@ -1,7 +1,7 @@
 """A call: your microphone to a room of a live server, the others in the room to your loudspeaker. Use headphones.
 
     streamcodec serve                                        # in another terminal
-    pip install 'streamcodec[client,live]'
+    pip install '.[client]'
     python demos/two_way_call.py ROOM [ws://127.0.0.1:8765] [--name ME] [--seconds S]
 
 Whoever names the same ROOM is in the call. Without sound devices: --input FILE.wav speaks a recording in place of the
@@ -42,7 +42,7 @@ class Microphone:
     def open(self) -> contextlib.AbstractContextManager:
         if self._samples is not None:
             return contextlib.nullcontext()
-        sd = portaudio()
+        sd = portaudio("client")
 
         def heard(rows, frames, times, status) -> None:
             self._ring.write(rows)
@@ -68,7 +68,7 @@ class Microphone:
 def speaker(mixer: Mixer, path: str | None):
     """The default output device plays the mixer, or a file records it, from a thread of its own either way."""
     if path is None:
-        sd = portaudio()
+        sd = portaudio("client")
 
         def fill(out, frames, times, status) -> None:
             out[:] = np.clip(mixer.pull(frames), -1, 1)

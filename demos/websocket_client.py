@@ -1,7 +1,7 @@
 """Send a recording to a live server at its own pace, and write what comes back.
 
     streamcodec serve                                        # in another terminal
-    pip install 'streamcodec[client]'
+    pip install '.[client]'
     python demos/websocket_client.py IN.wav OUT.wav [ws://127.0.0.1:8765]
 
 Break the connection while it runs: it comes back and goes on where it was. `streamcodec connect` does more.

@@ -6,7 +6,6 @@
 ...     speaker.write(decoder.push(encoder.push(block)))
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from .errors import StreamcodecError
     from .pcm import AudioLike
     from .stream import DecoderStream, EncoderStream, Start
+
+from .lazy import resolve
 
 __all__ = [
     "AudioLike",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# Imported when first used: the command line answers --help without waiting for torch.
+# Imported when first used: the command line answers --help without waiting for torch, and the client does without it.
 _HOMES = {
     "AudioLike": "pcm",
     "Codec": "codecs",
@@ -67,9 +68,7 @@ _HOMES = {
 if not TYPE_CHECKING:  # else a type checker would take every name for one of the package's
 
     def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        return resolve(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

@@ -24,6 +24,7 @@
     ├── StateError             saved state of another codec, another version, or damaged
     ├── ProtocolError          a peer that broke the protocol (defined in `streamcodec.protocol`)
     ├── SessionError           a client's session that was refused or is over (defined in `streamcodec.client`)
+    ├── MissingPackageError    a package of an extra that is not installed (ImportError)
     ├── DeviceError            no PortAudio, or no sound device that takes what is asked
     └── BackendError           a kernel asked for by name that cannot run here
 
@@ -43,6 +44,7 @@ __all__ = [
     "EngineFullError",
     "HubError",
     "InputError",
+    "MissingPackageError",
     "NonFiniteError",
     "NotStreamableError",
     "QueueFullError",
@@ -130,6 +132,10 @@ class EngineFullError(StreamcodecError):
 
 class StateError(StreamcodecError):
     """Saved state belongs to another codec or version, or is damaged."""
+
+
+class MissingPackageError(StreamcodecError, ImportError):
+    """What was asked for needs a package that is not installed; the message has the command that installs it."""
 
 
 class DeviceError(StreamcodecError):

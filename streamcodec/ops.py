@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
+from .install import how_to_install
 from .torch_ops import Matrix, Packs, Stamp, count_write, sample, stamp
 from .vector_math import elu, sin_
 
@@ -89,8 +90,8 @@ def _run_triton(module: str, function: str, *arguments: Any) -> Tensor:
         kernels = importlib.import_module(f"streamcodec_kernels.{module}")
     except ImportError as error:
         raise BackendError(
-            f"the Triton kernel {function} cannot be imported: {error}. Install Triton (Linux: pip install "
-            "'streamcodec[triton]'), or use backend='auto' or 'torch'"
+            f"the Triton kernel {function} cannot be imported: {error}. Use backend='auto' or 'torch', or install "
+            f"Triton (on Linux) with: {how_to_install('triton')}"
         ) from error
     try:
         return getattr(kernels, function)(*arguments)

@@ -180,6 +180,59 @@ SCRIPT = """
 """
 
 
+# tests/package has the same for a clean environment; this one needs no index.
+WITHOUT_TORCH = """
+    import sys
+
+    blocked = ("torch", "safetensors", "huggingface_hub")
+    sys.modules.update(dict.fromkeys(blocked))
+    import streamcodec
+    import streamcodec.client
+    import streamcodec.cli.connect
+    import streamcodec.cli.ends
+    import streamcodec.containers
+    import streamcodec.scalars
+    from streamcodec.audio import AudioReader, AudioWriter
+    from streamcodec.codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter, kind_of
+    from streamcodec.live import Playout, Ring, SoundHost, describe_devices
+    from streamcodec.server import Config
+    from streamcodec.cli.parser import build_parser
+
+    build_parser(["connect"])
+    build_parser(["serve"])
+    for arguments in (["--version"], ["--help"], ["connect", "--help"], ["-q", "serve", "--help"]):
+        try:
+            streamcodec.cli.main(arguments)
+        except SystemExit as ended:
+            assert not ended.code, arguments
+        else:
+            raise AssertionError(arguments)
+    assert streamcodec.cli.main(["-q", "completion", "bash"]) == 0
+    assert all(sys.modules[name] is None for name in blocked)
+    for package, name in (
+        (streamcodec, "load"),
+        (streamcodec, "load_codes"),
+        (streamcodec.codesfile, "DacReader"),
+        (streamcodec.live, "RoundTrip"),
+    ):
+        try:
+            getattr(package, name)
+        except ImportError as error:
+            assert isinstance(error, streamcodec.StreamcodecError) and "pip install '.[torch]'" in str(error), error
+        else:
+            raise AssertionError("no error without torch")
+    sys.exit(streamcodec.cli.main(["roundtrip"]))
+"""
+
+
+def test_what_promises_to_work_without_torch_does_and_the_rest_says_how_to_get_it():
+    command = [sys.executable, "-c", textwrap.dedent(WITHOUT_TORCH)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("streamcodec: error: torch is missing"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_package_works_without_its_optional_libraries():
     script = textwrap.dedent(SCRIPT).format(blocked=BLOCKED)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)

@@ -61,7 +61,7 @@ def main() -> int:
 
         columns = implementations()
     except ImportError as error:
-        print(f"bench_rvq: Triton cannot be imported: {error}. Install it with 'streamcodec[triton]'", file=sys.stderr)
+        print(f"bench_rvq: Triton cannot be imported: {error}. Install it with: pip install triton", file=sys.stderr)
         return 2
     try:
         table = [row(columns, rows, *codebooks) for codebooks in CODEBOOKS for rows in ROWS]

@@ -17,6 +17,7 @@ from ..codecs.encodec import EncodecCodec
 from ..codecs.xcodec import XcodecCodec
 from ..codes import Codes
 from ..errors import InputError, StreamcodecError
+from ..install import how_to_install
 from .presets import PRESETS, make
 
 __all__ = ["Upstream", "check_same", "open_codec", "open_pair", "tell"]
@@ -53,7 +54,9 @@ def open_pair(source: str, bandwidth: float | None) -> tuple[Codec, Upstream, fl
     try:
         import transformers
     except ImportError as error:
-        raise InputError("bench speed compares with transformers; install it: pip install transformers") from error
+        raise InputError(
+            f"bench speed compares with transformers; install it with: {how_to_install('xcodec')}"
+        ) from error
     preset = None if Path(source).exists() else PRESETS.get(source)
     with tempfile.TemporaryDirectory() as scratch:
         # Saved and read again, so that both have the weights from the same file.

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..install import how_to_install
 
 __all__ = [
     "INDEX_SUFFIX",
@@ -96,7 +97,7 @@ def _parse_yaml(text: bytes, origin: str) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError as error:
-        raise CheckpointError(f"{origin}: reading it needs PyYAML: pip install 'streamcodec[xcodec]'") from error
+        raise CheckpointError(f"{origin}: reading it needs PyYAML: {how_to_install('xcodec')}") from error
     if len(text) > _YAML_LIMIT:
         raise CheckpointError(f"{origin}: larger than {_YAML_LIMIT} bytes; a model's configuration is not")
     try:

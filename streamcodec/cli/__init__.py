@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
 from ..errors import StreamcodecError
+from ..install import needs_torch
 from ..sources import reason
 from .parser import build_parser
 from .signals import ended_by_signals, exit_code
@@ -37,11 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names that are no text can be shown
-    args = build_parser(arguments).parse_args(arguments)
+    args = Namespace(quiet=False)  # until the arguments are read, for which some commands import all they need
     try:
-        with ended_by_signals(), _quiet(args):
-            code: int = importlib.import_module(args.module, __package__).run(args)
-            sys.stdout.flush()
+        with ended_by_signals(), needs_torch():
+            args = build_parser(arguments).parse_args(arguments)
+            with _quiet(args):
+                code: int = importlib.import_module(args.module, __package__).run(args)
+                sys.stdout.flush()
     except StreamcodecError as error:
         return _explain(str(error))
     except KeyboardInterrupt as error:

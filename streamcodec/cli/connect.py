@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import importlib.util
+import importlib
 import json
 import signal
 import ssl
@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
-from ..codes import Codes
-from ..codesfile import CodesHeader, CodesReader, CodesWriter
+from ..codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter
 from ..errors import InputError
 from ..files import NewFile
 from ..live.devices import portaudio
 from .ends import add_force, check_input, new_output, output_format, takes_stdout
-from .running import announce, announce_clipping, progress, tell
+from .telling import announce, announce_clipping, progress, tell
 
 __all__ = ["add_arguments", "run"]
 
@@ -42,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--realtime", action="store_true", help="send at the pace of the audio (the default)")
     pace.add_argument("--fast", action="store_true", help="send as fast as the server takes it")
-    parser.add_argument("--play", action="store_true", help="play what comes (pip install 'streamcodec[live]')")
+    parser.add_argument("--play", action="store_true", help="play what comes to the default sound device")
     parser.add_argument("--codec", metavar="NAME", help="one that the server offers (default: its first)")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument("--rate", type=int, default=24_000, metavar="HZ", help="of PCM on the wire (default: 24000)")
@@ -65,8 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Run the command. Raises StreamcodecError; SessionError says why a session failed."""
-    if importlib.util.find_spec("websockets") is None:
-        raise InputError("websockets is missing; install it with: pip install 'streamcodec[client]'")
+    importlib.import_module("streamcodec.client")  # which says what is missing, before anything is opened
     _check(args)
     with contextlib.ExitStack() as stack:
         output, form = _output(args, stack)
@@ -229,12 +226,12 @@ class _Talk:
             self.length = (2 * header.length * self.args.rate + codec.sample_rate) // (2 * codec.sample_rate)
             self.began = time.monotonic()
             with progress(header.length / codec.sample_rate) as advance:
-                for codes in reader.blocks(frames):
+                for codes in reader.arrays(frames):
                     count = codes.data.shape[2]
                     if not self.args.fast:
                         await self._wait((self.sent + count) * codec.hop_length / codec.sample_rate)
-                    scale = None if codes.scale is None else codes.scale[0].numpy()
-                    await self.session.send_codes(codes.data[0].numpy(), scale)
+                    scale = None if codes.scale is None else codes.scale[0]
+                    await self.session.send_codes(codes.data[0], scale)
                     self.sent += count
                     advance(count * codec.hop_length / codec.sample_rate)
             await self.session.flush(header.length)
@@ -341,7 +338,7 @@ async def _stdin(args: Namespace, block: int) -> AsyncIterator[Samples]:
 @contextlib.contextmanager
 def _speaker(args: Namespace, mixer: Any, block: int, sink: "_Sink | None") -> Iterator[None]:
     """The default output device plays the mixer."""
-    sd = portaudio()
+    sd = portaudio("client")
 
     def fill(out: Any, frames: int, times: Any, status: Any) -> None:
         out[:] = np.clip(mixer.pull(frames), -1, 1)
@@ -419,9 +416,8 @@ class _CodesSink(_Sink):
         packet, self._held = self._held, None
         if packet is None:
             return
-        data = torch.from_numpy(packet.codes.astype(np.int64))[None]
-        scale = None if packet.scale is None else torch.from_numpy(packet.scale.copy())[None]
-        self._writer.append(Codes(data, scale, data.shape[2] * self._hop if length is None else length))
+        data, scale = packet.codes[None], None if packet.scale is None else packet.scale[None]
+        self._writer.write(CodesBlock(data, scale, data.shape[2] * self._hop if length is None else length))
 
     def _finish(self, total: int | None) -> None:
         self._write(None if total is None else max(0, total - self._writer.length))

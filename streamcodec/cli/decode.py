@@ -17,7 +17,8 @@ from ..errors import AudioError, CheckpointError, InputError
 from ..files import NewFile
 from ..sources import SourceFile
 from .ends import input_of, output_format
-from .running import Run, announce_clipping, open_codec, progress, report, result_output, tell
+from .running import Run, open_codec, report, result_output
+from .telling import announce_clipping, progress, tell
 
 __all__ = ["run"]
 

@@ -9,7 +9,8 @@ from ..codesfile.ecdc import model_of
 from ..errors import InputError
 from ..files import NewFile
 from .ends import input_of, output_format
-from .running import Run, announce, open_codec, progress, report, result_output, tell
+from .running import Run, open_codec, report, result_output
+from .telling import announce, progress, tell
 
 __all__ = ["run"]
 

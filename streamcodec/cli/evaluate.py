@@ -12,8 +12,9 @@ from ..files import NewFile
 from ..train.evaluate import Evaluation, skipped, table, usage_line
 from ..train.spectrogram import draw
 from .ends import check_folder, new_output
-from .running import open_codec, tell
+from .running import open_codec
 from .signals import check_ended
+from .telling import tell
 
 __all__ = ["run"]
 

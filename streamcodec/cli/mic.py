@@ -22,8 +22,9 @@ from ..live.keys import Keys
 from ..live.line import Line
 from ..live.recorder import FORMATS, Recorder
 from .ends import new_output, output_format, takes_stdout
-from .running import open_codec, tell
+from .running import open_codec
 from .signals import check_ended
+from .telling import tell
 
 __all__ = ["run"]
 

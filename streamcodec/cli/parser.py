@@ -1,11 +1,12 @@
 """The options of every command. Imports nothing that takes time."""
 
 import argparse
-import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..install import how_to_install
 from .ends import add_force
 from .train_options import add_evaluate, add_train
 
@@ -87,7 +88,7 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     serve = commands.add_parser(
         "serve",
         help="live sessions for many clients over one port",
-        description="Serve live sessions over WebSocket; see docs/server.md (pip install 'streamcodec[server]').",
+        description="Serve live sessions over WebSocket; see docs/server.md. " + _needs("server"),
     )
     serve.set_defaults(module=".serve")
     if complete or command == "serve":  # its options are those of the server's configuration
@@ -95,8 +96,7 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     connect = commands.add_parser(
         "connect",
         help="a session with a live server, from and to files",
-        description="Send a recording or codes to a live server, and keep or play what comes back (pip install "
-        "'streamcodec[client]').",
+        description="Send a recording or codes to a live server, and keep or play what comes back. " + _needs("client"),
     )
     connect.set_defaults(module=".connect")
     if complete or command == "connect":
@@ -105,10 +105,15 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
         "bench", help="measure cost and drift on this machine", description="Measure on this machine."
     )
     bench.set_defaults(module="streamcodec.bench")
-    if complete or command == "bench":  # its options come from a module of its own
+    # Its options come from modules that compute: without torch, there is nothing to complete.
+    if command == "bench" or (complete and importlib.util.find_spec("torch")):
         importlib.import_module("streamcodec.bench").add_arguments(bench)
     _add_completion(commands)
     return parser
+
+
+def _needs(extra: str) -> str:
+    return f"Needs the extra {extra!r}: {how_to_install(extra)}."
 
 
 def _add_roundtrip(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -180,8 +185,8 @@ def _add_mic(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "mic",
         help="hear yourself through a codec, live",
-        description="Microphone to codec to speaker, live (pip install 'streamcodec[live]'). Use headphones. Keys: "
-        "+ and - bandwidth, m mute, q quit.",
+        description="Microphone to codec to speaker, live. Use headphones. Keys: + and - bandwidth, m mute, q quit. "
+        + _needs("live"),
     )
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)

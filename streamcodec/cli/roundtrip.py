@@ -11,7 +11,8 @@ from torch import Tensor
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..metrics import MelDistance, SiSdr
 from .ends import input_of, output_format
-from .running import Run, announce, announce_clipping, open_codec, progress, report, result_output, tell
+from .running import Run, open_codec, report, result_output
+from .telling import announce, announce_clipping, progress, tell
 
 __all__ = ["RECORDING", "run"]
 

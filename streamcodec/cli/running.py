@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio import AudioReader, AudioWriter, Samples
+from ..audio import Samples
 from ..checkpoint import load
 from ..codecs import Codec, CodecSpec, Start
 from ..codes import Codes
@@ -21,21 +21,9 @@ from ..errors import InputError
 from ..files import NewFile
 from ..sources import Source, SourceFile
 from .ends import new_output, takes_stdout
-from .signals import check_ended
+from .telling import tell
 
-__all__ = [
-    "Run",
-    "announce",
-    "announce_clipping",
-    "milliseconds",
-    "open_codec",
-    "progress",
-    "report",
-    "result_output",
-    "tell",
-]
-
-PROGRESS_FROM = 10  # seconds of audio: shorter files are done before a bar is of use
+__all__ = ["Run", "milliseconds", "open_codec", "report", "result_output"]
 
 # Key of a result and how the line on stdout has it.
 FIGURES = {
@@ -144,46 +132,6 @@ class Run:
 def milliseconds(samples: int, spec: CodecSpec) -> float:
     """A count of samples as time."""
     return 1000 * samples / spec.sample_rate
-
-
-@contextlib.contextmanager
-def progress(seconds: float | None) -> Iterator[Callable[[float], object]]:
-    """A function to call with the seconds of audio just done; it draws a bar on a terminal if there are many.
-
-    seconds: how many there will be, None where nobody knows.
-    """
-    if (seconds is not None and seconds <= PROGRESS_FROM) or not sys.stderr.isatty():
-        yield lambda seconds: check_ended()
-        return
-    from tqdm import tqdm
-
-    form = "{n:.0f} s of audio [{elapsed}]"
-    if seconds is not None:
-        form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
-    with tqdm(total=seconds, bar_format=form, file=sys.stderr) as bar:
-
-        def advance(seconds: float) -> None:
-            check_ended()
-            bar.update(seconds)
-
-        yield advance
-
-
-def announce(reader: AudioReader) -> None:
-    """Say on stderr what is changed about a recording."""
-    for sentence in reader.changes:
-        tell(f"{reader.name}: {sentence}")
-
-
-def announce_clipping(writer: AudioWriter) -> None:
-    """Say on stderr what the file could not hold."""
-    if writer.clipped:
-        tell(f"{writer.path}: {writer.clipped} samples were outside ±1 and were clipped")
-
-
-def tell(sentence: str) -> None:
-    """To stderr: stdout has only the result."""
-    print(f"streamcodec: {sentence}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import importlib.util
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
+from ..install import how_to_install
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,7 +36,7 @@ def run(args: Namespace) -> int:
     """Run the command."""
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"{' and '.join(missing)} is missing; install it with: pip install 'streamcodec[server]'")
+        raise InputError(f"{' and '.join(missing)} is missing; install it with: {how_to_install('server')}")
     from ..server.config import Config
 
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigError
+from ..install import how_to_install
 from ..train.build import SETTINGS_FILE, build_run, data_of, export_run
 from ..train.config import read_settings, to_toml
 from ..train.data import find_audio, recordings, refuse_holdout
@@ -15,7 +16,7 @@ from ..train.distributed import joined
 from ..train.loop import Run
 from ..train.pack import is_pack, read_pack, write_pack
 from .ends import check_folder
-from .running import tell
+from .telling import tell
 
 __all__ = ["run"]
 
@@ -62,7 +63,7 @@ def _train(args: Namespace, resume: bool) -> None:
     with joined(settings.run.device) as world:
         run = build_run(data, folder, settings, world)
         if run.board.missing:
-            tell("no TensorBoard files: the package tensorboard is not installed (pip install 'streamcodec[train]')")
+            tell(f"no TensorBoard files: the package tensorboard is not installed; {how_to_install('train')}")
         if run.trainer.warning and world.leads:
             tell(run.trainer.warning)
         with _ended_by_signals(run):

@@ -7,15 +7,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_socket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-
+from ..errors import MissingPackageError
+from ..install import how_to_install
 from ..protocol import REPLACED as REPLACED_CLOSE
 from ..protocol import SUBPROTOCOL, ClientSession, Event
 from ..protocol.link import Bucket
 from ..protocol.messages import Welcome
 from .events import SessionError
+
+try:
+    from websockets.asyncio.client import ClientConnection
+    from websockets.asyncio.client import connect as open_socket
+    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+except ModuleNotFoundError as error:  # not there, or before version 13
+    raise MissingPackageError(
+        f"the client needs the package websockets, 13 or later ({error}); install it with: {how_to_install('client')}",
+        name=error.name,
+    ) from error
 
 __all__ = ["FAILURES", "REPLACED", "Connection", "Pace", "reason_of"]
 

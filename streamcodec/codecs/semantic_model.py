@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import ConfigError
+from ..install import how_to_install
 from .tensors import TensorReader
 
 __all__ = ["SpeechModel", "resample"]
@@ -109,7 +110,7 @@ def _transformers() -> Any:
     except ImportError as error:
         raise ConfigError(
             "this codec runs a speech model of the package transformers, which is not installed: "
-            "pip install 'streamcodec[xcodec]'"
+            + how_to_install("xcodec")
         ) from error
     return transformers
 

@@ -4,16 +4,24 @@
 - `CodesWriter`, `CodesReader`: safetensors, any codec.
 - `EcdcWriter`, `EcdcReader`: EnCodec's ``.ecdc``.
 - `DacWriter`, `DacReader`: DAC's ``.dac``.
+
+The first needs no torch, where its codes are taken and given as NumPy arrays: `CodesBlock`.
 """
 
-from .dac import DacFile, DacReader, DacWriter
-from .ecdc import EcdcReader, EcdcWriter
+from typing import TYPE_CHECKING, Any
+
+from ..lazy import resolve
 from .kinds import KINDS, kind_of
-from .safetensors_file import CodesHeader, CodesReader, CodesWriter
-from .whole import load_codes, save_codes
+from .safetensors_file import CodesBlock, CodesHeader, CodesReader, CodesWriter
+
+if TYPE_CHECKING:
+    from .dac import DacFile, DacReader, DacWriter
+    from .ecdc import EcdcReader, EcdcWriter
+    from .whole import load_codes, save_codes
 
 __all__ = [
     "KINDS",
+    "CodesBlock",
     "CodesHeader",
     "CodesReader",
     "CodesWriter",
@@ -26,3 +34,20 @@ __all__ = [
     "load_codes",
     "save_codes",
 ]
+
+# Imported when first used: these need torch.
+_HOMES = {
+    "DacFile": "dac",
+    "DacReader": "dac",
+    "DacWriter": "dac",
+    "EcdcReader": "ecdc",
+    "EcdcWriter": "ecdc",
+    "load_codes": "whole",
+    "save_codes": "whole",
+}
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        return resolve(__name__, _HOMES, name)

@@ -2,7 +2,8 @@
 
 Tensors: ``codes`` [1, K, T], int16, or int32 where the codebook has more than 32768 entries; ``scale`` [1, T] float32
 for codecs that normalise their input. Metadata (all strings, as the format has it): the fields of `CodesHeader`,
-``format`` and ``version``. Written and read in blocks, so that memory does not depend on the length.
+``format`` and ``version``. Written and read in blocks, so that memory does not depend on the length. Needs no torch,
+but for `CodesReader.blocks`.
 """
 
 import contextlib
@@ -15,17 +16,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from ..codes import Codes
-from ..errors import AudioError, CodesError, ShapeError
+from ..errors import AudioError, CodesError, DtypeError, ShapeError
 from ..files import FileWriter, Output
+from ..install import needs_torch
 from ..sources import FileReader, Source, SourceFile
 
-__all__ = ["CodesHeader", "CodesReader", "CodesWriter"]
+if TYPE_CHECKING:
+    from ..codes import Codes
+
+__all__ = ["CodesBlock", "CodesHeader", "CodesReader", "CodesWriter"]
 
 FORMAT = "streamcodec-codes"
 VERSION = "1"
@@ -84,6 +88,18 @@ class CodesHeader:
         return header
 
 
+class CodesBlock(NamedTuple):
+    """`Codes` of one signal as NumPy arrays.
+
+    data: [1, K, T] of any integer type; a reader gives int64. scale: [1, T] float32, or None. length: samples that they
+        stand for.
+    """
+
+    data: NDArray[Any]
+    scale: NDArray[Any] | None
+    length: int
+
+
 def _text(value: str) -> str:
     """What UTF-8 can hold of it: a file name that is none has its odd bytes as \\xNN, else nobody reads the header."""
     return os.fsencode(value).decode("utf-8", "backslashreplace")
@@ -126,28 +142,36 @@ class CodesWriter(FileWriter):
             self._new.discard()
             raise self._failed(error) from error
 
-    def append(self, codes: Codes) -> None:
+    def append(self, codes: "Codes") -> None:
         """Add frames of one signal, [1, K, T], T >= 0, K as before, with a length. Raises ShapeError or CodesError."""
-        batch, codebooks, frames = codes.data.shape
-        if batch != 1 or (self.codebooks and codebooks != self.codebooks):
+        if codes.length is None:
+            raise CodesError("codes without a length cannot be written; give Codes(..., length=samples)")
+        scale = None if codes.scale is None else codes.scale.cpu().numpy()
+        self.write(CodesBlock(codes.data.cpu().numpy(), scale, codes.length))
+
+    def write(self, codes: CodesBlock) -> None:
+        """`append` for NumPy arrays. Raises DtypeError, too."""
+        if codes.data.dtype.kind not in "iu":
+            raise DtypeError(f"codes are {codes.data.dtype}; they must be integers")
+        if codes.data.ndim != 3 or len(codes.data) != 1 or (self.codebooks and codes.data.shape[1] != self.codebooks):
             raise ShapeError(
                 f"codes have the shape {list(codes.data.shape)}; a codes file holds [1, {self.codebooks or 'K'}, T]"
             )
-        if codes.length is None:
-            raise CodesError("codes without a length cannot be written; give Codes(..., length=samples)")
         if self.codebooks and (codes.scale is not None) != self._scaled:
             raise ShapeError("some codes have a scale and some have none; a codes file holds one kind")
-        rows = codes.data[0].T.cpu().numpy()
+        rows = codes.data[0].T
+        if codes.scale is not None and codes.scale.shape != (1, len(rows)):
+            raise ShapeError(f"scale has the shape {list(codes.scale.shape)}; it must be [1, {len(rows)}], one a frame")
         if rows.size and (rows.min() < 0 or rows.max() >= self.header.codebook_size):
             raise CodesError(f"a code is outside 0..{self.header.codebook_size - 1}")
         try:
             self._codes.write(rows.astype(self._dtype).tobytes())
             if codes.scale is not None:
-                self._scale.write(codes.scale[0].cpu().numpy().astype("<f4").tobytes())
+                self._scale.write(codes.scale[0].astype("<f4").tobytes())
         except OSError as error:
             raise self._failed(error) from error
-        self.codebooks, self._scaled = codebooks, codes.scale is not None
-        self.frames += frames
+        self.codebooks, self._scaled = rows.shape[1], codes.scale is not None
+        self.frames += len(rows)
         self.length += codes.length
 
     def _finish(self) -> None:
@@ -227,16 +251,25 @@ class CodesReader(FileReader):
         self._codes, self._scale = tensors["codes"], tensors.get("scale")
         _, self.codebooks, self.frames = self._codes.shape
 
-    def blocks(self, frames: int, samples: Callable[[int], int] | None = None) -> Iterator[Codes]:
+    def blocks(self, frames: int, samples: Callable[[int], int] | None = None) -> "Iterator[Codes]":
         """All codes, `frames` at a time; only the last block may have fewer, and its length is what remains.
 
         samples: samples that the first n frames stand for, `CodecSpec.samples`; default: n times the hop.
         Raises CodesError at a block with a code outside the codebook.
         """
+        with needs_torch():
+            import torch
+
+            from ..codes import Codes
+        for data, scale, length in self.arrays(frames, samples):
+            yield Codes(torch.from_numpy(data), None if scale is None else torch.from_numpy(scale), length)
+
+    def arrays(self, frames: int, samples: Callable[[int], int] | None = None) -> Iterator[CodesBlock]:
+        """`blocks` as NumPy arrays; needs no torch."""
         for span in spans(self.frames, frames, self.header, samples or self.header.hop_length.__mul__):
             yield self._block(*span)
 
-    def _block(self, start: int, end: int, length: int) -> Codes:
+    def _block(self, start: int, end: int, length: int) -> CodesBlock:
         rows = [self._numbers(self._codes, k * self.frames + start, end - start) for k in range(self.codebooks)]
         data = np.stack(rows)[None].astype(np.int64)
         if data.min() < 0 or data.max() >= self.header.codebook_size:
@@ -245,8 +278,8 @@ class CodesReader(FileReader):
             )
         scale = None
         if self._scale is not None:
-            scale = torch.from_numpy(self._numbers(self._scale, start, end - start)[None].astype(np.float32))
-        return Codes(torch.from_numpy(data), scale, length)
+            scale = self._numbers(self._scale, start, end - start)[None].astype(np.float32)
+        return CodesBlock(data, scale, length)
 
     def _numbers(self, tensor: _Tensor, index: int, count: int) -> "np.ndarray[Any, Any]":
         self._file.seek(tensor.start + index * tensor.dtype.itemsize)

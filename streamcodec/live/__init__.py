@@ -4,13 +4,18 @@
 this machine through PortAudio. Callbacks only copy samples into and out of rings; a thread of its own runs the codec.
 """
 
-from .devices import describe_devices
-from .host import Host, SoundHost
-from .playout import Event, Playout
-from .ring import Ring
-from .roundtrip import Delay, RoundTrip
-from .running import run
-from .watchdog import Watchdog
+from typing import TYPE_CHECKING, Any
+
+from ..lazy import resolve
+
+if TYPE_CHECKING:
+    from .devices import describe_devices
+    from .host import Host, SoundHost
+    from .playout import Event, Playout
+    from .ring import Ring
+    from .roundtrip import Delay, RoundTrip
+    from .running import run
+    from .watchdog import Watchdog
 
 __all__ = [
     "Delay",
@@ -24,3 +29,23 @@ __all__ = [
     "describe_devices",
     "run",
 ]
+
+# Imported when first used: what plays and records alone needs no torch.
+_HOMES = {
+    "Delay": "roundtrip",
+    "Event": "playout",
+    "Host": "host",
+    "Playout": "playout",
+    "Ring": "ring",
+    "RoundTrip": "roundtrip",
+    "SoundHost": "host",
+    "Watchdog": "watchdog",
+    "describe_devices": "devices",
+    "run": "running",
+}
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        return resolve(__name__, _HOMES, name)

@@ -2,10 +2,13 @@
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..codecs import CodecSpec
 from ..errors import DeviceError
+from ..install import how_to_install
+
+if TYPE_CHECKING:
+    from ..codecs import CodecSpec
 
 __all__ = ["Device", "choose", "describe_devices", "portaudio"]
 
@@ -24,13 +27,16 @@ class Device:
     channels: int
 
 
-def portaudio() -> Any:
-    """The sounddevice module. Raises DeviceError where it or PortAudio is missing, with what to do."""
+def portaudio(extra: str = "live") -> Any:
+    """The sounddevice module. Raises DeviceError where it or PortAudio is missing, with what to do.
+
+    extra: the one that brings it, as the caller's users have it.
+    """
     try:
         return importlib.import_module("sounddevice")
     except ImportError as error:
         raise DeviceError(
-            f"live audio needs the package sounddevice ({error}); install it with: pip install 'streamcodec[live]'"
+            f"live audio needs the package sounddevice ({error}); install it with: {how_to_install(extra)}"
         ) from error
     except OSError as error:  # its shared library is not found: only on Linux, where no wheel brings it
         raise DeviceError(
@@ -52,7 +58,7 @@ def describe_devices() -> list[str]:
     return lines
 
 
-def choose(kind: str, choice: str | None, spec: CodecSpec, rate: int | None = None) -> Device:
+def choose(kind: str, choice: str | None, spec: "CodecSpec", rate: int | None = None) -> Device:
     """The device for `kind`, "input" or "output", with a rate and a channel count that it takes.
 
     choice: an index, a name, or a part of a name that fits one device; None is the system's default.
@@ -106,7 +112,7 @@ def _names(devices: list[Any], indices: list[int]) -> str:
     return ", ".join(f"{index} ({devices[index]['name']})" for index in indices)
 
 
-def _settings(sd: Any, kind: str, index: int, info: Any, spec: CodecSpec, rate: int | None) -> tuple[int, int]:
+def _settings(sd: Any, kind: str, index: int, info: Any, spec: "CodecSpec", rate: int | None) -> tuple[int, int]:
     """Rate and channels: the codec's own first, for nothing is then changed about the samples."""
     most = min(int(info[f"max_{kind}_channels"]), MOST_CHANNELS)
     channels = [count for count in dict.fromkeys([spec.channels, 1, 2, most]) if count <= most]

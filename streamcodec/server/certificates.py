@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..install import how_to_install
 from . import machine
 from .config import Config
 from .logs import Log
@@ -62,7 +63,7 @@ def _provide(folder: Path, host: str) -> "x509.Certificate":
             _write(folder / CERTIFICATE, _public_pem(certificate), 0o644)
     except ImportError as error:
         raise InputError(
-            "--tls-self-signed needs the package cryptography; install it with: pip install cryptography"
+            f"--tls-self-signed needs the package cryptography; install it with: {how_to_install('server')}"
         ) from error
     except (OSError, ValueError, TypeError) as error:
         raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 import soxr
 
 from ..errors import ConfigError
+from ..install import how_to_install
 
 __all__ = ["missing_metrics", "pesq", "stoi"]
 
@@ -28,7 +29,7 @@ def stoi(reference: np.ndarray, result: np.ndarray, sample_rate: int) -> float:
     try:
         from pystoi import stoi as measure
     except ImportError as error:
-        raise ConfigError("STOI needs the package pystoi: pip install 'streamcodec[train]'") from error
+        raise ConfigError(f"STOI needs the package pystoi: {how_to_install('train')}") from error
     with warnings.catch_warnings():
         # pystoi warns, and returns a placeholder, where fewer than 30 frames are left once silence is removed.
         warnings.simplefilter("error", RuntimeWarning)
@@ -47,7 +48,7 @@ def pesq(reference: np.ndarray, result: np.ndarray, sample_rate: int) -> float:
         from pesq import PesqError
         from pesq import pesq as measure
     except ImportError as error:
-        raise ConfigError("PESQ needs the package pesq: pip install 'streamcodec[evaluate]'") from error
+        raise ConfigError(f"PESQ needs the package pesq: {how_to_install('evaluate')}") from error
     if not reference.any() or not result.any():
         return math.nan
     pair = [soxr.resample(wav, sample_rate, PESQ_RATE) for wav in (reference, result)]

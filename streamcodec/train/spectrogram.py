@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
+from ..install import how_to_install
 from .evaluate import OURS, Heard
 
 __all__ = ["draw"]
@@ -29,7 +30,7 @@ def draw(heard: Heard, path: Path) -> None:
         from matplotlib import colormaps
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError("pictures need the package matplotlib: pip install 'streamcodec[plots]'") from error
+        raise ConfigError(f"pictures need the package matplotlib: {how_to_install('plots')}") from error
     end = int(SECONDS * heard.sample_rate)
     panels = {"original": heard.original}
     for (system, nominal), audio in sorted(heard.results.items(), key=lambda item: (item[0][0] != OURS, item[0][1])):

@@ -8,3 +8,4 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent / "server"))
 
 pytest.importorskip("websockets", reason="the extra `client` is not installed")
+pytest.importorskip("prometheus_client", reason="the extra `server` is not installed, and most clients talk to one")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from streamcodec.checkpoint import load, save
 from streamcodec.codecs import SemanticWindow
 from streamcodec.codecs.xcodec import XcodecCodec
 from streamcodec.errors import CheckpointError, ConfigError, InputError, NonFiniteError, StateError
+from streamcodec.install import how_to_install
 
 FULL_SCALE = 1e-5
 WINDOWS = [SemanticWindow(), SemanticWindow(3, 2, 2), SemanticWindow(0, 0, 1), SemanticWindow(5, 0, 4)]
@@ -406,7 +408,7 @@ def test_a_configuration_cannot_choose_code_to_run():
 
 def test_without_transformers_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r"pip install 'streamcodec\[xcodec\]'"):
+    with pytest.raises(ConfigError, match=re.escape(how_to_install("xcodec"))):
         XcodecCodec({})
 
 

@@ -1,6 +1,7 @@
 """The original X-Codec files: their names, the YAML file beside them, and what is refused."""
 
 import io
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from streamcodec.checkpoint import load, save
 from streamcodec.codecs.xcodec import XcodecCodec
 from streamcodec.codecs.xcodec_original import convert, yaml_name
 from streamcodec.errors import CheckpointError, ConfigError
+from streamcodec.install import how_to_install
 
 yaml = pytest.importorskip("yaml", reason="the originals' configuration is YAML")
 
@@ -280,5 +282,5 @@ def test_code_beside_the_weights_is_not_run(tmp_path):
 def test_without_pyyaml_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = write(tmp_path, oracle("hubert")[1])
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'streamcodec\[xcodec\]'"):
+    with pytest.raises(CheckpointError, match=re.escape(how_to_install("xcodec"))):
         load(path)

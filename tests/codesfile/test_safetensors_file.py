@@ -5,6 +5,7 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcodec.codes import Codes
-from streamcodec.codesfile import CodesHeader, CodesReader, CodesWriter, safetensors_file
-from streamcodec.errors import AudioError, CodesError, ShapeError
+from streamcodec.codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter, safetensors_file
+from streamcodec.errors import AudioError, CodesError, DtypeError, ShapeError
 
 HEADER = CodesHeader(
     codec="tiny",
@@ -250,3 +251,36 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path):
             file.truncate(1000)
         with pytest.raises(AudioError, match="became shorter"):
             list(reader.blocks(25000))
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_arrays_are_the_codes_of_the_blocks(tmp_path, scaled):
+    codes = random_codes(3, 50, scaled=scaled)
+    first = save(tmp_path / "codes.safetensors", [codes])
+    with CodesReader(first) as reader, CodesWriter(tmp_path / "again.safetensors", HEADER) as writer:
+        for block in reader.arrays(7):
+            writer.write(block)
+        for block, expected in zip(reader.arrays(20), reader.blocks(20), strict=True):
+            assert torch.equal(torch.from_numpy(block.data), expected.data)
+            assert block.length == expected.length
+    assert (tmp_path / "again.safetensors").read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "scale", "error", "text"),
+    [
+        (np.zeros((1, 2, 3)), None, DtypeError, "codes are float64; they must be integers"),
+        (np.zeros((2, 3), np.int16), None, ShapeError, r"\[2, 3\]; a codes file holds \[1, 2, T\]"),
+        (np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2), np.float32), ShapeError, r"scale .*it must be \[1, 3\]"),
+        (np.full((1, 2, 3), 1024, np.uint16), None, CodesError, r"outside 0\.\.1023"),
+    ],
+)
+def test_arrays_that_are_no_codes_are_refused_and_the_file_goes_on(tmp_path, data, scale, error, text):
+    good = CodesBlock(np.ones((1, 2, 4), np.uint16), None if scale is None else np.ones((1, 4), np.float32), 1280)
+    with CodesWriter(tmp_path / "codes.safetensors", HEADER) as writer:
+        writer.write(good)
+        with pytest.raises(error, match=text):
+            writer.write(CodesBlock(data, scale, 960))
+        writer.write(good)
+    with CodesReader(tmp_path / "codes.safetensors") as reader:
+        assert (reader.frames, reader.header.length) == (8, 2560)

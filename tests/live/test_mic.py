@@ -128,7 +128,7 @@ def test_without_sounddevice_it_says_what_to_install(mic, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     code, _, err = mic()
     assert code == 2
-    assert "pip install 'streamcodec[live]'" in err
+    assert "pip install '.[live]'" in err
 
 
 def test_devices_that_never_call_back_end_it(mic, monkeypatch, tmp_path):

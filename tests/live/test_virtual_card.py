@@ -42,7 +42,7 @@ MOST_SILENCE = 0.6  # seconds: the largest cushion (0.4 s) after an underrun, an
 
 def need_sounddevice() -> None:
     try:
-        pytest.importorskip("sounddevice", reason="needs sounddevice: pip install 'streamcodec[live]'")
+        pytest.importorskip("sounddevice", reason="sounddevice is not installed: the extra `live` has it")
     except OSError as error:
         pytest.skip(f"needs libportaudio2: {error}")
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import numpy as np
+from deadlines import timeout
 from talk import Talk, decoded, encoded, hello, wave
 
 
@@ -41,7 +42,7 @@ async def neighbours(server, codec):
 
 async def nothing_left(server, sessions=0, seconds=30):
     """Until the server has no more than so many sessions, and then their slots, rooms and voices are given back."""
-    async with asyncio.timeout(seconds):
+    async with timeout(seconds):
         while len(server._digests) > sessions or len(server._connections) > sessions:
             await asyncio.sleep(0.02)
     assert len(server._lives) == sessions
@@ -51,7 +52,7 @@ async def nothing_left(server, sessions=0, seconds=30):
     assert all(taken == [0, 0] for taken in server._slots.values())
     assert len(server.rooms) == 0
     engine = server.engine
-    async with asyncio.timeout(seconds):
+    async with timeout(seconds):
         if hasattr(engine, "engines"):
             while any(one.figures().sessions for one in engine.engines.values()) or engine._by_session:
                 await asyncio.sleep(0.02)

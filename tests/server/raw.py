@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from deadlines import timeout
 from websockets.frames import Frame, Opcode
 
 
@@ -45,7 +46,7 @@ async def tcp(server, data=b""):
 async def closed(reader, seconds=30):
     """All that came until the server closed the connection."""
     data = b""
-    async with asyncio.timeout(seconds):
+    async with timeout(seconds):
         with contextlib.suppress(ConnectionError):
             while part := await reader.read(65536):
                 data += part

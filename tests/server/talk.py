@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import torch
+from deadlines import timeout
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -125,7 +126,7 @@ class Talk:
         await self.until(lambda: self.session.state is not State.HANDSHAKE)
 
     async def until(self, condition, seconds=60):
-        async with asyncio.timeout(seconds):
+        async with timeout(seconds):
             while not condition():
                 self.news.clear()
                 await self.news.wait()

@@ -32,7 +32,7 @@ def test_what_is_missing_is_named_with_the_extra_that_has_it(missing):
     done = run(without(*missing), "serve", "--port", "0")
     assert done.returncode == 2
     assert all(name in done.stderr for name in missing)
-    assert "pip install 'streamcodec[server]'" in done.stderr
+    assert "pip install '.[server]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert run(without(*missing), "serve", "--help").returncode == 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deadlines import timeout
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
@@ -217,7 +218,7 @@ def test_engines_end_with_a_server_that_is_killed():
             children = server.children()
             assert children
             server.process.kill()
-            async with asyncio.timeout(60):
+            async with timeout(60):
                 while any(Path(f"/proc/{child}").is_dir() for child in children):
                     await asyncio.sleep(0.1)
 

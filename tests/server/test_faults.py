@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
+from deadlines import timeout
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
@@ -220,7 +221,7 @@ def test_who_breaks_the_protocol_and_stays_is_cut_off():
                 writer.write(text(HELLO))
                 await reader.readuntil(b"}}")
                 writer.write(BAD_FRAMES["reserved bits"])
-                async with asyncio.timeout(40):  # it is told, and does not close its side; the idle time is longer
+                async with timeout(40):  # it is told, and does not close its side; the idle time is longer
                     while len(server._connections) > 1:
                         await asyncio.sleep(0.05)
 
@@ -255,7 +256,7 @@ def test_what_is_no_websocket_is_turned_away():
                     assert b" 200 " not in answer.split(b"\r\n")[0]
                     assert b" 101 " not in answer.split(b"\r\n")[0]
                     assert b"root:" not in answer
-            async with asyncio.timeout(30):
+            async with timeout(30):
                 while len(server.door):
                     await asyncio.sleep(0.02)
 
@@ -294,7 +295,7 @@ def test_slow_handshakes_do_not_keep_others_out():
             contextlib.AsyncExitStack() as stack,
         ):
             slow = [await stack.enter_async_context(tcp(server, b"GET /v1")) for _ in range(30)]
-            async with asyncio.timeout(30):
+            async with timeout(30):
                 while not all(reader.at_eof() or reader.exception() for reader, _ in slow[:22]):
                     await asyncio.sleep(0.02)
             assert len(server.door) <= 8
@@ -396,7 +397,7 @@ def test_a_listener_that_acknowledges_what_it_does_not_read_is_cut_off():
             link.ws.transport.pause_reading()  # what it acknowledges is put in below, in time
             gate = asyncio.Event()  # the socket's buffers are megabytes: as if they were full
             link.ws.send = lambda message: gate.wait()
-            async with asyncio.timeout(60):
+            async with timeout(60):
                 while live.link is not None:
                     await speaker.say(wave(0.5))
                     await asyncio.sleep(0.05)
@@ -426,7 +427,7 @@ def test_who_goes_while_the_server_does_not_read_is_missed(resume, monkeypatch):
                     talk.session.send_pcm(np.zeros((1, 30_000), np.float32))
                     for message in talk.session.messages_to_send():
                         talk.ws.transport.write(frame(message))
-                async with asyncio.timeout(30):
+                async with timeout(30):
                     while not live.link.ws.recv_messages.paused:
                         await asyncio.sleep(0.02)
                 await asyncio.sleep(2.0)  # pings that it answers behind all that

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from deadlines import timeout
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
@@ -165,7 +166,7 @@ def test_a_byte_at_a_time_is_no_way_to_hold_a_connection():
                     await asyncio.sleep(0.05)
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
-            async with asyncio.timeout(30):
+            async with timeout(30):
                 while not (reader.at_eof() or reader.exception()):
                     await asyncio.sleep(0.05)
             writer.close()
@@ -187,7 +188,7 @@ async def stalled(server, opening, seconds):
         stack.push_async_callback(ws.wait_closed)
         stack.callback(ws.transport.abort)
         with contextlib.suppress(TimeoutError, ConnectionClosed):
-            async with asyncio.timeout(seconds):
+            async with timeout(seconds):
                 while True:
                     talk.session._held.keep = False  # it ignores its window
                     talk.session.send_pcm(samples)
@@ -276,7 +277,7 @@ def test_500_visits_leave_nothing_behind():
                     if number % 5 == 0:
                         await talk.until(lambda talk=talk: talk.session.welcome or talk.over)
                 await talk.cut()
-            async with asyncio.timeout(30):
+            async with timeout(30):
                 while server._digests or server._connections:
                     await asyncio.sleep(0.05)
             assert server._slots == {"small": [0, 0]}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deadlines import timeout
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
@@ -58,7 +59,7 @@ def small_server(tmp_path):
 
 async def emptied(server):
     """Until no session and no connection is left, and a second for what is freed then."""
-    async with asyncio.timeout(60):
+    async with timeout(60):
         while any(await asyncio.to_thread(here, server)):
             await asyncio.sleep(0.1)
     await asyncio.sleep(1)

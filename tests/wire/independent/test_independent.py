@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
+pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
 sys.path.append(str(Path(__file__).parents[2] / "server"))
 from talk import RATE, encoded, served, small_codec, wave
 
