@@ -1,5 +1,7 @@
 """A device that this machine lacks is a sentence, wherever a codec is put there."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,8 +32,10 @@ def test_training_names_its_own_option():
         pass
 
 
-@pytest.mark.parametrize("command", [["roundtrip"], ["encode", "in.wav", "out.sc"], ["serve", "--port", "0"]])
-def test_the_commands_say_so(command, capsys):
+@pytest.mark.parametrize("command", [["roundtrip"], ["encode", "in.wav", "out.ecdc"], ["serve", "--port", "0"]])
+def test_the_commands_say_so(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in.wav").touch()
     if command[0] == "serve":
         pytest.importorskip("websockets", reason="the extra `server` is not installed")
         pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")

@@ -157,6 +157,7 @@ def test_connect_explains_a_file_that_holds_no_certificate(tmp_path, capsys, tex
     if text is not None:
         path.write_text(text)
     sent = tmp_path / "sent.wav"
+    sent.touch()
     assert main(["connect", "wss://127.0.0.1:1", "--input", str(sent), "--ca", str(path)]) == 2
     assert f"--ca {path}" in capsys.readouterr().err
     with pytest.raises(InputError, match="wss://"):

@@ -96,7 +96,7 @@ def test_every_option_that_the_documentation_names_is_there():
     text = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
     named = set(re.findall(r"--[a-z][a-z-]+", text))
     options = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Config)}
-    assert named - options == {"--help", "--ca"}  # the second is of `connect`
+    assert named - options == {"--ca"}  # of `connect`
     assert {"--log-format", "--tls-self-signed", "--tls-directory"} <= named
 
 

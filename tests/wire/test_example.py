@@ -64,7 +64,7 @@ def example():
 
 
 def test_the_example_session_is_what_goes_over_the_wire():
-    assert f"```\n{example()}\n```" in TEXT
+    assert f"```text\n{example()}\n```" in TEXT
 
 
 def test_the_table_of_errors():
