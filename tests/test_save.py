@@ -150,6 +150,7 @@ def test_state_cut_short_at_any_byte_is_refused(kind):
         small_codec(kind).open_encoder(state=blob + b"\0")
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_state_with_flipped_bits_is_refused(data):

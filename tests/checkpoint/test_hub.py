@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hub_server import COMMIT, serve
 from safetensors.torch import save
@@ -103,6 +104,7 @@ def test_an_unreachable_hub_fails_fast_and_says_how_to_work_offline(tmp_path: Pa
         assert result["seconds"] < 10
 
 
+@pytest.mark.slow
 def test_downloads_and_refusals(tmp_path: Path) -> None:
     repositories = {
         "some/codec": FILES | {"preprocessor_config.json": b"{}", "pytorch_model.bin": b"never fetched"},

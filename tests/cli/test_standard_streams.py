@@ -75,6 +75,7 @@ def test_pipes_with_names_are_read_and_written(cli, tiny, voice):
     assert soundfile.info("out.wav").frames == 29517
 
 
+@pytest.mark.slow
 def test_a_shells_own_pipes_and_a_reader_that_leaves(tiny, voice, tmp_path):
     line = (
         '"$@" <(cat voice.wav) >(cat > copy.wav); sleep 0.5; "$@" voice.wav /dev/stdout | true; exit ${PIPESTATUS[0]}'

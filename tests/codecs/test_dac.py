@@ -256,6 +256,7 @@ def test_codes_and_audio_come_as_soon_as_the_spec_says(codec, samples, piece):
         assert given == max(0, frames * spec.hop_length - spec.decoder_delay)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @given(cut=st.integers(0, 200), pieces=st.lists(st.integers(0, 60), max_size=5))
 def test_saved_streams_go_on_to_the_bit(dtype, cut, pieces):

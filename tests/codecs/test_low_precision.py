@@ -71,6 +71,7 @@ def results(layer: Conv1d | ConvTranspose1d, x: Tensor) -> tuple[Tensor, ...]:
     return y.detach(), *torch.autograd.grad(y, [x, *layer.parameters()], back)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_convolution_is_right_in_low_precision(name: str) -> None:
     torch.manual_seed(0)

@@ -67,6 +67,7 @@ def loss_of(codec: SemanticCodec, wav: torch.Tensor) -> tuple[torch.Tensor, torc
 # -- training ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acoustic", ACOUSTIC)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_steps_lower_the_losses_and_leave_the_speech_model_alone(acoustic, kind):

@@ -57,6 +57,7 @@ def talk(codec: Codec, start: str, frames: int, batch: int, pushes: int = 40) ->
     decoder.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("start", ["exact", "primed"])
 def test_nothing_is_left_to_be_made(name, start, made):

@@ -35,6 +35,7 @@ sizes = st.lists(st.integers(0, 200) | st.integers(0, 15), max_size=12)
 # -- offline -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_offline_equals_transformers_at_every_length(kind):
     """Every residue where the branches agree, disagree by a frame (80..311 beyond whole frames), and agree again."""
@@ -117,6 +118,7 @@ def test_the_default_window_is_the_largest_that_costs_no_delay():
     assert codec.windowed_delay(dataclasses.replace(window, right=window.right + 1)) == 8960
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [*WINDOWS, SemanticWindow(3, 40, 2)])
 def test_codes_come_as_soon_as_the_delay_says(window):
     codec = small_codec("hubert")
@@ -143,6 +145,7 @@ def test_memory_stays_within_what_the_spec_says():
 # -- streams -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(kinds, windows, lengths, st.integers(1, 2), st.integers(0, 2), sizes)
 def test_an_encoder_equals_encode_windowed(kind, window, samples, batch, place, pieces):
@@ -294,6 +297,7 @@ def test_other_codecs_have_no_window():
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_huggingface_directories_go_round(tmp_path, kind):
     from transformers import XcodecModel

@@ -27,10 +27,9 @@ def to_run(page: Path) -> list[Block]:
 
 
 def pages_to_run() -> list[Any]:
-    """README by default, which needs what the tests need; the others take longer, and more packages."""
+    """All that have such blocks. They take seconds each, and more packages than the tests do."""
     pages = [page for page in PAGES if page.name not in GENERATED and to_run(page)]
-    marks = {page: [] if page.name == "README.md" else [pytest.mark.slow] for page in pages}
-    return [pytest.param(page, marks=marks[page], id=page.name) for page in pages]
+    return [pytest.param(page, marks=pytest.mark.slow, id=page.name) for page in pages]
 
 
 def furnish(page: Path, folder: Path) -> None:

@@ -53,6 +53,7 @@ def opened(engine: Engine) -> list[Session]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flushed", [False, True])
 @pytest.mark.parametrize("kind", CODECS)
 def test_restored_sessions_go_on_to_the_bit(kind, flushed):

@@ -84,6 +84,7 @@ def test_any_schedule_equals_single_streams(kind, seed):
     play(codec_of(kind), 1000 * seed + len(kind), 1e-9)
 
 
+@pytest.mark.slow
 def test_threads_share_a_step():
     for seed in range(3):
         play(codec_of("zeros with look-ahead"), seed, 1e-9, threads=2)

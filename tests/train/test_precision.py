@@ -46,6 +46,7 @@ def test_bfloat16_is_used_where_it_is_right(recordings: Path, tmp_path: Path) ->
     assert found.networks.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [Conv1d, ConvTranspose1d])
 @pytest.mark.parametrize("spoil", [lambda y: y.flip(1), WrongGradient.apply], ids=["output", "gradient"])
 def test_a_layer_that_is_wrong_in_bfloat16_means_float32_and_a_word(
