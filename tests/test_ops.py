@@ -292,7 +292,7 @@ def test_everything_works_in_torch_without_triton():
             try:
                 call()
             except BackendError as error:
-                assert "Install Triton" in str(error) and "backend='auto'" in str(error), error
+                assert "install Triton" in str(error) and "backend='auto'" in str(error), error
             else:
                 raise AssertionError("a kernel ran without Triton")
         """
