@@ -11,7 +11,7 @@ const shown = (message) => (typeof message === "string" ? message : hexOf(messag
 
 // The lines of the specification's example: [direction, text].
 const example = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf-8")
-  .split("## An example")[1].split("```")[1].trim().split("\n").map((line) => [line[0], line.slice(2)]);
+  .split("## An example")[1].split("```text")[1].split("```")[0].trim().split("\n").map((line) => [line[0], line.slice(2)]);
 
 const WELCOME = JSON.parse(example.find(([way, text]) => way === "<" && text.includes('"welcome"'))[1]);
 const PCM16 = { format: "s16le", sample_rate: 48000, channels: 1 };
