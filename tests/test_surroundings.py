@@ -1,5 +1,6 @@
 """A codec computes what it says, whatever surrounds the call: autocast, default dtype, meta device, precision."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -177,3 +178,36 @@ def test_codebooks_of_a_state_dict_are_searched_as_they_are() -> None:
     one.quantizer.set_codebooks(one.quantizer.codebooks.flip(1) * 1.1)
     two.load_state_dict(one.state_dict())
     assert torch.equal(one.encode(PCM).data, two.encode(PCM).data)
+
+
+def quantised() -> Codec:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found: Codec = torch.ao.quantization.quantize_dynamic(streamcodec.load(), {torch.nn.LSTM}, dtype=torch.qint8)
+    return found
+
+
+def in_two_types() -> Codec:
+    codec = streamcodec.load()
+    codec.decoder.bfloat16()
+    return codec
+
+
+@pytest.mark.parametrize(("make", "said"), [(quantised, "quantised layers"), (in_two_types, "torch.bfloat16")])
+def test_layers_that_are_not_the_codecs_are_refused_with_a_sentence(make: Callable[[], Codec], said: str) -> None:
+    codec = make()
+    for call in (
+        lambda: codec.encode(PCM),
+        lambda: codec.decode(torch.zeros(1, 2, 3, dtype=torch.int64)),
+        codec.open_encoder,
+        codec.open_decoder,
+        lambda: streamcodec.Engine(codec, slots=1).open("encode"),
+    ):
+        with pytest.raises(DtypeError, match=said):
+            call()
+
+
+def test_a_compiled_codec_is_the_codec() -> None:
+    codec = streamcodec.load()
+    compiled = torch.compile(codec)
+    assert torch.equal(compiled.encode(PCM).data, codec.encode(PCM).data)

@@ -35,6 +35,8 @@ PRECISIONS = (torch.float32, torch.float64)
 PRECISION_HINT = (
     "codecs compute in torch.float32 or torch.float64, since in fewer bits a stream's codes are not those of encode()"
 )
+# Where torch's quantised layers are at home. They stand for float ones, which streams would look for in vain.
+QUANTISED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torchao")
 
 
 class Codec(nn.Module, ABC):
@@ -163,13 +165,29 @@ class Codec(nn.Module, ABC):
         self._sampled = self._sample()
 
     def notice_writes(self) -> None:
-        """`refresh` where a sample of the weights is not what it was when this was last called."""
+        """`refresh` where a sample of the weights is not what it was when this was last called.
+
+        Raises DtypeError where layers were quantised or have another element type than the codec.
+        """
+        self._check_layers()
         before = self._sampled
         if before is None:  # nothing was made from the weights yet but the quantizer's tables
             self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
             self._sampled = self._sample()
         elif not torch.equal(self._sample(), before):
             self.refresh()
+
+    def _check_layers(self) -> None:
+        for module in self.modules():
+            if type(module).__module__.startswith(QUANTISED):
+                kind = f"{type(module).__module__}.{type(module).__name__}"
+                raise DtypeError(f"{self.spec.name} has quantised layers ({kind}); {PRECISION_HINT}: load it again")
+        others = {parameter.dtype for parameter in self.parameters()} - {self.dtype}
+        if others:
+            raise DtypeError(
+                f"{self.spec.name} is {self.dtype}, but has weights of {', '.join(sorted(map(str, others)))}; "
+                "convert the whole codec: codec.float() or codec.double()"
+            )
 
     def _sample(self) -> Tensor:
         return ops.sample((*self.parameters(), *self.buffers()))
@@ -214,6 +232,7 @@ class Codec(nn.Module, ABC):
         codes: what `encode` gave, or bare codes [B, K, T], torch or NumPy, of any integer type.
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
+        self._check_layers()
         codes = self.checked(codes)
         frames = codes.data.shape[2]
         length = self.spec.samples(frames) if codes.length is None else codes.length

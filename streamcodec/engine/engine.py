@@ -72,6 +72,7 @@ class Engine:
         threads: SupportsIndex = 1,
     ):
         codec.check_precision()
+        codec.notice_writes()
         self.codec, self._made_for = codec, (codec.dtype, codec.device)
         self.slots = whole(slots, "slots")
         if frames_at_once is None and step_frames is None:
