@@ -71,7 +71,7 @@ def dac() -> tuple[Codec, Codec, Upstreams]:
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = streamcodec.save(make(HEAVY["DAC 16 kHz"]), scratch)
-        codec, model = streamcodec.load(folder), DacModel.from_pretrained(folder).eval()
+        codec, model = streamcodec.load(folder, pad=False), DacModel.from_pretrained(folder).eval()  # as the bare model
     return codec, copy.deepcopy(codec).double(), lambda x, kbps: from_dac(model, x, codec.spec.codebooks(kbps))
 
 
