@@ -4,12 +4,10 @@ An `EncoderStream` or `DecoderStream` adds to a codec's core what a caller needs
 when they fail, the count of samples, the bandwidth, and bytes to save. It knows a codec only by what it is given.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeAlias
+from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -20,15 +18,13 @@ from torch import Tensor
 from .codes import Codes, CodesLike
 from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
+from .nn.quantize import Quantizer
+from .pcm import AudioLike
 from .scalars import whole
+from .spec import CodecSpec, SemanticWindow
 from .surroundings import undisturbed
 
-if TYPE_CHECKING:
-    from .codecs.base import Codec
-    from .codecs.spec import SemanticWindow
-    from .pcm import AudioLike
-
-__all__ = ["DecoderStream", "EncoderStream", "Start"]
+__all__ = ["DecoderStream", "EncoderStream", "Start", "Streamed"]
 
 Start: TypeAlias = Literal["exact", "primed"]
 """How a stream begins; see `Codec.open_encoder`."""
@@ -38,6 +34,29 @@ VERSION = 1
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
+class Streamed(Protocol):
+    """A codec as its streams see it; each is described at `Codec`."""
+
+    spec: CodecSpec
+    quantizer: Quantizer
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def as_rows(self, wav: AudioLike, batch: int | None = None) -> Tensor: ...
+    def checked(self, codes: CodesLike, batch: int | None = None) -> Codes: ...
+    def check_follows(self, codes: Codes, short: bool) -> None: ...
+    def check_length(self, length: int, frames: int) -> None: ...
+    def missing(self, samples: int) -> int: ...
+    def covered(self, samples: int, frames: int) -> int: ...
+    def latents(self, codes: Codes) -> Tensor: ...
+    def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core: ...
+    def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core: ...
+
+
 class _Stream:
     """What both directions share. Batch rows advance together.
 
@@ -45,7 +64,7 @@ class _Stream:
     """
 
     kind: str
-    codec: Codec
+    codec: Streamed
     batch: int
     start: Start
     _core: Core
@@ -71,7 +90,7 @@ class _Stream:
                 f"{self._opened_for[1]} when this stream was opened; move it back, or open a new stream"
             )
 
-    def _open(self, codec: Codec, batch: SupportsIndex | None, start: Start | None) -> None:
+    def _open(self, codec: Streamed, batch: SupportsIndex | None, start: Start | None) -> None:
         self.codec, self.batch = codec, whole(1 if batch is None else batch, "batch")
         self._opened_for = (codec.dtype, codec.device)
         self.start = "exact" if start is None else start
@@ -115,7 +134,7 @@ def _whole(numbers: Any) -> bool:
     return isinstance(numbers, dict) and all(type(value) is int and value >= 0 for value in numbers.values())
 
 
-def _read(blob: bytes, kind: str, codec: Codec) -> dict[str, Any]:
+def _read(blob: bytes, kind: str, codec: Streamed) -> dict[str, Any]:
     """The header of saved state, checked against this direction and codec. Raises StateError."""
     if not isinstance(blob, (bytes, bytearray, memoryview)):
         raise StateError(f"state is {type(blob).__name__}; it must be the bytes that save() returned")
@@ -158,7 +177,7 @@ class EncoderStream(_Stream):
 
     def __init__(
         self,
-        codec: Codec,
+        codec: Streamed,
         *,
         bandwidth: SupportsFloat | None = None,
         batch: SupportsIndex | None = None,
@@ -206,10 +225,10 @@ class EncoderStream(_Stream):
     def _set_bandwidth(self, offered: float) -> None:
         self._codebooks, self._bandwidth = self.codec.spec.codebooks(offered), offered
 
-    def __copy__(self) -> EncoderStream:
+    def __copy__(self) -> "EncoderStream":
         return EncoderStream(self.codec, state=self.save())
 
-    def __deepcopy__(self, memo: object) -> EncoderStream:
+    def __deepcopy__(self, memo: object) -> "EncoderStream":
         return self.__copy__()
 
     def _extra(self) -> dict[str, Any]:
@@ -268,7 +287,7 @@ class DecoderStream(_Stream):
 
     def __init__(
         self,
-        codec: Codec,
+        codec: Streamed,
         *,
         batch: SupportsIndex | None = None,
         start: Start | None = None,
@@ -285,10 +304,10 @@ class DecoderStream(_Stream):
         if state is not None and meta is not None:
             self._restore(bytes(state), meta)
 
-    def __copy__(self) -> DecoderStream:
+    def __copy__(self) -> "DecoderStream":
         return DecoderStream(self.codec, state=self.save())
 
-    def __deepcopy__(self, memo: object) -> DecoderStream:
+    def __deepcopy__(self, memo: object) -> "DecoderStream":
         return self.__copy__()
 
     @undisturbed
@@ -330,7 +349,7 @@ class DecoderStream(_Stream):
         return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
 
-def _saved_window(meta: dict[str, Any], asked: SemanticWindow | None, codec: Codec) -> SemanticWindow | None:
+def _saved_window(meta: dict[str, Any], asked: SemanticWindow | None, codec: Streamed) -> SemanticWindow | None:
     """The window that a saved encoder had. Raises StateError for another one, and for one that cannot be."""
     found, default = meta.get("window"), codec.spec.semantic_window
     if found is None and default is None:

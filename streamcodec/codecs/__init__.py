@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
 from . import dac_original, encodec_original, xcodec_original
 from .base import Codec
@@ -13,7 +14,6 @@ from .dac import DacCodec
 from .encodec import EncodecCodec
 from .original import Original
 from .semantic_codec import MODEL_TYPE, SemanticCodec
-from .spec import CodecSpec, SemanticWindow
 from .xcodec import XcodecCodec
 
 __all__ = ["FAMILIES", "Codec", "CodecSpec", "Original", "SemanticWindow", "Start", "build", "convert_original"]

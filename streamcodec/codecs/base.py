@@ -20,12 +20,12 @@ from ..nn.quantize import Quantizer
 from ..nn.transducer import Network, Transducer
 from ..pcm import AudioLike, as_float
 from ..scalars import whole
+from ..spec import CodecSpec, SemanticWindow
 from ..stream import DecoderStream, EncoderStream, Start
 from ..surroundings import undisturbed
 from .checks import check_latents, check_scale, check_start, checked_data
 from .framed import FramedCore, primed, silent_rows
 from .segments import SegmentDecoder, SegmentEncoder, Segments
-from .spec import CodecSpec, SemanticWindow
 
 __all__ = ["PRECISIONS", "PRECISION_HINT", "Codec"]
 

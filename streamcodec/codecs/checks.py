@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..codes import Codes, CodesLike
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, ShapeError
-from .spec import CodecSpec
+from ..spec import CodecSpec
 
 __all__ = ["check_latents", "check_scale", "check_start", "checked_data"]
 

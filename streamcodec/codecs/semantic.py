@@ -27,13 +27,13 @@ from ..nn.quantize import ResidualVectorQuantizer
 from ..nn.residual import Residual
 from ..nn.transducer import Network
 from ..pcm import AudioLike
+from ..spec import SemanticWindow
 from ..stream import Start
 from ..surroundings import undisturbed
 from .base import Codec
 from .checks import check_start
 from .dac import Weighted, give_layers, take_layers
 from .semantic_model import SpeechModel, resample
-from .spec import SemanticWindow
 from .tensors import TensorReader
 from .windowed import WindowedCore, WindowedParts, whole_frames, windowed_features
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
+from ..spec import SemanticWindow
 from .base import Codec
 from .semantic import Hearing, SemanticBase, SemanticConfig
 from .semantic_model import SpeechModel, plain_config
-from .spec import SemanticWindow
 from .tensors import TensorReader
 
 __all__ = ["MODEL_TYPE", "SemanticCodec"]

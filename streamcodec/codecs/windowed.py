@@ -21,8 +21,8 @@ from torch import Tensor
 from ..errors import StateError
 from ..nn.piece import Piece
 from ..nn.transducer import Network, Transducer
+from ..spec import SemanticWindow
 from .framed import FramedCore
-from .spec import SemanticWindow
 
 __all__ = ["WindowedCore", "WindowedParts", "whole_frames", "windowed_features"]
 

@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..nn.layer import Sequential
 from ..nn.piece import Piece
 from ..pcm import AudioLike
+from ..spec import SemanticWindow
 from .dac import (
     DacConfig,
     Weighted,
@@ -23,7 +24,6 @@ from .dac import (
 )
 from .semantic import Hearing, SemanticBase, SemanticConfig
 from .semantic_model import SpeechModel, plain_config
-from .spec import SemanticWindow
 from .tensors import TensorReader
 
 __all__ = ["XcodecCodec", "XcodecConfig"]

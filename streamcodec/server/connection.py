@@ -3,26 +3,49 @@
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from ..protocol import REPLACED, Close, Ended, HelloReceived, ProtocolError, Resume, ServerSession
+from ..protocol import (
+    REPLACED,
+    Agreement,
+    Close,
+    CodecFacts,
+    Ended,
+    HelloReceived,
+    Limits,
+    ProtocolError,
+    Resume,
+    ServerSession,
+)
 from ..protocol.end import MAX_HELD
 from ..protocol.messages import FROM_CLIENT, Goodbye, Message, type_of
 from ..protocol.text import parse as parse_text
 from .live import Live
+from .peers import Peers
 from .sockets import CLOSE_SECONDS
-
-if TYPE_CHECKING:
-    from .app import Server
 
 __all__ = ["Connection"]
 
 # Messages that may wait for the socket: what the protocol holds, and as many answers that have no number.
 MOST_WAITING = 2 * MAX_HELD
 REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
+
+
+class Reception(Protocol):
+    """The server, as a connection sees it."""
+
+    offers: dict[str, CodecFacts]
+    limits: Limits
+    clock: Callable[[], float]
+    peers: Peers | None
+
+    def admit(self, connection: "Connection", agreement: Agreement) -> Live | None: ...
+    def resume(self, connection: "Connection", request: Resume) -> Live | None: ...
+    def refused(self, code: str, address: str) -> None: ...
 
 
 class Connection:
@@ -32,7 +55,7 @@ class Connection:
     """
 
     def __init__(
-        self, server: "Server", ws: ServerConnection, address: str, bearer: str | None, inside: bool = False
+        self, server: Reception, ws: ServerConnection, address: str, bearer: str | None, inside: bool = False
     ) -> None:
         self.server, self.ws, self.address, self.bearer = server, ws, address, bearer
         self.protocol: ServerSession | None = ServerSession(server.offers, server.limits, server.clock())
@@ -223,7 +246,7 @@ class Connection:
         assert protocol is not None
         assert peers is not None
         self.protocol, self.carried = None, True
-        if not await peers.carry(self, message, worker):
+        if not await peers.carry(self.ws, self.address, self.bearer, message, worker):
             self.protocol, self.carried = protocol, False
             protocol.refuse("internal", "the process that holds this is not there", self.server.clock())
             self.pump()

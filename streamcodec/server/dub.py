@@ -9,17 +9,15 @@ seconds of each speaker's codes are kept, and a decoder hears them before anybod
 from collections import deque
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from ..codecs import Codec
+from .live import Live
 from .media import part
-from .voice import Array, Frames, Output, Voice
-
-if TYPE_CHECKING:
-    from .rooms import Place
+from .voice import Array, Engines, Frames, Output, Voice
 
 __all__ = ["Dub", "History", "memory_frames"]
 
@@ -87,13 +85,22 @@ class History:
             yield Frames(self._codes[:depth, run], None if self._scale is None else self._scale[run])
 
 
+class Speaker(Protocol):
+    """A speaker's place in a room, as its dub sees it."""
+
+    live: Live
+
+    def dubbed(self, audio: Array | None, sample: int, ends: list[int | None]) -> None: ...
+    def dub_failed(self) -> None: ...
+
+
 class Dub:
     """A voice that decodes what `speaker` says from now on, after it has heard what the speaker's history holds.
 
     credit: frames that may wait in the engine. What comes beyond that waits here: `Place.backlog` slows the speaker.
     """
 
-    def __init__(self, speaker: "Place", codec: Codec, history: History, credit: int) -> None:
+    def __init__(self, speaker: Speaker, engine: Engines, codec: Codec, history: History, credit: int) -> None:
         live = speaker.live
         self._speaker, self._credit = speaker, credit
         self._sample = codec.spec.samples(history.first)  # of the next audio, in its stretch
@@ -103,7 +110,7 @@ class Dub:
         self._fed = self._taken = self._said = 0  # frames; said: those of them that are to be heard
         self._ends = 0  # stretches whose end has not come out
         self.voice = Voice(
-            speaker.room.engine, live.agreement.codec.name, "decode", live.agreement.hello.start,
+            engine, live.agreement.codec.name, "decode", live.agreement.hello.start,
             live.protocol.bandwidth, self._decoded,
         )  # fmt: skip
         self._feed()

@@ -12,7 +12,7 @@ import math
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from websockets.asyncio.client import unix_connect
 from websockets.asyncio.server import Server, ServerConnection, unix_serve
@@ -20,9 +20,6 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from ..protocol import SUBPROTOCOL, ProtocolError
 from ..protocol.text import parse
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 __all__ = ["Peers", "summed"]
 
@@ -68,9 +65,11 @@ class Peers:
         known = number.isascii() and number.isdecimal() and len(number) < 5 and int(number) < self.workers
         return int(number) if known else self.worker
 
-    async def carry(self, connection: "Connection", first: str | bytes, worker: int) -> bool:
+    async def carry(
+        self, ws: ServerConnection, address: str, bearer: str | None, first: str | bytes, worker: int
+    ) -> bool:
         """Pass a connection on until it ends; False, at once, where the other process is not there."""
-        about = json.dumps({"address": connection.address[:HEADER_BYTES], "bearer": connection.bearer})
+        about = json.dumps({"address": address[:HEADER_BYTES], "bearer": bearer})
         try:
             inside = await unix_connect(
                 self._path(worker), subprotocols=[SUBPROTOCOL], compression=None, max_size=None,  # type: ignore[list-item]
@@ -80,7 +79,6 @@ class Peers:
             await inside.send(first)
         except (OSError, InvalidHandshake, ConnectionClosed):
             return False
-        ws = connection.ws
         tasks = [asyncio.create_task(_pass(ws, inside)), asyncio.create_task(_pass(inside, ws))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -41,7 +41,7 @@ class Place:
             else:
                 pcm = True
         if pcm and self._dub is None:
-            self._dub = Dub(self, self._codec, self._history, self.live.credit)
+            self._dub = Dub(self, self.room.engine, self._codec, self._history, self.live.credit)
         elif not pcm:
             self._close_dub()
         self._history.hear(frames)

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import SupportsFloat, SupportsIndex
 
-from ..errors import BandwidthError, InputError
-from ..scalars import meant, real, whole
+from .errors import BandwidthError, InputError
+from .scalars import meant, real, whole
 
 __all__ = ["CodecSpec", "SemanticWindow"]
 
