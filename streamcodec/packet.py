@@ -43,10 +43,10 @@ __all__ = [
     "SCALE",
     "VERSION",
     "Array",
-    "CodesPacket",
+    "CodesMessage",
     "Header",
     "PacketError",
-    "PcmPacket",
+    "PcmMessage",
     "check_crc",
     "drop_codebooks",
     "pack",
@@ -105,7 +105,7 @@ class Header:
 
 
 @dataclass(frozen=True, eq=False)
-class PcmPacket:
+class PcmMessage:
     """Audio: samples [N, C] int16 or float32, interleaved as on the wire; index: of the first, at the stream's rate."""
 
     sequence: int
@@ -118,7 +118,7 @@ class PcmPacket:
 
 
 @dataclass(frozen=True, eq=False)
-class CodesPacket:
+class CodesMessage:
     """Codes: codes [K, T] uint16 of `bits` bits each; index: of the first frame.
 
     scale: [T] float32, for codecs that normalise their input. length: samples of the whole stream, at the codec's rate,
@@ -151,12 +151,12 @@ def unpack_codes(data: "bytes | memoryview", count: int, bits: int) -> Array:
     return np.packbits(wide, None, "little").view("<u2")
 
 
-def pack(packet: PcmPacket | CodesPacket) -> bytes:
+def pack(packet: PcmMessage | CodesMessage) -> bytes:
     """The packet's bytes. Raises PacketError for a field that does not fit."""
-    return _pack_pcm(packet) if isinstance(packet, PcmPacket) else _pack_codes_packet(packet)
+    return _pack_pcm(packet) if isinstance(packet, PcmMessage) else _pack_codes(packet)
 
 
-def _pack_pcm(packet: PcmPacket) -> bytes:
+def _pack_pcm(packet: PcmMessage) -> bytes:
     samples = packet.samples
     width = samples.dtype.itemsize * 8
     if samples.dtype.kind + str(width) not in ("i16", "f32") or samples.ndim != 2:
@@ -168,7 +168,7 @@ def _pack_pcm(packet: PcmPacket) -> bytes:
     return _assemble(packet, PCM, flags, samples.shape[0], samples.shape[1], width, body)
 
 
-def _pack_codes_packet(packet: CodesPacket) -> bytes:
+def _pack_codes(packet: CodesMessage) -> bytes:
     codes = packet.codes
     if codes.ndim != 2 or codes.dtype.kind not in "iu":
         raise PacketError(f"codes are {codes.dtype} of {codes.ndim} dimensions; they must be integers [K, T]")
@@ -189,13 +189,13 @@ def _pack_codes_packet(packet: CodesPacket) -> bytes:
     return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
 
 
-def _flags(packet: PcmPacket | CodesPacket) -> int:
+def _flags(packet: PcmMessage | CodesMessage) -> int:
     flags = (LAST if packet.last else 0) | (DISCONTINUITY if packet.discontinuity else 0) | (CRC if packet.crc else 0)
-    return flags | REDUCED if isinstance(packet, CodesPacket) and packet.reduced else flags
+    return flags | REDUCED if isinstance(packet, CodesMessage) and packet.reduced else flags
 
 
 def _assemble(
-    packet: PcmPacket | CodesPacket, kind: int, flags: int, count: int, depth: int, width: int, body: bytes
+    packet: PcmMessage | CodesMessage, kind: int, flags: int, count: int, depth: int, width: int, body: bytes
 ) -> bytes:
     if not 1 <= depth <= 255 or count > _U16 or not (count or flags & LAST):
         raise PacketError(
@@ -254,7 +254,7 @@ def check_crc(data: bytes, header: Header) -> None:
         raise PacketError("the CRC-32 is wrong: the packet was damaged", "bad_crc")
 
 
-def unpack(data: bytes, header: Header | None = None) -> PcmPacket | CodesPacket:
+def unpack(data: bytes, header: Header | None = None) -> PcmMessage | CodesMessage:
     """The packet of these bytes, checked. header: what `read_header` gave, where that was called already.
 
     Raises PacketError: lengths that do not agree, a wrong CRC-32, padding that is not 0.
@@ -269,7 +269,7 @@ def unpack(data: bytes, header: Header | None = None) -> PcmPacket | CodesPacket
     number = header.count * header.depth
     if header.kind == PCM:
         samples = np.frombuffer(data, _PCM_TYPES[header.width], number, body).reshape(header.count, header.depth)
-        return PcmPacket(header.sequence, header.index, samples, header.stream, last, gap, crc)
+        return PcmMessage(header.sequence, header.index, samples, header.stream, last, gap, crc)
     spare = -number * header.width % 8
     if spare and data[end - 1] >> (8 - spare):
         raise PacketError("the bits after the last code are not 0")
@@ -278,7 +278,7 @@ def unpack(data: bytes, header: Header | None = None) -> PcmPacket | CodesPacket
     length = int.from_bytes(data[HEADER_BYTES:scales], "little") if header.flags & LENGTH else None
     if length is not None and length > MAX_INDEX:
         raise PacketError(f"length {length} is past 2**53 - 1")
-    return CodesPacket(
+    return CodesMessage(
         header.sequence, header.index, codes, header.width, header.stream,
         scale, length, last, gap, bool(header.flags & REDUCED), crc,
     )  # fmt: skip

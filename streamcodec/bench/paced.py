@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 from ..errors import StreamcodecError
 from ..packet import HEADER_BYTES, PCM
-from ..protocol import SUBPROTOCOL, VERSION, Hello
-from ..protocol import Pcm as PcmFormat
+from ..protocol import SUBPROTOCOL, VERSION, Hello, PcmFormat
 from ..protocol.messages import Acknowledge, Goodbye, to_text
 
 __all__ = ["LoadError", "Paced", "drive"]

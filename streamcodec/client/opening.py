@@ -5,8 +5,7 @@ from typing import SupportsFloat, SupportsIndex
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InputError
-from ..protocol import VERSION, Hello, Room
-from ..protocol import Pcm as PcmFormat
+from ..protocol import VERSION, Hello, PcmFormat, RoomRequest
 from ..scalars import real, whole
 from .session import Session
 
@@ -62,7 +61,9 @@ def connect(
     server = address(url)
     if ssl is not None and not server.startswith("wss:"):
         raise InputError(f"{url} with ssl: only wss:// and https:// have a certificate")
-    place = Room(name=room or "", role=role, send=send, receive=receive, member=member) if mode == "room" else None
+    place = (
+        RoomRequest(name=room or "", role=role, send=send, receive=receive, member=member) if mode == "room" else None
+    )
     pcm = PcmFormat(
         format=pcm_format, sample_rate=whole(sample_rate, "sample_rate", 0), channels=whole(channels, "channels", 0)
     )

@@ -13,12 +13,12 @@ from ..protocol import ClientSession, CodecFacts, Ended, Hello, PcmReceived, Sta
 from ..protocol import Event as WireEvent
 from ..protocol.messages import ErrorMessage, Farewell, Pong, Resumed, Statistics, Welcome
 from ..scalars import whole
-from .connection import FAILURES, REPLACED, Connection, Pace, reason_of
 from .directions import check_gives, check_makes_codes, check_takes
 from .events import CodesPacket, Event, Pcm, Renewed, SessionError
 from .inbox import Inbox
-from .media import checked_codes, checked_pcm, chosen_bandwidth, frames_of, pieces, samples_of
+from .packing import checked_codes, checked_pcm, chosen_bandwidth, frames_of, pieces, samples_of
 from .retry import Retry
+from .transport import FAILURES, REPLACED, SendRate, Transport, reason_of
 
 __all__ = ["Session"]
 
@@ -52,8 +52,8 @@ class Session:
         self._renew, self._open_seconds, self._ssl, self._clock = renew, open_seconds, ssl, clock
         self._protocol = ClientSession()
         self._inbox: Inbox[Event] = Inbox(queue)
-        self._connection: Connection | None = None
-        self._pace = Pace(clock)
+        self._connection: Transport | None = None
+        self._send_rate = SendRate(clock)
         self._opened = False  # by the connection that is or was last
         self._runner: asyncio.Task[None] | None = None
         self._over: SessionError | None = None
@@ -318,7 +318,7 @@ class Session:
             raise error
         if wait is None:
             raise error
-        self._protocol, self._pace = ClientSession(), Pace(self._clock)
+        self._protocol, self._send_rate = ClientSession(), SendRate(self._clock)
         return wait
 
     async def _attempt(self) -> SessionError:
@@ -327,8 +327,8 @@ class Session:
         self._fault = self._ended = None
         self._opened = False
         try:
-            connection = await Connection.open(
-                self.url, protocol, self._ssl, self._pace, self._notify, self.hello.resume
+            connection = await Transport.open(
+                self.url, protocol, self._ssl, self._send_rate, self._notify, self.hello.resume
             )
         except FAILURES as error:
             return reason_of(self.url, error)

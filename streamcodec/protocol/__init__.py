@@ -9,7 +9,19 @@ from .client import ClientSession
 from .events import CodesReceived, Ended, Event, HelloReceived, Lost, Missing, PcmReceived
 from .faults import FAULTS, Close, Fault, ProtocolError, Scope
 from .limits import Limits
-from .messages import SUBPROTOCOL, VERSION, CodecFacts, Delay, Delays, Hello, Member, Pcm, Resume, Room, RoomFacts
+from .messages import (
+    SUBPROTOCOL,
+    VERSION,
+    CodecFacts,
+    Delay,
+    Delays,
+    Hello,
+    Member,
+    PcmFormat,
+    Resume,
+    RoomFacts,
+    RoomRequest,
+)
 from .server import REPLACED, ServerSession
 from .states import Cause, State
 
@@ -35,12 +47,12 @@ __all__ = [
     "Lost",
     "Member",
     "Missing",
-    "Pcm",
+    "PcmFormat",
     "PcmReceived",
     "ProtocolError",
     "Resume",
-    "Room",
     "RoomFacts",
+    "RoomRequest",
     "Scope",
     "ServerSession",
     "State",

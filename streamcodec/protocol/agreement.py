@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..scalars import meant
 from .faults import ProtocolError
 from .limits import Limits
-from .messages import VERSION, CodecFacts, Hello, Pcm
+from .messages import VERSION, CodecFacts, Hello, PcmFormat
 
 __all__ = ["Agreement", "codec_facts", "directions", "negotiate"]
 
@@ -24,7 +24,7 @@ class Agreement:
     codec: CodecFacts
     bandwidth: float
     codebooks: int
-    pcm: Pcm | None
+    pcm: PcmFormat | None
     takes: str | None
     gives: str | None
 
@@ -106,7 +106,7 @@ def _check_frames(hello: Hello, limits: Limits) -> None:
         )
 
 
-def _check_pcm(pcm: Pcm | None, needed: bool, limits: Limits) -> None:
+def _check_pcm(pcm: PcmFormat | None, needed: bool, limits: Limits) -> None:
     if pcm is None:
         if needed:
             raise ProtocolError("bad_message", "this mode needs hello.pcm, with a format, a sample_rate and channels")

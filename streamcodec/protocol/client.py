@@ -3,7 +3,7 @@
 ::
 
     session = ClientSession()
-    session.hello(Hello(version=VERSION, mode="encode", pcm=Pcm(format="f32le", sample_rate=24000)))
+    session.hello(Hello(version=VERSION, mode="encode", pcm=PcmFormat(format="f32le", sample_rate=24000)))
     ... send session.messages_to_send(), after each call ...
     for event in session.receive(message): ...        # after each message of the connection
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
-from ..packet import LAST, MAX_INDEX, Array, CodesPacket, Header, PcmPacket, pack
+from ..packet import LAST, MAX_INDEX, Array, CodesMessage, Header, PcmMessage, pack
 from .agreement import Agreement
 from .events import Event, Missing
 from .faults import Close, ProtocolError
@@ -104,7 +104,7 @@ class End(ABC):
             raise ValueError(f"samples of shape {samples.shape}; they must be [C, N] in the channels agreed")
         index, gap = self._place(stream, index, samples.shape[1], last)
         rows, crc = to_wire(samples, agreement.pcm), agreement.hello.crc
-        self._number(lambda number: pack(PcmPacket(number, index, rows, stream, last, gap, crc)))
+        self._number(lambda number: pack(PcmMessage(number, index, rows, stream, last, gap, crc)))
 
     def _send_frames(
         self, codes: Array, scale: Array | None, stream: int, index: int | None, last: bool, length: int | None,
@@ -114,7 +114,9 @@ class End(ABC):
         index, gap = self._place(stream, index, codes.shape[1], last)
         bits, crc = agreement.codec.bits, agreement.hello.crc
         self._number(
-            lambda number: pack(CodesPacket(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc))
+            lambda number: pack(
+                CodesMessage(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc)
+            )
         )
 
     def _place(self, stream: int, index: int | None, count: int, last: bool) -> tuple[int, bool]:

@@ -11,10 +11,10 @@ from ..packet import (
     PCM,
     SCALE,
     Array,
-    CodesPacket,
+    CodesMessage,
     Header,
     PacketError,
-    PcmPacket,
+    PcmMessage,
     check_crc,
     read_header,
     unpack,
@@ -23,7 +23,7 @@ from .agreement import Agreement
 from .events import CodesReceived, PcmReceived
 from .faults import ProtocolError
 from .limits import Limits
-from .messages import CodecFacts, Pcm
+from .messages import CodecFacts, PcmFormat
 
 __all__ = ["Checks", "checked_header", "from_wire", "to_wire"]
 
@@ -47,7 +47,7 @@ def checked_header(data: bytes, most: int) -> Header:
         raise ProtocolError(code, str(error)) from None
 
 
-def to_wire(samples: Array, pcm: Pcm) -> Array:
+def to_wire(samples: Array, pcm: PcmFormat) -> Array:
     """float32 [C, N] as the format has it, [N, C]. s16le rounds to the nearest, ties to even, and clips."""
     if pcm.format == "f32le":
         return samples.T.astype(np.float32)
@@ -72,7 +72,7 @@ class Checks:
 
     kind: int
     codec: CodecFacts
-    pcm: Pcm | None
+    pcm: PcmFormat | None
     peak: float
     gap: int
 
@@ -86,7 +86,7 @@ class Checks:
         return Checks(kind, codec, pcm, limits.peak, int(limits.gap_seconds * rate))
 
     @staticmethod
-    def of_server(kind: int, codec: CodecFacts, pcm: Pcm | None) -> "Checks":
+    def of_server(kind: int, codec: CodecFacts, pcm: PcmFormat | None) -> "Checks":
         """For what a client receives: finite samples of any size, and any gap."""
         return Checks(kind, codec, pcm, float(np.finfo(np.float32).max), MAX_INDEX)
 
@@ -148,11 +148,11 @@ class Checks:
             packet = unpack(data, header)
         except PacketError as error:
             raise ProtocolError(error.code, str(error)) from None
-        if isinstance(packet, PcmPacket):
+        if isinstance(packet, PcmMessage):
             return self._pcm(packet)
         return self._codes(packet)
 
-    def _pcm(self, packet: PcmPacket) -> PcmReceived:
+    def _pcm(self, packet: PcmMessage) -> PcmReceived:
         samples = packet.samples
         if samples.size and samples.dtype.kind == "f":
             greatest = np.abs(samples).max()  # NaN if one is
@@ -169,7 +169,7 @@ class Checks:
             allowed=[-self.peak, self.peak],
         )
 
-    def _codes(self, packet: CodesPacket) -> CodesReceived:
+    def _codes(self, packet: CodesMessage) -> CodesReceived:
         size = self.codec.codebook_size
         if packet.codes.size and int(packet.codes.max()) >= size:
             raise ProtocolError(

@@ -37,13 +37,13 @@ __all__ = [
     "Member",
     "Message",
     "NewBandwidth",
-    "Pcm",
+    "PcmFormat",
     "Ping",
     "Pong",
     "Resume",
     "Resumed",
-    "Room",
     "RoomFacts",
+    "RoomRequest",
     "Statistics",
     "ToldLimits",
     "Welcome",
@@ -83,7 +83,7 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pcm:
+class PcmFormat:
     """The samples a client sends and gets. sample_rate: Hz."""
 
     format: str = rule(choice("s16le", "f32le"))
@@ -92,7 +92,7 @@ class Pcm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class RoomRequest:
     """What a client wants of a room. send: what a speaker sends; receive: what a listener gets."""
 
     name: str = rule(_ROOM)
@@ -112,11 +112,11 @@ class Hello(Message):
     codec: str | None = rule(optional(_CODEC), None)
     bandwidth: float | None = rule(optional(_BANDWIDTH), None)
     frames_per_packet: int = rule(integer(0, json_text.MAX_SAFE), 1)
-    pcm: Pcm | None = rule(optional(nested(Pcm)), None)
+    pcm: PcmFormat | None = rule(optional(nested(PcmFormat)), None)
     crc: bool = rule(boolean, False)
     resume: bool = rule(boolean, True)
     start: str = rule(choice("primed", "exact"), "primed")
-    room: Room | None = rule(optional(nested(Room)), None)
+    room: RoomRequest | None = rule(optional(nested(RoomRequest)), None)
     key: str | None = rule(optional(_KEY), None)
 
 
@@ -278,7 +278,7 @@ class Welcome(Message):
     bandwidth: float = rule(_BANDWIDTH)
     codebooks: int = rule(integer(1, 255))
     frames_per_packet: int = rule(integer(1, 65535))
-    pcm: Pcm | None = rule(optional(nested(Pcm)), None)
+    pcm: PcmFormat | None = rule(optional(nested(PcmFormat)), None)
     crc: bool = rule(boolean)
     start: str = rule(choice("primed", "exact"))
     delays: Delays = rule(nested(Delays))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import secrets
 import signal
 import sys
 import time
@@ -19,17 +18,9 @@ from websockets.http11 import Request, Response
 
 from ..codecs import Codec
 from ..errors import InputError, StreamError
-from ..protocol import (
-    SUBPROTOCOL,
-    Agreement,
-    Ended,
-    Lost,
-    ProtocolError,
-    Resume,
-    ServerSession,
-)
+from ..protocol import SUBPROTOCOL
 from ..protocol.fields import write
-from .auth import Keeper, bearer, digest, new_token
+from .auth import AccessPolicy, bearer
 from .certificates import certified
 from .config import Config
 from .connection import Connection
@@ -37,15 +28,14 @@ from .engine_process import EngineProcesses
 from .engine_thread import EngineThread
 from .greeting import greeting
 from .http import SOCKET_PATH, Pages, as_json, respond
-from .live import Live
 from .logs import Log
-from .media import delays
-from .metrics import CONTENT_TYPE, Metrics
 from .offers import check_live, facts_of
 from .peers import Peers
-from .rooms import Place, Rooms
-from .sockets import CLOSE_SECONDS, OVERSIZE, READ_AHEAD, WRITE_BUFFER, Door, quiet_logger, tls_context
-from .voice import Output, Voice, queue_frames
+from .prometheus import CONTENT_TYPE, Metrics
+from .rooms import Rooms
+from .sessions import Sessions
+from .sockets import CLOSE_SECONDS, OVERSIZE, READ_AHEAD, WRITE_BUFFER, Handshakes, quiet_logger, tls_context
+from .voice import Output, Voice
 
 __all__ = ["Server"]
 
@@ -72,11 +62,11 @@ class Server:
         self.clock = time.monotonic
         self.log = log or Log(config.log_level, format=config.log_format)
         self.metrics = Metrics()
-        self.keeper = Keeper.from_file(config.key_file, config.origin)
+        self.access = AccessPolicy.from_file(config.key_file, config.origin)
         self.pages = Pages()
         with certified(config, self.log) as files:
             self.tls = tls_context(files)
-        self.door = Door(config.connections, config.limits)
+        self.handshakes = Handshakes(config.connections, config.limits)
         for name, codec in codecs.items():
             check_live(name, codec)
         self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
@@ -95,11 +85,8 @@ class Server:
         )  # fmt: skip
         self.draining = False
         self.port = 0
-        self._lives: dict[bytes, Live] = {}  # by digest of the token
-        self._digests: dict[Live, bytes] = {}
-        self._slots: dict[str, list[int]] = {name: [0, 0] for name in codecs}  # taken: encoders, decoders
-        self._connections: set[Connection] = set()
-        self._counted: dict[Live, tuple[int, int, int, int]] = {}
+        self.sessions = Sessions(self)
+        self.connections: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._servers: list[WebSocketServer] = []
         self._ticker: asyncio.Task[None] | None = None
@@ -148,10 +135,10 @@ class Server:
         if self.peers is not None:
             self._servers.append(await self.peers.listen(self._inside, self._exposition, **options))
             options["reuse_port"] = True
-        # The library's pings end a connection that does not answer; `Visitor` has pings of its own.
+        # The library's pings end a connection that does not answer; `GuardedConnection` has pings of its own.
         server = await serve(
             self._connected, config.host, config.port, process_request=self._request, ping_interval=None,
-            server_header=None, **self.door.options(self.tls), **options,
+            server_header=None, **self.handshakes.options(self.tls), **options,
         )  # fmt: skip
         self._servers.insert(0, server)
 
@@ -162,30 +149,30 @@ class Server:
         an engine that does not end.
         """
         self.draining = True
-        self.log("info", "draining", sessions=len(self._digests))
+        self.log("info", "draining", sessions=len(self.sessions))
         deadline = self.clock() + self.config.drain_seconds
-        for live in list(self._digests):
+        for live in list(self.sessions):
             live.drain()
-        while self.clock() < deadline and not all(live.drained for live in self._digests):
+        while self.clock() < deadline and not all(live.drained for live in self.sessions):
             await asyncio.sleep(0.01)
-        unfinished = sum(not live.drained for live in self._digests)
-        for live in list(self._digests):
+        unfinished = sum(not live.drained for live in self.sessions)
+        for live in list(self.sessions):
             live.take(live.protocol.shut_down(self.config.retry_seconds))
             if live.link is not None:
                 live.link.pump()
         if self._ticker is not None:
             self._ticker.cancel()
         # What is passed on to another process lasts as long as that one drains.
-        carried = any(connection.carried for connection in self._connections)
+        carried = any(connection.carried for connection in self.connections)
         closing = (max(deadline, self.clock()) if carried else self.clock()) + CLOSE_SECONDS
-        while self._connections and self.clock() < closing:
-            for connection in self._connections:
+        while self.connections and self.clock() < closing:
+            for connection in self.connections:
                 if connection.live is None and not connection.carried:
                     connection.abort()
             await asyncio.sleep(0.01)
-        for connection in self._connections:
+        for connection in self.connections:
             connection.abort()
-        self.door.shut()
+        self.handshakes.shut()
         for server in self._servers:
             server.close()
         closed = asyncio.gather(*(server.wait_closed() for server in self._servers))
@@ -199,23 +186,15 @@ class Server:
             await asyncio.sleep(TICK_SECONDS)
             now = self.clock()
             broken = self.engine.broken if isinstance(self.engine, EngineThread) else None
-            for live in list(self._digests):
+            for live in list(self.sessions):
                 try:
                     live.tick(now)
                     if broken is not None:
-                        self._fail(live, broken)
+                        self.sessions.fail(live, broken)
                 except Exception as error:
-                    self._fail(live, error)
-            for connection in list(self._connections):
+                    self.sessions.fail(live, error)
+            for connection in list(self.connections):
                 connection.tick(now)
-
-    def _fail(self, live: Live, error: BaseException) -> None:
-        """End a session for a mistake of ours; it must not cost anyone else's."""
-        self.log("error", "session", session=live.name, error=f"{type(error).__name__}: {error}")
-        with contextlib.suppress(Exception):  # who calls this goes on with the other sessions
-            live.take(live.protocol.refuse("internal", "the server failed on this session", self.clock()))
-            if live.link is not None:
-                live.link.pump()
 
     # -- the engine ---------------------------------------------------------------------------------------
 
@@ -249,42 +228,42 @@ class Server:
     async def _connected(self, ws: ServerConnection) -> None:
         request = ws.request
         assert request is not None
-        self.door.leave(ws)
-        if len(self._connections) >= self.config.connections:  # several were in their handshakes at once
+        self.handshakes.leave(ws)
+        if len(self.connections) >= self.config.connections:  # several were in their handshakes at once
             await ws.close(CloseCode.TRY_AGAIN_LATER, "no connection is free")
             return
         address = ws.remote_address[0] if ws.remote_address else ""
-        connection = Connection(self, ws, address, bearer(request.headers.get("Authorization")))
+        connection = Connection(self.sessions, ws, address, bearer(request.headers.get("Authorization")))
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
-        if not self.keeper.allows_origin(origin, host):
+        if not self.access.allows_origin(origin, host):
             text = f"pages of {str(origin)[:200]} may not connect to this server"
             assert connection.protocol is not None
             connection.protocol.refuse("forbidden_origin", text, self.clock())
-            self.refused("forbidden_origin", address)
+            self.sessions.refused("forbidden_origin", address)
             connection.pump()
         await self._serve(connection)
 
     async def _inside(self, ws: ServerConnection, address: str, token: str | None) -> None:
         """A connection that another process got, and passes on."""
-        await self._serve(Connection(self, ws, address, token, inside=True))
+        await self._serve(Connection(self.sessions, ws, address, token, inside=True))
 
     async def _serve(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        self.metrics.connections.set(len(self._connections))
+        self.connections.add(connection)
+        self.metrics.connections.set(len(self.connections))
         try:
             await connection.run()
         except Exception as error:
             self.log("error", "connection", address=connection.address, error=f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._connections.discard(connection)
-            self.metrics.connections.set(len(self._connections))
+            self.connections.discard(connection)
+            self.metrics.connections.set(len(self.connections))
 
     async def _request(self, ws: ServerConnection, request: Request) -> Response | None:
         """Answers what is no WebSocket; None lets the handshake go on."""
         path = request.path.partition("?")[0]
         if path == SOCKET_PATH and "Upgrade" in request.headers:
-            if self.draining or len(self._connections) >= self.config.connections:
+            if self.draining or len(self.connections) >= self.config.connections:
                 return respond(
                     HTTPStatus.SERVICE_UNAVAILABLE, "no connection is free\n",
                     Retry_After=str(round(self.config.retry_seconds)),
@@ -303,7 +282,7 @@ class Server:
             values = {"default": default, "codecs": [write(facts) for facts in self.offers.values()]}
             return as_json(values)(HTTPStatus.OK)
         if path == "/metrics":
-            if not self.keeper.admits(bearer(request.headers.get("Authorization"))):
+            if not self.access.admits(bearer(request.headers.get("Authorization"))):
                 return respond(HTTPStatus.UNAUTHORIZED, "a bearer token is needed\n", WWW_Authenticate="Bearer")
             own = self._exposition()
             body = own if self.peers is None else await self.peers.metrics(own)
@@ -323,143 +302,16 @@ class Server:
             return "engine"
         return "ready" if self.engine.ready.is_set() else "starting"
 
-    # -- sessions --------------------------------------------------------------------------------------------------
-
-    def refused(self, code: str, address: str) -> None:
-        """Count a connection that came to no session."""
-        self.metrics.refused.labels(code).inc()
-        self.log("info", "refused", code=code, address=address)
-
-    def admit(self, connection: Connection, agreement: Agreement) -> Live | None:
-        """The answer to hello: a session, or a refusal."""
-        protocol = connection.protocol
-        assert protocol is not None
-        try:
-            self._check(connection, agreement)
-        except ProtocolError as error:
-            protocol.refuse(
-                error.code, error.message, self.clock(), allowed=error.allowed, retry_after=error.retry_after
-            )
-            self.refused(error.code, connection.address)
-            return None
-        return self._open(connection, protocol, agreement)
-
-    def _check(self, connection: Connection, agreement: Agreement) -> None:
-        config, hello, retry = self.config, agreement.hello, self.config.retry_seconds
-        if not self.keeper.admits(hello.key, connection.bearer):
-            raise ProtocolError("unauthorised", "this server wants a key: hello.key, or a bearer token")
-        if self.draining:
-            raise ProtocolError("server_shutdown", "the server is going away", retry_after=retry)
-        if not self.is_ready:
-            raise ProtocolError("busy", "the server is not ready yet", retry_after=retry)
-        if len(self._digests) >= config.sessions:
-            raise ProtocolError("busy", f"all {config.sessions} sessions are taken", retry_after=retry)
-        if sum(live.address == connection.address for live in self._digests) >= config.sessions_per_address:
-            text = f"{config.sessions_per_address} sessions from one address are the most"
-            raise ProtocolError("busy", text, retry_after=retry)
-        taken = self._slots[agreement.codec.name]
-        if any(there + more > config.slots for there, more in zip(taken, _needs(agreement), strict=True)):
-            raise ProtocolError("busy", f"all {config.slots} slots of this codec are taken", retry_after=retry)
-        if hello.room is not None:
-            self.rooms.check(hello.room.name, agreement.codec.name, agreement.takes is not None)
-
-    def _open(self, connection: Connection, protocol: ServerSession, agreement: Agreement) -> Live:
-        hello, now = agreement.hello, self.clock()
-        name, token = secrets.token_hex(6), new_token(self.worker)
-        live = Live(
-            name, protocol, agreement, connection.address, self.engine,
-            queue_frames(self.engine.codecs[agreement.codec.name], self.config.queue_seconds),
-            self.clock, self._over, self._lost,
-        )  # fmt: skip
-        live.link = connection
-        self._digests[live] = digest(token)
-        self._lives[self._digests[live]] = live
-        self._take_slots(agreement, 1)
-        room = None
-        place = self.rooms.enter(hello.room.name, live) if hello.room is not None else None
-        if place is not None:
-            live.seat, room = place, place.room.facts(place)
-        protocol.accept(name, token, delays(agreement), now, time.time(), room)
-        if place is not None:
-            place.room.announce(place)
-        self.metrics.opened.labels(hello.mode).inc()
-        self.metrics.sessions.labels(agreement.codec.name, hello.mode).inc()
-        self.log("info", "opened", session=name, mode=hello.mode, codec=agreement.codec.name,
-                 address=connection.address)  # fmt: skip
-        return live
-
-    def _take_slots(self, agreement: Agreement, sign: int) -> None:
-        taken = self._slots[agreement.codec.name]
-        for direction, more in enumerate(_needs(agreement)):
-            taken[direction] += sign * more
-
-    def resume(self, connection: Connection, request: Resume) -> Live | None:
-        """The session with that token, on this connection from now on."""
-        live = self._lives.get(digest(request.token))
-        if live is None or live.ended is not None or self.draining:
-            assert connection.protocol is not None
-            connection.protocol.refuse("resume_unknown", "no session has this token", self.clock())
-            self.refused("resume_unknown", connection.address)
-            return None
-        old = live.link
-        if isinstance(old, Connection):
-            old.replaced()
-        live.link, live.catching_up = connection, True
-        connection.protocol = live.protocol
-        connection.live = live
-        live.take(live.protocol.resume(request, self.clock()))
-        self.metrics.resumed.inc()
-        self.log("info", "resumed", session=live.name, address=connection.address)
-        return live
-
-    def _lost(self, live: Live, lost: Lost) -> None:
-        self.metrics.lost.inc()
-        self.log("info", "lost", session=live.name, code=lost.code)
-
-    def _over(self, live: Live, ended: Ended) -> None:
-        self._count(live)
-        self._counted.pop(live, None)
-        self._lives.pop(self._digests.pop(live), None)
-        self._take_slots(live.agreement, -1)
-        if isinstance(live.seat, Place):
-            gone = {"goodbye": "goodbye", "lost": "lost", "resume_timeout": "lost"}
-            self.rooms.leave(live.seat, gone.get(ended.code, "removed"))
-        mode = live.agreement.hello.mode
-        self.metrics.ended.labels(ended.code).inc()
-        self.metrics.sessions.labels(live.agreement.codec.name, mode).dec()
-        self.log("info", "ended", session=live.name, code=ended.code, received=live.protocol.received_messages,
-                 sent=live.protocol.sent_messages)  # fmt: skip
-
     # -- metrics ---------------------------------------------------------------------------------------------------
 
-    def _count(self, live: Live) -> None:
-        protocol = live.protocol
-        now = (protocol.received_messages, protocol.received_bytes, protocol.sent_messages, protocol.sent_bytes)
-        before = self._counted.get(live, (0, 0, 0, 0))
-        self._counted[live] = now
-        received, received_bytes, sent, sent_bytes = (new - old for new, old in zip(now, before, strict=True))
-        self.metrics.messages.labels("received").inc(received)
-        self.metrics.messages.labels("sent").inc(sent)
-        self.metrics.bytes.labels("received").inc(received_bytes)
-        self.metrics.bytes.labels("sent").inc(sent_bytes)
-
     def _exposition(self) -> bytes:
-        for live in self._digests:
-            self._count(live)
-        self.metrics.detached.set(sum(live.link is None for live in self._digests))
+        self.sessions.count()
         self.metrics.rooms.set(len(self.rooms))
         self.metrics.engine_cpu.set(self.engine.cpu_seconds)
         elsewhere = self.engine.cpu_seconds if isinstance(self.engine, EngineProcesses) else 0.0
         self.metrics.process_cpu.set(time.process_time() + elsewhere)
         self.metrics.resident.set(_resident())
         return self.metrics.exposition()
-
-
-def _needs(agreement: Agreement) -> tuple[int, int]:
-    """Slots of a session: encoders, decoders. A room's speaker may have to be decoded for those who hear PCM."""
-    if agreement.hello.mode == "room":
-        return int(agreement.takes == "pcm"), int(agreement.takes is not None)
-    return int(agreement.takes == "pcm"), int(agreement.gives == "pcm")
 
 
 def _resident() -> int:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import InputError
 
-__all__ = ["Keeper", "digest", "new_token"]
+__all__ = ["AccessPolicy", "digest", "new_token"]
 
 TOKEN_BYTES = 24  # 192 bits: guessing is out of the question
 
@@ -24,7 +24,7 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-class Keeper:
+class AccessPolicy:
     """key: what clients must show, or None where anyone may come. origins: of pages; "any" for all."""
 
     def __init__(self, key: str | None, origins: tuple[str, ...]) -> None:
@@ -32,17 +32,17 @@ class Keeper:
         self._origins = {origin.rstrip("/").lower() for origin in origins}
 
     @staticmethod
-    def from_file(path: str | None, origins: tuple[str, ...]) -> "Keeper":
+    def from_file(path: str | None, origins: tuple[str, ...]) -> "AccessPolicy":
         """The key is the file's text without white space around it. Raises InputError."""
         if path is None:
-            return Keeper(None, origins)
+            return AccessPolicy(None, origins)
         try:
             key = Path(path).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--key-file {path} cannot be read as ASCII: {error}") from error
         if not 16 <= len(key) <= 512 or not key.isprintable() or " " in key:
             raise InputError(f"--key-file {path} must hold 16 to 512 characters of ASCII without spaces")
-        return Keeper(key, origins)
+        return AccessPolicy(key, origins)
 
     @property
     def wants_key(self) -> bool:

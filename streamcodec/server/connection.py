@@ -24,7 +24,7 @@ from ..protocol import (
 from ..protocol.end import MAX_HELD
 from ..protocol.messages import FROM_CLIENT, Goodbye, Message, type_of
 from ..protocol.text import parse as parse_text
-from .live import Live
+from .live_session import LiveSession
 from .peers import Peers
 from .sockets import CLOSE_SECONDS
 
@@ -43,8 +43,8 @@ class Reception(Protocol):
     clock: Callable[[], float]
     peers: Peers | None
 
-    def admit(self, connection: "Connection", agreement: Agreement) -> Live | None: ...
-    def resume(self, connection: "Connection", request: Resume) -> Live | None: ...
+    def admit(self, connection: "Connection", agreement: Agreement) -> LiveSession | None: ...
+    def resume(self, connection: "Connection", request: Resume) -> LiveSession | None: ...
     def refused(self, code: str, address: str) -> None: ...
 
 
@@ -59,7 +59,7 @@ class Connection:
     ) -> None:
         self.server, self.ws, self.address, self.bearer = server, ws, address, bearer
         self.protocol: ServerSession | None = ServerSession(server.offers, server.limits, server.clock())
-        self.live: Live | None = None
+        self.live: LiveSession | None = None
         self.inside = inside  # passed on by another process
         self.carried = False  # passed on to another process
         self._outbox: deque[str | bytes] = deque()
@@ -200,7 +200,7 @@ class Connection:
             self.live.take(events)
         self.pump()
 
-    async def _read_ahead(self, live: Live, message: str | bytes) -> None:
+    async def _read_ahead(self, live: LiveSession, message: str | bytes) -> None:
         """A message for which the session has no room.
 
         Those without a number, acknowledgements above all, are taken at once: a session without room may wait for just

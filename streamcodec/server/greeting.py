@@ -26,7 +26,7 @@ def greeting(config: Config, port: int, codecs: Iterable[str], secure: bool) -> 
 def _hosts(config: Config) -> list[str]:
     """As a URL has them, the one for this machine first.
 
-    By a name that others could make point here a page gets in only with the key (`Keeper.allows_origin`).
+    By a name that others could make point here a page gets in only with the key (`AccessPolicy.allows_origin`).
     """
     host = config.host
     if host not in ("", "0.0.0.0", "::"):

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from ..protocol import ServerSession
-from .live import Live
-from .media import FramePackets, Outlet, no_frames
+from .conversion import FramePackets, Outlet, no_frames
+from .live_session import LiveSession
 from .voice import Array, Frames
 
-__all__ = ["CodesEar", "Ear", "Pace", "PcmEar"]
+__all__ = ["CodesListenerStream", "ListenerStream", "Pace", "PcmListenerStream"]
 
 FINE, REDUCE, DROP = 0, 1, 2
 # A listener loses codebooks when it lags by so many seconds (an option), and frames at this many times that.
@@ -20,7 +20,9 @@ class Pace:
     dropped, reduced: called with what it lost: frames, and packets with fewer codebooks.
     """
 
-    def __init__(self, live: Live, lag: float, dropped: Callable[[int], None], reduced: Callable[[], None]) -> None:
+    def __init__(
+        self, live: LiveSession, lag: float, dropped: Callable[[int], None], reduced: Callable[[], None]
+    ) -> None:
         self.heard = 0
         self.dropped, self.reduced = dropped, reduced
         self._live, self._limit = live, lag
@@ -46,10 +48,10 @@ class Pace:
         return self._level
 
 
-class Ear:
+class ListenerStream:
     """One speaker's stream towards one listener."""
 
-    def __init__(self, live: Live, stream: int, pace: Pace) -> None:
+    def __init__(self, live: LiveSession, stream: int, pace: Pace) -> None:
         self.stream, self.pace = stream, pace
         self.live = live
         self.protocol: ServerSession = live.protocol
@@ -69,10 +71,10 @@ class Ear:
         self._lacking = None
 
 
-class CodesEar(Ear):
+class CodesListenerStream(ListenerStream):
     """Codes, in packets of the listener's own size."""
 
-    def __init__(self, live: Live, stream: int, pace: Pace) -> None:
+    def __init__(self, live: LiveSession, stream: int, pace: Pace) -> None:
         super().__init__(live, stream, pace)
         self._packets = FramePackets(self.per_packet)
         self._fewer: int | None = None  # codebooks, where a slow listener was told of fewer
@@ -117,10 +119,10 @@ class CodesEar(Ear):
         )
 
 
-class PcmEar(Ear):
+class PcmListenerStream(ListenerStream):
     """Audio that the server decoded, at the listener's rate."""
 
-    def __init__(self, live: Live, stream: int, pace: Pace) -> None:
+    def __init__(self, live: LiveSession, stream: int, pace: Pace) -> None:
         super().__init__(live, stream, pace)
         self._outlet: Outlet | None = None
         self._place = 0  # of the next sample, at the codec's rate

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Iterator
 
 from ..protocol import Member, ProtocolError, RoomFacts
-from .dub import Dub, History
-from .listening import CodesEar, Pace, PcmEar
-from .live import Live
+from .listening import CodesListenerStream, Pace, PcmListenerStream
+from .live_session import LiveSession
+from .shared_decoder import History, SharedDecoder
 from .voice import Array, Engines, Frames
 
-__all__ = ["Place", "Room", "Rooms"]
+__all__ = ["Room", "RoomMember", "Rooms"]
 
 
-class Place:
+class RoomMember:
     """A member of a room. number: its own; stream: of what it says, None for one that only listens."""
 
-    def __init__(self, room: "Room", live: Live, number: int, stream: int | None, pace: Pace) -> None:
+    def __init__(self, room: "Room", live: LiveSession, number: int, stream: int | None, pace: Pace) -> None:
         hello = live.agreement.hello
         assert hello.room is not None
         self.room, self.live, self.stream, self.pace = room, live, stream, pace
@@ -22,11 +22,11 @@ class Place:
         self.gets = live.agreement.gives
         asked = hello.bandwidth is not None and live.agreement.takes is None
         self.most = live.agreement.codebooks if asked else live.agreement.codec.num_codebooks  # that it wants to get
-        self._codes: dict[int, CodesEar] = {}
-        self._pcm: dict[int, PcmEar] = {}
+        self._codes: dict[int, CodesListenerStream] = {}
+        self._pcm: dict[int, PcmListenerStream] = {}
         self._codec = room.engine.codecs[room.codec]
         self._history = History(self._codec)
-        self._dub: Dub | None = None
+        self._decoder: SharedDecoder | None = None
 
     # -- as a speaker
 
@@ -34,64 +34,64 @@ class Place:
         """What was said, to all who listen."""
         assert self.stream is not None
         pcm = False
-        for place in self.room.listeners(self):
-            if place.gets == "codes":
-                place.codes_ear(self.stream).hear(frames, self._history.end, place.most)
-                place.pump()
+        for member in self.room.listeners(self):
+            if member.gets == "codes":
+                member.codes_stream(self.stream).hear(frames, self._history.end, member.most)
+                member.pump()
             else:
                 pcm = True
-        if pcm and self._dub is None:
-            self._dub = Dub(self, self.room.engine, self._codec, self._history, self.live.credit)
+        if pcm and self._decoder is None:
+            self._decoder = SharedDecoder(self, self.room.engine, self._codec, self._history, self.live.credit)
         elif not pcm:
-            self._close_dub()
+            self.close_decoder()
         self._history.hear(frames)
-        if self._dub is not None:
-            self._dub.hear(frames)
+        if self._decoder is not None:
+            self._decoder.hear(frames)
 
     def end(self, length: int | None) -> int:
         """A stretch ends, the next begins with index 0. length: in samples at the codec's rate; returns its frames."""
         assert self.stream is not None
         frames = self._history.end
         self._history.restart()
-        for place in self.room.listeners(self):
-            if place.gets == "codes":
-                place.codes_ear(self.stream).end(frames, length)
-                place.pump()
-        if self._dub is not None:
-            self._dub.end(length)
+        for member in self.room.listeners(self):
+            if member.gets == "codes":
+                member.codes_stream(self.stream).end(frames, length)
+                member.pump()
+        if self._decoder is not None:
+            self._decoder.end(length)
         return frames
 
-    def dubbed(self, audio: Array | None, sample: int, ends: list[int | None]) -> None:
+    def decoded(self, audio: Array | None, sample: int, ends: list[int | None]) -> None:
         """Audio [C, n] of what was said, from `sample` of its stretch on, and the ends of stretches after it."""
         assert self.stream is not None
-        for place in self.room.listeners(self):
-            if place.gets == "pcm":
-                ear = place.pcm_ear(self.stream)
+        for member in self.room.listeners(self):
+            if member.gets == "pcm":
+                stream = member.pcm_stream(self.stream)
                 if audio is not None and audio.shape[1]:
-                    ear.hear(audio, sample)
+                    stream.hear(audio, sample)
                 for length in ends:
-                    ear.end(length)
-                place.pump()
+                    stream.end(length)
+                member.pump()
 
-    def dub_failed(self) -> None:
+    def decoder_failed(self) -> None:
         """What was said so far cannot be decoded; another decoder is opened for what follows."""
         self._history.forget()
-        self._close_dub()
+        self.close_decoder()
 
-    def _close_dub(self) -> None:
-        if self._dub is not None:
-            self._dub.close()
-            self._dub = None
+    def close_decoder(self) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
 
     @property
     def backlog(self) -> int:
         """Frames that wait to be decoded for those who hear PCM."""
-        return 0 if self._dub is None else self._dub.backlog
+        return 0 if self._decoder is None else self._decoder.backlog
 
     @property
     def silent(self) -> bool:
         """Whether all that was said has come to those who listen."""
-        return self._dub is None or self._dub.silent
+        return self._decoder is None or self._decoder.silent
 
     # -- as a listener
 
@@ -100,15 +100,15 @@ class Place:
         """Whether it still listens; who has said goodbye does not, while what it said is on its way."""
         return self.gets is not None and self.live.ended is None
 
-    def codes_ear(self, stream: int) -> CodesEar:
+    def codes_stream(self, stream: int) -> CodesListenerStream:
         if stream not in self._codes:
-            self._codes[stream] = CodesEar(self.live, stream, self.pace)
+            self._codes[stream] = CodesListenerStream(self.live, stream, self.pace)
             self.pace.heard = len(self._codes)
         return self._codes[stream]
 
-    def pcm_ear(self, stream: int) -> PcmEar:
+    def pcm_stream(self, stream: int) -> PcmListenerStream:
         if stream not in self._pcm:
-            self._pcm[stream] = PcmEar(self.live, stream, self.pace)
+            self._pcm[stream] = PcmListenerStream(self.live, stream, self.pace)
             self.pace.heard = len(self._pcm)
         return self._pcm[stream]
 
@@ -134,42 +134,42 @@ class Room:
 
     def __init__(self, name: str, codec: str, engine: Engines) -> None:
         self.name, self.codec, self.engine = name, codec, engine
-        self.places: dict[int, Place] = {}
+        self.members: dict[int, RoomMember] = {}
         self._numbers = 0
 
-    def listeners(self, speaker: Place) -> Iterator[Place]:
+    def listeners(self, speaker: RoomMember) -> Iterator[RoomMember]:
         """Those who hear `speaker`."""
-        return (place for place in list(self.places.values()) if place.hears and place is not speaker)
+        return (member for member in list(self.members.values()) if member.hears and member is not speaker)
 
-    def enter(self, live: Live, pace: Pace) -> Place:
+    def enter(self, live: LiveSession, pace: Pace) -> RoomMember:
         """A new member, not yet told to the others."""
-        taken = {place.stream for place in self.places.values()}
+        taken = {member.stream for member in self.members.values()}
         stream = None
         if live.agreement.takes is not None:
             stream = next(number for number in range(1, 65536) if number not in taken)
         self._numbers += 1
-        place = self.places[self._numbers] = Place(self, live, self._numbers, stream, pace)
-        return place
+        member = self.members[self._numbers] = RoomMember(self, live, self._numbers, stream, pace)
+        return member
 
-    def facts(self, place: Place) -> RoomFacts:
+    def facts(self, member: RoomMember) -> RoomFacts:
         """What a new member is told."""
-        members = tuple(other.facts for other in self.places.values())
-        return RoomFacts(name=self.name, id=place.facts.id, members=members)
+        members = tuple(other.facts for other in self.members.values())
+        return RoomFacts(name=self.name, id=member.facts.id, members=members)
 
-    def announce(self, place: Place) -> None:
+    def announce(self, member: RoomMember) -> None:
         """Tell the others of a new member."""
-        for other in list(self.places.values()):
-            if other is not place:
-                other.live.protocol.joined(place.facts)
+        for other in list(self.members.values()):
+            if other is not member:
+                other.live.protocol.joined(member.facts)
                 other.pump()
 
-    def leave(self, place: Place, reason: str) -> None:
-        self.places.pop(place.facts.id, None)
-        place._close_dub()
-        for other in list(self.places.values()):
-            other.live.protocol.left(place.facts.id, reason, place.stream)
-            if place.stream is not None:
-                other.forget(place.stream)
+    def leave(self, member: RoomMember, reason: str) -> None:
+        self.members.pop(member.facts.id, None)
+        member.close_decoder()
+        for other in list(self.members.values()):
+            other.live.protocol.left(member.facts.id, reason, member.stream)
+            if member.stream is not None:
+                other.forget(member.stream)
             other.pump()
 
 
@@ -194,19 +194,19 @@ class Rooms:
             return
         if room.codec != codec:
             raise ProtocolError("unknown_codec", f"room {name} speaks {room.codec}", allowed=[room.codec])
-        if len(room.places) >= self._members:
+        if len(room.members) >= self._members:
             raise ProtocolError("room_full", f"room {name} has {self._members} members", allowed=self._members)
-        speakers = sum(place.stream is not None for place in room.places.values())
+        speakers = sum(member.stream is not None for member in room.members.values())
         if speaks and speakers >= self._speakers:
             raise ProtocolError("room_full", f"room {name} has {self._speakers} speakers", allowed=self._speakers)
 
-    def enter(self, name: str, live: Live) -> Place:
-        """The member's place; call `check` before."""
+    def enter(self, name: str, live: LiveSession) -> RoomMember:
+        """A new member; call `check` before."""
         codec = live.agreement.codec.name
         room = self._rooms.setdefault(name, Room(name, codec, self._engine))
         return room.enter(live, Pace(live, self._lag, self._dropped, self._reduced))
 
-    def leave(self, place: Place, reason: str) -> None:
-        place.leave(reason)
-        if not place.room.places:
-            self._rooms.pop(place.room.name, None)
+    def leave(self, member: RoomMember, reason: str) -> None:
+        member.leave(reason)
+        if not member.room.members:
+            self._rooms.pop(member.room.name, None)

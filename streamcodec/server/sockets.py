@@ -25,9 +25,9 @@ from ..protocol.end import MAX_HELD
 from ..protocol.limits import Limits
 from ..protocol.link import Bucket
 from .config import Config
-from .media import MAX_COUNT
+from .conversion import MAX_COUNT
 
-__all__ = ["CLOSE_SECONDS", "OVERSIZE", "WRITE_BUFFER", "Door", "quiet_logger", "tls_context"]
+__all__ = ["CLOSE_SECONDS", "OVERSIZE", "WRITE_BUFFER", "Handshakes", "quiet_logger", "tls_context"]
 
 # Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
 CLOSE_SECONDS = 3.0
@@ -46,7 +46,7 @@ FRAGMENTS = 1024
 MOST_WRITTEN = 2 * (WRITE_BUFFER + MAX_COUNT * 2 * 4)
 
 
-class Door:
+class Handshakes:
     """The connections that are in their handshake or ask for a page: at most `most`, beyond which the oldest is cut.
 
     A client's own handshake takes milliseconds, so under a flood of slow ones it is the slow ones that go.
@@ -54,44 +54,47 @@ class Door:
 
     def __init__(self, most: int, limits: Limits) -> None:
         self.most, self.limits = most, limits
-        self._opening: dict[Visitor, None] = {}  # in the order in which they came
+        self._opening: dict[GuardedConnection, None] = {}  # in the order in which they came
 
     def options(self, tls: ssl.SSLContext | None) -> dict[str, Any]:
         """For the library's `serve`."""
-        options: dict[str, Any] = {"create_connection": functools.partial(Visitor, door=self), "ssl": tls}
+        options: dict[str, Any] = {
+            "create_connection": functools.partial(GuardedConnection, handshakes=self),
+            "ssl": tls,
+        }
         if tls is not None:
             options["ssl_handshake_timeout"] = self.limits.handshake_seconds
             if sys.version_info >= (3, 11):
                 options["ssl_shutdown_timeout"] = CLOSE_SECONDS
         return options
 
-    def enter(self, visitor: "Visitor") -> None:
+    def enter(self, connection: "GuardedConnection") -> None:
         if len(self._opening) >= self.most:
             oldest = next(iter(self._opening))
             self.leave(oldest)
             oldest.transport.abort()
-        self._opening[visitor] = None
+        self._opening[connection] = None
 
-    def leave(self, visitor: ServerConnection) -> None:
+    def leave(self, connection: ServerConnection) -> None:
         """It is through, or gone. Twice is fine."""
-        self._opening.pop(visitor, None)  # type: ignore[call-overload]
+        self._opening.pop(connection, None)  # type: ignore[call-overload]
 
     def shut(self) -> None:
         """Cut all that are still in the handshake."""
-        for visitor in list(self._opening):
-            visitor.transport.abort()
+        for connection in list(self._opening):
+            connection.transport.abort()
 
     def __len__(self) -> int:
         return len(self._opening)
 
 
-class Visitor(ServerConnection):
+class GuardedConnection(ServerConnection):
     """A connection that ends with 1008 (policy violation) or is cut when its client takes too much."""
 
-    def __init__(self, protocol: ServerProtocol, server: Server, *, door: Door, **options: Any) -> None:
+    def __init__(self, protocol: ServerProtocol, server: Server, *, handshakes: Handshakes, **options: Any) -> None:
         super().__init__(protocol, server, **options)
-        limits = door.limits
-        self._door = door
+        limits = handshakes.limits
+        self._handshakes = handshakes
         self._control = Bucket(limits.messages_per_second, limits.burst, time.monotonic())
         self._most_ahead = MAX_HELD + limits.burst  # what a client may send again at once after a resume
         self._fragments = self._ahead = 0
@@ -102,11 +105,11 @@ class Visitor(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._door.enter(self)
+        self._handshakes.enter(self)
         self._timer = self.loop.call_later(PING_SECONDS, self._knock)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._door.leave(self)
+        self._handshakes.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
@@ -147,7 +150,7 @@ class Visitor(ServerConnection):
         """What is wrong with one more frame."""
         if frame.opcode not in DATA_OPCODES:
             wait = self._control.take(time.monotonic())
-            return f"more than {self._door.limits.messages_per_second:g} pings a second" if wait else None
+            return f"more than {self._handshakes.limits.messages_per_second:g} pings a second" if wait else None
         self._fragments += 1
         if self._fragments > FRAGMENTS:
             return f"a message of more than {FRAGMENTS} fragments"

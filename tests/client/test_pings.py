@@ -10,10 +10,10 @@ pytest.importorskip("websockets", reason="the extra `client` is not installed")
 
 from websockets.utils import accept_key
 
-from streamcodec.client import connection
-from streamcodec.client.connection import Connection, Pace
+from streamcodec.client import transport
+from streamcodec.client.transport import SendRate, Transport
 from streamcodec.protocol import SUBPROTOCOL, VERSION, ClientSession, Hello
-from streamcodec.protocol.messages import Pcm
+from streamcodec.protocol.messages import PcmFormat
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,14 +29,14 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @pytest.mark.parametrize("resumable", [True, False])
 def test_a_ping_without_answer_ends_only_what_can_be_resumed(resumable, monkeypatch):
-    monkeypatch.setattr(connection, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "PING_SECONDS", 0.1)
 
     async def lasts() -> bool:
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         protocol = ClientSession()
-        one = await Connection.open(url, protocol, None, Pace(time.monotonic), lambda: None, resumable)
-        pcm = Pcm(format="s16le", sample_rate=24000, channels=1)
+        one = await Transport.open(url, protocol, None, SendRate(time.monotonic), lambda: None, resumable)
+        pcm = PcmFormat(format="s16le", sample_rate=24000, channels=1)
         protocol.hello(Hello(version=VERSION, mode="encode", resume=resumable, pcm=pcm))
         one.pump()
 

@@ -43,13 +43,12 @@ async def neighbours(server, codec):
 async def nothing_left(server, sessions=0, seconds=30):
     """Until the server has no more than so many sessions, and then their slots, rooms and voices are given back."""
     async with timeout(seconds):
-        while len(server._digests) > sessions or len(server._connections) > sessions:
+        while len(server.sessions) > sessions or len(server.connections) > sessions:
             await asyncio.sleep(0.02)
-    assert len(server._lives) == sessions
-    assert len(server._counted) <= sessions
+    assert len(server.sessions) == sessions
     if sessions:
         return
-    assert all(taken == [0, 0] for taken in server._slots.values())
+    assert all(taken == [0, 0] for taken in server.sessions.taken.values())
     assert len(server.rooms) == 0
     engine = server.engine
     async with timeout(seconds):

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.codecs.encodec import EncodecCodec
-from streamcodec.protocol import ClientSession, CodesReceived, Ended, Hello, Lost, Pcm, PcmReceived, State
+from streamcodec.protocol import ClientSession, CodesReceived, Ended, Hello, Lost, PcmFormat, PcmReceived, State
 from streamcodec.protocol.messages import Flushed, Marker
 from streamcodec.server.app import Server
 from streamcodec.server.config import Config
@@ -46,7 +46,7 @@ def pieces(samples, seed=0, most=700):
 
 
 def hello(mode, **fields):
-    pcm = fields.pop("pcm", Pcm(format="f32le", sample_rate=RATE))
+    pcm = fields.pop("pcm", PcmFormat(format="f32le", sample_rate=RATE))
     return Hello(version=1, mode=mode, **({"pcm": pcm} if pcm else {}), **fields)
 
 

@@ -17,8 +17,8 @@ from talk import Talk, hello, pieces, served, wave
 
 from streamcodec import Codes
 from streamcodec.errors import InputError
-from streamcodec.packet import CodesPacket, pack
-from streamcodec.protocol import CodesReceived, Pcm, PcmReceived, Room
+from streamcodec.packet import CodesMessage, pack
+from streamcodec.protocol import CodesReceived, PcmFormat, PcmReceived, RoomRequest
 from streamcodec.protocol.messages import ErrorMessage, Flushed
 from streamcodec.resample import Resampler
 
@@ -84,7 +84,7 @@ def samples_of(kind, seconds=0.83):
 
 
 def opening(kind, mode, **fields):
-    pcm = Pcm(format="f32le", sample_rate=RATE, channels=codec(kind).spec.channels)
+    pcm = PcmFormat(format="f32le", sample_rate=RATE, channels=codec(kind).spec.channels)
     return hello(mode, pcm=pcm, **fields)
 
 
@@ -138,7 +138,7 @@ def test_all_modes(kind, start):
 
 
 def member(kind, role, **fields):
-    return opening(kind, "room", room=Room(name="hall", role=role, **fields))
+    return opening(kind, "room", room=RoomRequest(name="hall", role=role, **fields))
 
 
 @pytest.mark.parametrize("kind", ["48khz", "dac"])
@@ -176,8 +176,8 @@ def test_codes_and_scales_that_cannot_be_are_refused_and_silence_stands_for_them
         wanted = ["not_finite"] * 2 + ["out_of_range"] * 3 + ["bad_message"]
         async with served({"small": codec("48khz")}) as server, Talk(server, opening("48khz", "decode")) as talk:
             for number, (data, scales) in enumerate(bad):
-                await talk.ws.send(pack(CodesPacket(number, 20 * number, data, 4, scale=scales)))
-            await talk.ws.send(pack(CodesPacket(len(bad), 20 * 5, codes, 4, scale=scale)))  # the last had no place
+                await talk.ws.send(pack(CodesMessage(number, 20 * number, data, 4, scale=scales)))
+            await talk.ws.send(pack(CodesMessage(len(bad), 20 * 5, codes, 4, scale=scale)))  # the last had no place
             await talk.ws.send('{"type":"flush","sequence":7}')
             await talk.until(lambda: talk.of(Flushed))
             assert [error.code for error in talk.of(ErrorMessage)] == wanted

@@ -139,9 +139,9 @@ def test_a_key_that_is_none_is_explained(tmp_path, text):
     auth = pytest.importorskip("streamcodec.server.auth")
     (tmp_path / "key").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="--key-file"):
-        auth.Keeper.from_file(str(tmp_path / "key"), ())
+        auth.AccessPolicy.from_file(str(tmp_path / "key"), ())
     with pytest.raises(InputError, match="--key-file"):
-        auth.Keeper.from_file(str(tmp_path / "nowhere"), ())
+        auth.AccessPolicy.from_file(str(tmp_path / "nowhere"), ())
 
 
 def test_keys_are_compared_in_constant_time(monkeypatch):
@@ -151,11 +151,11 @@ def test_keys_are_compared_in_constant_time(monkeypatch):
     compare = auth.hmac.compare_digest
     monkeypatch.setattr(auth.hmac, "compare_digest", lambda *pair: seen.append(pair) or compare(*pair))
     key = "a-key-of-the-operator"
-    keeper = auth.Keeper(key, ())
-    assert keeper.admits(key, None)
-    assert keeper.admits("wrong", key)
-    assert not keeper.admits(key[:-1], key + "x")
-    assert not keeper.admits(None, None)
-    assert not keeper.admits("ké", "\ud800")  # what is no ASCII, and no text
+    policy = auth.AccessPolicy(key, ())
+    assert policy.admits(key, None)
+    assert policy.admits("wrong", key)
+    assert not policy.admits(key[:-1], key + "x")
+    assert not policy.admits(None, None)
+    assert not policy.admits("ké", "\ud800")  # what is no ASCII, and no text
     assert len(seen) == 10
     assert all(one == key.encode() for one, _ in seen)

@@ -21,7 +21,7 @@ from talk import Talk, decoded, encoded, hello, pieces, served, small_codec, wav
 from test_http import get
 from websockets.exceptions import InvalidStatus
 
-from streamcodec.protocol import CodesReceived, Ended, Pcm, PcmReceived
+from streamcodec.protocol import CodesReceived, Ended, PcmFormat, PcmReceived
 from streamcodec.protocol.messages import Farewell
 
 CODEC = small_codec()
@@ -103,7 +103,7 @@ def test_a_session_that_fails_in_a_step_is_told_and_nobody_else_loses_anything()
             codes, _ = encoded(CODEC, samples)
             np.testing.assert_array_equal(other.codes(), codes)
             np.testing.assert_allclose(good.audio(), decoded(CODEC, codes, 4000), atol=1e-6)
-            assert server._slots == {"small": [2, 1]}
+            assert server.sessions.taken == {"small": [2, 1]}
 
     asyncio.run(main())
 
@@ -141,7 +141,7 @@ def test_stopping_finishes_what_is_on_the_way_and_tells_everyone():
                         await talk.say(piece)
                     await talk.mark("in")
                     await talk.say(samples)  # on its way when the end comes
-                while not all(live.protocol.received_messages > 10 for live in list(server._digests)[:2]):
+                while not all(live.protocol.received_messages > 10 for live in list(server.sessions)[:2]):
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.2)
                 await server.stop()
@@ -169,7 +169,7 @@ def test_while_it_drains_a_server_is_not_ready_and_takes_nobody():
             await gone.cut()
             await talk.say(wave(0.2))
             await talk.mark("in")
-            (live,) = [live for live in server._digests if live.link is None]
+            (live,) = [live for live in server.sessions if live.link is None]
             live.drain = lambda: None  # one that does not come to its end
             stopping = asyncio.create_task(server.stop())
             await asyncio.sleep(0.1)
@@ -230,7 +230,7 @@ def test_no_client_holds_up_the_end():
     async def main():
         with Process("--drain-seconds", "2", "--handshake-seconds", "60") as server:
             await server.ready()
-            deaf = hello("roundtrip", pcm=Pcm(format="f32le", sample_rate=48000, channels=2))
+            deaf = hello("roundtrip", pcm=PcmFormat(format="f32le", sample_rate=48000, channels=2))
             async with (
                 tcp(server),
                 tcp(server, b"GET /v1/stream HTTP/1.1\r\n"),

@@ -18,7 +18,7 @@ from test_ends import Process
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.errors import StreamError
 from streamcodec.nn.quantize import ResidualVectorQuantizer
-from streamcodec.protocol import CodesReceived, Ended, Room
+from streamcodec.protocol import CodesReceived, Ended, RoomRequest
 from streamcodec.protocol.messages import ErrorMessage, NewBandwidth
 
 CODEC = small_codec()
@@ -160,9 +160,9 @@ def test_who_speaks_in_codes_goes_on_when_the_engine_that_decodes_is_gone():
     async def main():
         async with (
             served({"small": CODEC}, engines=1) as server,
-            Talk(server, hello("room", room=Room(name="a", role="speaker", send="codes"), pcm=None)) as speaker,
-            Talk(server, hello("room", room=Room(name="a", role="listener", receive="pcm"))) as deaf,
-            Talk(server, hello("room", room=Room(name="a", role="listener"))) as listener,
+            Talk(server, hello("room", room=RoomRequest(name="a", role="speaker", send="codes"), pcm=None)) as speaker,
+            Talk(server, hello("room", room=RoomRequest(name="a", role="listener", receive="pcm"))) as deaf,
+            Talk(server, hello("room", room=RoomRequest(name="a", role="listener"))) as listener,
         ):
             codes = encoded(CODEC, wave(2.0))[0].astype(np.uint16)
             os.kill(server.engine._engines[0].process.pid, signal.SIGKILL)

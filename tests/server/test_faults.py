@@ -16,7 +16,7 @@ from raw import closed, drip, frame, tcp, text, write
 from talk import Talk, encoded, hello, pieces, served, small_codec, wave
 from websockets.frames import Opcode
 
-from streamcodec.protocol import CodesReceived, Ended, Pcm, Room
+from streamcodec.protocol import CodesReceived, Ended, PcmFormat, RoomRequest
 from streamcodec.protocol.messages import Flushed, Left
 from streamcodec.server import sockets
 
@@ -36,7 +36,7 @@ async def finish(talk, samples):
 
 
 def member(role, name="hall", receive="codes", **fields):
-    return hello("room", room=Room(name=name, role=role, receive=receive), **fields)
+    return hello("room", room=RoomRequest(name=name, role=role, receive=receive), **fields)
 
 
 # -- connections that are cut ------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_who_breaks_the_protocol_and_stays_is_cut_off():
                 await reader.readuntil(b"}}")
                 writer.write(BAD_FRAMES["reserved bits"])
                 async with timeout(40):  # it is told, and does not close its side; the idle time is longer
-                    while len(server._connections) > 1:
+                    while len(server.connections) > 1:
                         await asyncio.sleep(0.05)
 
     asyncio.run(main())
@@ -257,7 +257,7 @@ def test_what_is_no_websocket_is_turned_away():
                     assert b" 101 " not in answer.split(b"\r\n")[0]
                     assert b"root:" not in answer
             async with timeout(30):
-                while len(server.door):
+                while len(server.handshakes):
                     await asyncio.sleep(0.02)
 
     asyncio.run(main())
@@ -298,7 +298,7 @@ def test_slow_handshakes_do_not_keep_others_out():
             async with timeout(30):
                 while not all(reader.at_eof() or reader.exception() for reader, _ in slow[:22]):
                     await asyncio.sleep(0.02)
-            assert len(server.door) <= 8
+            assert len(server.handshakes) <= 8
             async with Talk(server, OPENING) as talk:  # and those who are quick come in
                 await finish(talk, SAMPLES)
 
@@ -363,7 +363,7 @@ def test_answers_that_nobody_reads_are_bounded(kind):
     async def main():
         async with served({"small": CODEC}, **ENDLESS) as server, neighbours(server, CODEC) as others:
             async with Talk(server, OPENING) as talk:
-                (live,) = [live for live in server._digests if live.name == talk.session.welcome.session]
+                (live,) = [live for live in server.sessions if live.name == talk.session.welcome.session]
                 link, most = live.link, 0
                 transport = link.ws.transport
 
@@ -384,14 +384,14 @@ def test_answers_that_nobody_reads_are_bounded(kind):
 def test_a_listener_that_acknowledges_what_it_does_not_read_is_cut_off():
     async def main():
         options = {"unacknowledged_bytes": 100_000, "message_bytes": 65_536, "resume_seconds": 0.2}
-        wide = Pcm(format="f32le", sample_rate=48000, channels=2)
+        wide = PcmFormat(format="f32le", sample_rate=48000, channels=2)
         async with (
             served({"small": CODEC}, **options) as server,
             neighbours(server, CODEC),
             Talk(server, member("speaker")) as speaker,
             Talk(server, member("listener", receive="pcm", pcm=wide)) as talk,
         ):
-            (live,) = [live for live in server._digests if live.name == talk.session.welcome.session]
+            (live,) = [live for live in server.sessions if live.name == talk.session.welcome.session]
             link = live.link
             talk.ws.transport.pause_reading()
             link.ws.transport.pause_reading()  # what it acknowledges is put in below, in time
@@ -420,7 +420,7 @@ def test_who_goes_while_the_server_does_not_read_is_missed(resume, monkeypatch):
     async def main():
         async with served({"small": CODEC}, resume_seconds=0.2) as server:
             async with Talk(server, hello("encode", resume=resume)) as talk:
-                (live,) = server._digests
+                (live,) = server.sessions
                 live._credit = 0  # an engine without time
                 for _ in range(300):
                     talk.session._held.keep = False  # it ignores its window
@@ -446,7 +446,7 @@ def test_a_session_on_which_the_server_itself_fails_is_the_only_one_to_end():
         async with served({"small": CODEC}) as server, neighbours(server, CODEC):
             for fault in ("tick", "_give"):
                 async with Talk(server, OPENING) as talk:
-                    (live,) = [live for live in server._digests if live.name == talk.session.welcome.session]
+                    (live,) = [live for live in server.sessions if live.name == talk.session.welcome.session]
                     setattr(live, fault, lambda *_: 1 / 0)
                     await talk.say(SAMPLES)
                     await talk.until(lambda talk=talk: talk.over)

@@ -13,9 +13,9 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 from prometheus_client.parser import text_string_to_metric_families
 from talk import Talk, hello, served, small_codec, wave
 
-from streamcodec.protocol import Room
+from streamcodec.protocol import RoomRequest
 from streamcodec.protocol.messages import ErrorMessage
-from streamcodec.server.auth import Keeper
+from streamcodec.server.auth import AccessPolicy
 
 CODEC = small_codec()
 KEY = "a-key-of-the-operator"
@@ -58,7 +58,7 @@ def test_names_from_a_client_are_keys_of_tables_too():
             for fields, code in (
                 ({"mode": "encode", "codec": "/etc/passwd"}, "unknown_codec"),
                 ({"mode": "encode", "codec": "facebook/encodec_24khz"}, "unknown_codec"),
-                ({"mode": "room", "room": Room(name="../../x", role="both")}, "room_name"),
+                ({"mode": "room", "room": RoomRequest(name="../../x", role="both")}, "room_name"),
             ):
                 async with Talk(server, hello(**fields)) as talk:
                     assert talk.of(ErrorMessage)[0].code == code
@@ -152,14 +152,14 @@ def test_pages_of_others_may_not_connect(origin):
 
 
 def test_origins():
-    keeper = Keeper(None, ("https://app.example",))
-    assert keeper.allows_origin(None, "127.0.0.1:8765")
-    assert keeper.allows_origin("http://127.0.0.1:8765", "127.0.0.1:8765")
-    assert keeper.allows_origin("http://localhost:8765", "localhost:8765")
-    assert keeper.allows_origin("http://[::1]:8765", "[::1]:8765")
-    assert keeper.allows_origin("https://app.example", "127.0.0.1:8765")
-    assert not keeper.allows_origin("http://localhost:3000", "localhost:8765")
-    assert not keeper.allows_origin("https://app.example.evil", "127.0.0.1:8765")
-    assert not keeper.allows_origin("http://rebound.example:8765", "rebound.example:8765")
-    assert Keeper(KEY, ()).allows_origin("https://codec.example", "codec.example")
-    assert Keeper(None, ("any",)).allows_origin("http://evil.example", "127.0.0.1")
+    policy = AccessPolicy(None, ("https://app.example",))
+    assert policy.allows_origin(None, "127.0.0.1:8765")
+    assert policy.allows_origin("http://127.0.0.1:8765", "127.0.0.1:8765")
+    assert policy.allows_origin("http://localhost:8765", "localhost:8765")
+    assert policy.allows_origin("http://[::1]:8765", "[::1]:8765")
+    assert policy.allows_origin("https://app.example", "127.0.0.1:8765")
+    assert not policy.allows_origin("http://localhost:3000", "localhost:8765")
+    assert not policy.allows_origin("https://app.example.evil", "127.0.0.1:8765")
+    assert not policy.allows_origin("http://rebound.example:8765", "rebound.example:8765")
+    assert AccessPolicy(KEY, ()).allows_origin("https://codec.example", "codec.example")
+    assert AccessPolicy(None, ("any",)).allows_origin("http://evil.example", "127.0.0.1")

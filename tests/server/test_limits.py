@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamcodec.errors import InputError
-from streamcodec.packet import PcmPacket, pack
-from streamcodec.protocol import CodesReceived, Ended, Lost, Pcm, PcmReceived
+from streamcodec.packet import PcmMessage, pack
+from streamcodec.protocol import CodesReceived, Ended, Lost, PcmFormat, PcmReceived
 from streamcodec.protocol.messages import ErrorMessage
 from streamcodec.server.config import Config
 
@@ -37,7 +37,7 @@ def test_a_full_server_says_busy_and_when_to_try_again(option):
                 assert (error.code, error.retry_after) == ("busy", 7.5)
                 await second.until(lambda: second.closed)
                 assert second.closed[0] == 4450
-                first = next(iter(server._digests))
+                first = next(iter(server.sessions))
                 first.take(first.protocol.refuse("internal", "a test", server.clock()))
                 first.link.pump()
             async with Talk(server, hello("encode")) as third:
@@ -101,7 +101,7 @@ def test_bad_samples_are_refused_and_silence_stands_for_them(value):
 def test_a_message_above_the_limit_is_refused_and_one_far_above_ends_the_connection():
     async def main():
         async with served({"small": CODEC}, message_bytes=4096) as server, Talk(server, hello("encode")) as talk:
-            await talk.ws.send(pack(PcmPacket(0, 0, np.zeros((2000, 1), np.float32))))
+            await talk.ws.send(pack(PcmMessage(0, 0, np.zeros((2000, 1), np.float32))))
             await talk.until(lambda: talk.of(ErrorMessage))
             assert codes_of(talk) == ["too_large"]
             assert not talk.closed
@@ -195,7 +195,7 @@ async def stalled(server, opening, seconds):
                     for message in talk.session.messages_to_send():
                         await ws.send(message)
                         sent += len(message)
-        (live,) = server._digests
+        (live,) = server.sessions
         return sent, live
 
 
@@ -204,7 +204,7 @@ async def stalled(server, opening, seconds):
 def test_a_client_that_never_reads_is_read_no_more_and_its_memory_is_bounded(resume):
     async def main():
         async with served({"small": CODEC}, unacknowledged_bytes=200_000, message_bytes=65_536) as server:
-            opening = hello("roundtrip", resume=resume, pcm=Pcm(format="f32le", sample_rate=8000))
+            opening = hello("roundtrip", resume=resume, pcm=PcmFormat(format="f32le", sample_rate=8000))
             sent, live = await stalled(server, opening, 2.5)
             link, limits = live.link, server.limits
             parked = limits.unacknowledged_bytes + 2 * limits.message_bytes
@@ -278,9 +278,9 @@ def test_500_visits_leave_nothing_behind():
                         await talk.until(lambda talk=talk: talk.session.welcome or talk.over)
                 await talk.cut()
             async with timeout(30):
-                while server._digests or server._connections:
+                while server.sessions or server.connections:
                     await asyncio.sleep(0.05)
-            assert server._slots == {"small": [0, 0]}
+            assert server.sessions.taken == {"small": [0, 0]}
             async with Talk(server, hello("encode")) as talk:  # after the engine has seen all that was posted before
                 await talk.say(wave(0.1))
                 await talk.flush()
@@ -288,8 +288,7 @@ def test_500_visits_leave_nothing_behind():
                 figures = server.engine.engines["small"].figures()
                 assert figures.sessions == 0
                 assert not server.engine._touched
-            assert len(server._lives) == len(server._digests) <= 1
-            assert len(server._counted) <= 1
+            assert len(server.sessions) <= 1
 
     asyncio.run(main())
 
@@ -298,8 +297,8 @@ def test_the_resampling_path_stays_in_time_and_in_tune():
     async def main():
         async with (
             served({"small": CODEC}) as server,
-            Talk(server, hello("roundtrip", pcm=Pcm(format="s16le", sample_rate=44100, channels=2))) as talk,
-            Talk(server, hello("roundtrip", pcm=Pcm(format="s16le", sample_rate=44100, channels=2))) as other,
+            Talk(server, hello("roundtrip", pcm=PcmFormat(format="s16le", sample_rate=44100, channels=2))) as talk,
+            Talk(server, hello("roundtrip", pcm=PcmFormat(format="s16le", sample_rate=44100, channels=2))) as other,
         ):
             delays = talk.session.welcome.delays
             assert delays.resampler_in.samples == 133  # ceil(24 * 44100 / 8000)

@@ -19,14 +19,14 @@ from talk import Talk, hello, pieces, served, small_codec, wave
 from test_ends import Process
 
 import streamcodec
-from streamcodec.packet import PcmPacket, pack
-from streamcodec.protocol import Pcm
+from streamcodec.packet import PcmMessage, pack
+from streamcodec.protocol import PcmFormat
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc"),
 ]
-WIDE = Pcm(format="f32le", sample_rate=48000, channels=2)
+WIDE = PcmFormat(format="f32le", sample_rate=48000, channels=2)
 MIB = 2**20
 # As docs/server.md states them, in bytes. The first has what allocators keep and what Python loads late; the second is
 # for the same again, and is what would show a leak: 500 visits that left 25 kB each would be above it.
@@ -129,7 +129,7 @@ class Stuffed:
     def messages(self):
         silence = np.zeros((30_000, 2), np.float32)
         for number in range(20):
-            yield pack(PcmPacket(number, number * len(silence), silence))
+            yield pack(PcmMessage(number, number * len(silence), silence))
         while True:
             yield bytes(4 * 262_144)
 

@@ -10,7 +10,7 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 
 from talk import HOP, Talk, decoded, encoded, hello, pieces, served, small_codec, wave
 
-from streamcodec.protocol import CodesReceived, Pcm, PcmReceived
+from streamcodec.protocol import CodesReceived, PcmFormat, PcmReceived
 from streamcodec.protocol.messages import NewBandwidth
 
 CODEC = small_codec()
@@ -68,7 +68,7 @@ def test_a_length_before_what_was_sent_is_where_the_client_cuts(asked, rate, tol
     """docs/protocol.md, "The length of a decoded stream"."""
 
     async def main():
-        pcm = Pcm(format="f32le", sample_rate=rate)
+        pcm = PcmFormat(format="f32le", sample_rate=rate)
         async with served({"small": CODEC}) as server, Talk(server, hello("decode", pcm=pcm)) as talk:
             codes, _ = encoded(CODEC, wave(0.5))
             talk.session.send_codes(codes.astype(np.uint16))

@@ -68,7 +68,7 @@ def test_what_came_while_nobody_listened_is_sent_after_the_resume():
             await talk.say(wave(0.5))
             await talk.cut()
             await asyncio.sleep(0.3)
-            (live,) = server._digests
+            (live,) = server.sessions
             assert live.protocol.unacknowledged[0] >= 100 - len(talk.of(CodesReceived))
             await talk.again()
             await talk.until(lambda: talk.of(CodesReceived) and talk.codes().shape[1] == 100)
@@ -82,9 +82,9 @@ def test_a_session_is_forgotten_when_nobody_resumes_it():
         async with served({"small": CODEC}, resume_seconds=0.2) as server, Talk(server, hello("encode")) as talk:
             await talk.say(wave(0.1))
             await talk.cut()
-            while server._digests:
+            while server.sessions:
                 await asyncio.sleep(0.02)
-            assert server._slots == {"small": [0, 0]}
+            assert server.sessions.taken == {"small": [0, 0]}
             await talk.again()
             await talk.until(lambda: talk.over)
             assert talk.of(Ended)[0].code == "resume_unknown"
@@ -99,7 +99,7 @@ def test_a_session_without_resume_ends_with_its_connection():
         async with served({"small": CODEC}) as server, Talk(server, hello("encode", resume=False)) as talk:
             assert talk.session.welcome.token is None
             await talk.cut()
-            while server._digests:
+            while server.sessions:
                 await asyncio.sleep(0.02)
 
     asyncio.run(main())

@@ -14,14 +14,16 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 from talk import HOP, RATE, Talk, decoded, encoded, hello, pieces, served, small_codec, wave
 
 from streamcodec.codes import Codes
-from streamcodec.protocol import CodesReceived, Ended, Pcm, PcmReceived, Room
+from streamcodec.protocol import CodesReceived, Ended, PcmFormat, PcmReceived, RoomRequest
 from streamcodec.protocol.messages import CodebooksChanged, Dropped, ErrorMessage, Joined, Left
 
 CODEC = small_codec()
 
 
 def member(role, receive="codes", name="hall", **fields):
-    room = Room(name=name, role=role, receive=receive, send=fields.pop("send", "pcm"), member=fields.pop("called", ""))
+    room = RoomRequest(
+        name=name, role=role, receive=receive, send=fields.pop("send", "pcm"), member=fields.pop("called", "")
+    )
     return hello("room", room=room, **fields)
 
 
@@ -31,7 +33,9 @@ def test_a_speaker_is_heard_as_codes_and_as_pcm():
             served({"small": CODEC}) as server,
             Talk(server, member("listener", frames_per_packet=3)) as codes,
             Talk(server, member("listener", "pcm")) as pcm,
-            Talk(server, member("listener", "pcm", pcm=Pcm(format="f32le", sample_rate=16000, channels=2))) as wide,
+            Talk(
+                server, member("listener", "pcm", pcm=PcmFormat(format="f32le", sample_rate=16000, channels=2))
+            ) as wide,
             Talk(server, member("speaker", called="Ann")) as speaker,
         ):
             assert [event.member.member for event in codes.of(Joined)][-1] == "Ann"
@@ -196,8 +200,8 @@ def test_what_was_said_before_a_goodbye_is_heard_and_then_the_speaker_has_left(s
                 assert order == [False] * len(media) + [True]
             np.testing.assert_array_equal(codes.codes(1), expected)
             np.testing.assert_allclose(pcm.audio(1), decoded(CODEC, expected), atol=1e-6)
-            assert server._slots == {"small": [0, 0]}
-            assert all(live.ended is None for live in server._digests)
+            assert server.sessions.taken == {"small": [0, 0]}
+            assert all(live.ended is None for live in server.sessions)
 
     asyncio.run(main())
 
@@ -228,13 +232,13 @@ def test_a_session_that_said_goodbye_cannot_be_resumed_while_it_is_still_heard()
                 await speaker.send()
                 await speaker.until(lambda: speaker.closed)
                 token = speaker.session.welcome.token
-            assert len(server._digests) == 1
+            assert len(server.sessions) == 1
             async with Talk(server) as thief:
                 await thief.ws.send(json.dumps({"type": "resume", "version": 1, "token": token}))
                 await thief.until(lambda: thief.closed)
                 assert thief.closed[0] == 4451
             held.set()
-            while server._digests:
+            while server.sessions:
                 await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(main(), 60))

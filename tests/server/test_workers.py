@@ -15,12 +15,12 @@ from talk import Talk, encoded, hello, pieces, wave
 from test_ends import Process
 
 import streamcodec
-from streamcodec.protocol import CodesReceived, Pcm, Room
+from streamcodec.protocol import CodesReceived, PcmFormat, RoomRequest
 from streamcodec.protocol.messages import Farewell
 from streamcodec.server.peers import Peers, summed
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux shares a port's connections")
-PCM = Pcm(format="f32le", sample_rate=24000)
+PCM = PcmFormat(format="f32le", sample_rate=24000)
 
 
 def test_a_first_message_says_where_it_belongs(tmp_path):
@@ -71,7 +71,7 @@ def test_two_processes():
                     assert (result == expected).mean() > 0.99  # float32: near ties may differ
                 members = []
                 for role in ("listener",) * 4 + ("speaker",):
-                    opening = hello("room", pcm=PCM, room=Room(name="hall", role=role))
+                    opening = hello("room", pcm=PCM, room=RoomRequest(name="hall", role=role))
                     members.append(await stack.enter_async_context(Talk(server, opening)))
                 assert len(members[-1].session.welcome.room.members) == 5
                 await members[-1].say(samples)

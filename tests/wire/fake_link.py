@@ -10,7 +10,7 @@ from streamcodec.protocol import (
     Hello,
     HelloReceived,
     Limits,
-    Pcm,
+    PcmFormat,
     Resume,
     ServerSession,
     codec_facts,
@@ -50,7 +50,7 @@ TOKEN = "t" * 22
 
 def hello(mode="encode", **fields):
     """A hello with PCM in f32le at 24 kHz where nothing else is said."""
-    return Hello(version=1, mode=mode, **{"pcm": Pcm(format="f32le", sample_rate=24000), **fields})
+    return Hello(version=1, mode=mode, **{"pcm": PcmFormat(format="f32le", sample_rate=24000), **fields})
 
 
 class Link:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_link import DELAYS, FACTS
 
-from streamcodec.protocol import FAULTS, SUBPROTOCOL, ClientSession, Hello, Limits, Pcm, Resume, ServerSession
+from streamcodec.protocol import FAULTS, SUBPROTOCOL, ClientSession, Hello, Limits, PcmFormat, Resume, ServerSession
 from streamcodec.protocol.messages import FROM_CLIENT, FROM_SERVER
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def lines_of_the_session():
             lines.append(("<", message))
             client.receive(message)
 
-    pcm = Pcm(format="s16le", sample_rate=24000)
+    pcm = PcmFormat(format="s16le", sample_rate=24000)
     client.hello(Hello(version=1, mode="encode", bandwidth=1.5, pcm=pcm, crc=True))
     carry()
     server.accept("s1", "kXv0Zq3N8yWbT5cRf1LhUg", DELAYS, 0.0, 1700000000.0)

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from fake_link import DELAYS, OFFERS, TOKEN, Link, hello
 
-from streamcodec.packet import CodesPacket, PacketError, PcmPacket, drop_codebooks, pack, unpack
+from streamcodec.packet import CodesMessage, PacketError, PcmMessage, drop_codebooks, pack, unpack
 from streamcodec.protocol import (
     ClientSession,
     CodesReceived,
     HelloReceived,
     Limits,
-    Pcm,
+    PcmFormat,
     PcmReceived,
     Resume,
-    Room,
     RoomFacts,
+    RoomRequest,
     ServerSession,
     State,
 )
@@ -48,9 +48,9 @@ class Fuzzer:
     def hello(self):
         pick = self.random.choice
         mode = pick(["encode", "decode", "roundtrip", "room"])
-        pcm = Pcm(format=pick(["s16le", "f32le"]), sample_rate=pick([8000, 24000, 48000]), channels=pick([1, 2]))
+        pcm = PcmFormat(format=pick(["s16le", "f32le"]), sample_rate=pick([8000, 24000, 48000]), channels=pick([1, 2]))
         role, codes = pick(["speaker", "listener", "both"]), pick(["pcm", "codes"])
-        room = Room(name="r", role=role, send=codes, receive=pick(["pcm", "codes"])) if mode == "room" else None
+        room = RoomRequest(name="r", role=role, send=codes, receive=pick(["pcm", "codes"])) if mode == "room" else None
         return hello(mode, pcm=pcm, room=room, crc=pick([True, False]), resume=pick([True, True, False]),
                      codec=pick(["default", "scaled"]))  # fmt: skip
 
@@ -61,11 +61,11 @@ class Fuzzer:
             samples = wave(count, pick([1, 2]), seed=count).T * np.float32(pick([1, 1, 1, 9, np.nan, np.inf]))
             if pick([True, False]):
                 samples = np.clip(np.nan_to_num(samples * 9), -9, 9).astype(np.int16)
-            return pack(PcmPacket(sequence, index, samples, **rest)), count
+            return pack(PcmMessage(sequence, index, samples, **rest)), count
         scaled = pick([True, False])
         codes = frames(pick([1, 8, 16]), count, seed=count, size=pick([1000, 1024]))
         scale = np.full(count, pick([1.0, 1.0, -1.0, np.nan]), np.float32) if scaled else None
-        return pack(CodesPacket(sequence, index, codes, pick([10, 10, 10, 12]), scale=scale, **rest)), count
+        return pack(CodesMessage(sequence, index, codes, pick([10, 10, 10, 12]), scale=scale, **rest)), count
 
     def text(self, sequence, known):
         pick = self.random.choice
@@ -226,7 +226,7 @@ def fuzz_packets(count, seed):
         except PacketError:
             continue
         assert pack(packet) == data  # one packet has one spelling
-        if isinstance(packet, CodesPacket):
+        if isinstance(packet, CodesMessage):
             assert unpack(drop_codebooks(data, 1)).codes.shape[0] == 1
 
 

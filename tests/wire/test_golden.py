@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_link import same
 
-from streamcodec.packet import CodesPacket, PacketError, PcmPacket, pack, unpack
+from streamcodec.packet import CodesMessage, PacketError, PcmMessage, pack, unpack
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads(make_golden.GOLDEN.read_text(encoding="utf-8"))
@@ -21,11 +21,11 @@ def packet_of(entry):
     common = {name: entry[name] for name in COMMON}
     if entry["kind"] == "pcm":
         dtype = {"s16le": np.int16, "f32le": np.float32}[entry["format"]]
-        return PcmPacket(samples=np.array(entry["samples"], dtype).reshape(-1, entry["channels"]), **common)
+        return PcmMessage(samples=np.array(entry["samples"], dtype).reshape(-1, entry["channels"]), **common)
     scale = None if entry["scale"] is None else np.array(entry["scale"], np.float32)
     codes = np.array(entry["codes"], np.uint16)
     rest = {name: entry[name] for name in ("bits", "length", "reduced")}
-    return CodesPacket(codes=codes, scale=scale, **common, **rest)
+    return CodesMessage(codes=codes, scale=scale, **common, **rest)
 
 
 @pytest.mark.parametrize("entry", GOLDEN["packets"], ids=lambda entry: entry["name"])

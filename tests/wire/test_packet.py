@@ -12,9 +12,9 @@ from streamcodec.errors import InputError
 from streamcodec.packet import (
     HEADER_BYTES,
     MAX_INDEX,
-    CodesPacket,
+    CodesMessage,
     PacketError,
-    PcmPacket,
+    PcmMessage,
     drop_codebooks,
     pack,
     pack_codes,
@@ -36,7 +36,7 @@ def codes_packets(draw):
     scale = rng.uniform(0, 1, count).astype(np.float32) if draw(st.booleans()) else None
     length = draw(st.integers(0, MAX_INDEX)) if last and draw(st.booleans()) else None
     flags = {name: draw(st.booleans()) for name in ("discontinuity", "reduced", "crc")}
-    return CodesPacket(
+    return CodesMessage(
         draw(sequences), draw(indices), codes, bits, draw(streams), scale=scale, length=length, last=last, **flags
     )
 
@@ -49,7 +49,7 @@ def pcm_packets(draw):
     samples = rng.integers(-32768, 32768, shape).astype(np.int16)
     if draw(st.booleans()):
         samples = rng.uniform(-1, 1, shape).astype(np.float32)
-    return PcmPacket(
+    return PcmMessage(
         draw(sequences), draw(indices), samples, draw(streams), last, draw(st.booleans()), draw(st.booleans())
     )
 
@@ -68,8 +68,8 @@ def test_dropping_codebooks_is_packing_fewer(packet, kept):
     if kept >= len(packet.codes):
         assert cut == pack(packet)
         return
-    fields = {name: getattr(packet, name) for name in CodesPacket.__dataclass_fields__}
-    assert cut == pack(CodesPacket(**{**fields, "codes": packet.codes[:kept], "reduced": True}))
+    fields = {name: getattr(packet, name) for name in CodesMessage.__dataclass_fields__}
+    assert cut == pack(CodesMessage(**{**fields, "codes": packet.codes[:kept], "reduced": True}))
 
 
 @given(st.one_of(codes_packets(), pcm_packets()), st.data())
@@ -102,44 +102,44 @@ def test_codes_lie_least_significant_bit_first(bits):
 
 
 def test_the_crc_is_zlibs():
-    data = pack(CodesPacket(0, 0, frames(8, 1), 10, crc=True))
+    data = pack(CodesMessage(0, 0, frames(8, 1), 10, crc=True))
     assert int.from_bytes(data[-4:], "little") == zlib.crc32(data[:-4])
 
 
 def test_sizes_for_the_bundled_codec():
     assert HEADER_BYTES == 24
-    assert len(pack(CodesPacket(0, 0, frames(8, 1), 10))) == 24 + 10
-    assert len(pack(CodesPacket(0, 0, frames(8, 4), 10))) == 24 + 40
+    assert len(pack(CodesMessage(0, 0, frames(8, 1), 10))) == 24 + 10
+    assert len(pack(CodesMessage(0, 0, frames(8, 4), 10))) == 24 + 40
 
 
 def test_samples_are_not_copied():
-    data = pack(PcmPacket(0, 0, wave(480).T))
+    data = pack(PcmMessage(0, 0, wave(480).T))
     assert not unpack(data).samples.flags.owndata
 
 
 ONE = np.zeros((1, 1), np.uint16)
 WRONG = [
-    CodesPacket(-1, 0, ONE, 10),
-    CodesPacket(2**32, 0, ONE, 10),
-    CodesPacket(0, MAX_INDEX, ONE, 10),
-    CodesPacket(0, -1, ONE, 10),
-    CodesPacket(0, 0, ONE, 10, stream=65536),
-    CodesPacket(0, 0, ONE + 1024, 10),
-    CodesPacket(0, 0, ONE.astype(np.int64) - 1, 10),
-    CodesPacket(0, 0, ONE.astype(np.float32), 10),
-    CodesPacket(0, 0, ONE[0], 10),
-    CodesPacket(0, 0, ONE, 0),
-    CodesPacket(0, 0, ONE, 17),
-    CodesPacket(0, 0, ONE[:, :0], 10),
-    CodesPacket(0, 0, ONE[:0], 10, last=True),
-    CodesPacket(0, 0, np.zeros((256, 1), np.uint16), 10),
-    CodesPacket(0, 0, np.zeros((1, 65536), np.uint16), 10),
-    CodesPacket(0, 0, ONE, 10, length=5),
-    CodesPacket(0, 0, ONE, 10, length=-1, last=True),
-    CodesPacket(0, 0, ONE, 10, scale=np.ones(2, np.float32)),
-    PcmPacket(0, 0, wave(3)[0]),
-    PcmPacket(0, 0, wave(3).astype(np.float64)),
-    PcmPacket(0, 0, wave(0).T),
+    CodesMessage(-1, 0, ONE, 10),
+    CodesMessage(2**32, 0, ONE, 10),
+    CodesMessage(0, MAX_INDEX, ONE, 10),
+    CodesMessage(0, -1, ONE, 10),
+    CodesMessage(0, 0, ONE, 10, stream=65536),
+    CodesMessage(0, 0, ONE + 1024, 10),
+    CodesMessage(0, 0, ONE.astype(np.int64) - 1, 10),
+    CodesMessage(0, 0, ONE.astype(np.float32), 10),
+    CodesMessage(0, 0, ONE[0], 10),
+    CodesMessage(0, 0, ONE, 0),
+    CodesMessage(0, 0, ONE, 17),
+    CodesMessage(0, 0, ONE[:, :0], 10),
+    CodesMessage(0, 0, ONE[:0], 10, last=True),
+    CodesMessage(0, 0, np.zeros((256, 1), np.uint16), 10),
+    CodesMessage(0, 0, np.zeros((1, 65536), np.uint16), 10),
+    CodesMessage(0, 0, ONE, 10, length=5),
+    CodesMessage(0, 0, ONE, 10, length=-1, last=True),
+    CodesMessage(0, 0, ONE, 10, scale=np.ones(2, np.float32)),
+    PcmMessage(0, 0, wave(3)[0]),
+    PcmMessage(0, 0, wave(3).astype(np.float64)),
+    PcmMessage(0, 0, wave(0).T),
 ]
 
 
@@ -152,6 +152,6 @@ def test_what_does_not_fit_is_refused(packet):
 
 def test_codebooks_are_dropped_of_codes_only_and_one_is_left():
     with pytest.raises(PacketError, match="kind 1"):
-        drop_codebooks(pack(PcmPacket(0, 0, wave(4).T)), 1)
+        drop_codebooks(pack(PcmMessage(0, 0, wave(4).T)), 1)
     with pytest.raises(PacketError, match="at least one"):
-        drop_codebooks(pack(CodesPacket(0, 0, frames(2, 1), 10)), 0)
+        drop_codebooks(pack(CodesMessage(0, 0, frames(2, 1), 10)), 0)

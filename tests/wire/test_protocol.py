@@ -9,7 +9,7 @@ from fake_link import DELAYS, FACTS, OFFERS, TOKEN, Link, frames, hello, wave
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.packet import CodesPacket, PcmPacket, pack
+from streamcodec.packet import CodesMessage, PcmMessage, pack
 from streamcodec.protocol import (
     FAULTS,
     CodesReceived,
@@ -19,10 +19,10 @@ from streamcodec.protocol import (
     Lost,
     Member,
     Missing,
-    Pcm,
+    PcmFormat,
     PcmReceived,
-    Room,
     RoomFacts,
+    RoomRequest,
     Scope,
     ServerSession,
     State,
@@ -79,7 +79,7 @@ def test_each_mode_takes_and_gives_its_own(mode, crc):
 
 
 def test_integers_are_rounded_to_the_nearest_and_clipped():
-    link = Link(mode="roundtrip", pcm=Pcm(format="s16le", sample_rate=8000, channels=2))
+    link = Link(mode="roundtrip", pcm=PcmFormat(format="s16le", sample_rate=8000, channels=2))
     samples = np.array([[0.0, 0.5, 1.0, -1.0, -2.0], [0.6, 1.4, 1.5, 2.5, -0.6]], np.float32)
     samples[1] /= 32768
     link.client.send_pcm(samples)
@@ -129,7 +129,7 @@ def test_welcome_tells_all():
 
 
 def test_a_room():
-    wants = Room(name="r", role="both", member="Ada")
+    wants = RoomRequest(name="r", role="both", member="Ada")
     members = (Member(id=1, member="Ada", role="both", stream=1), Member(id=2, member="", role="listener"))
     link = Link(first=hello("room", room=wants), room=RoomFacts(name="r", id=1, members=members))
     assert link.client.welcome.room.members == members
@@ -186,13 +186,13 @@ def test_what_a_client_leaves_out_is_missing_and_what_a_server_leaves_out_too():
 
 
 def media(sequence, index=0, count=100, **fields):
-    return pack(PcmPacket(sequence, index, wave(count).T, **fields))
+    return pack(PcmMessage(sequence, index, wave(count).T, **fields))
 
 
 def bad_samples(value):
     samples = wave(100).T.copy()
     samples[50] = value
-    return pack(PcmPacket(0, 0, samples))
+    return pack(PcmMessage(0, 0, samples))
 
 
 REFUSED = [
@@ -207,9 +207,9 @@ REFUSED = [
     (media(0, discontinuity=True), "index_gap", False),
     (media(0, stream=1), "bad_message", False),
     (media(0, last=True), "bad_message", False),
-    (pack(PcmPacket(0, 0, np.zeros((9, 2), np.float32))), "bad_message", False),
-    (pack(PcmPacket(0, 0, np.zeros((9, 1), np.int16))), "bad_message", False),
-    (pack(CodesPacket(0, 0, frames(8, 1), 10)), "bad_state", False),
+    (pack(PcmMessage(0, 0, np.zeros((9, 2), np.float32))), "bad_message", False),
+    (pack(PcmMessage(0, 0, np.zeros((9, 1), np.int16))), "bad_message", False),
+    (pack(CodesMessage(0, 0, frames(8, 1), 10)), "bad_state", False),
 ]
 
 
@@ -242,10 +242,10 @@ def test_codes_outside_the_codebook_and_bad_scales_are_refused():
     ]
     index = 0
     for number, ((values, scales), code) in enumerate(cases):
-        error = only(link.answers(pack(CodesPacket(number, index, values, 10, scale=scales))))
+        error = only(link.answers(pack(CodesMessage(number, index, values, 10, scale=scales))))
         assert (error["code"], error["sequence"]) == (code, number)
         index += 2 if code != "bad_message" else 0
-    assert not link.answers(pack(CodesPacket(len(cases), index, codes * 0, 10, scale=scale)))
+    assert not link.answers(pack(CodesMessage(len(cases), index, codes * 0, 10, scale=scale)))
     assert isinstance(link.at_server[-1], CodesReceived)
     assert only(link.answers(text(type="bandwidth", sequence=6, bandwidth=3)))["code"] == "bad_state"
 
@@ -555,11 +555,11 @@ def test_a_session_without_resume_keeps_nothing_and_ends_with_its_connection():
 
 def test_a_client_closes_on_a_server_that_breaks_the_rules():
     link = Link()
-    bad = pack(CodesPacket(0, 0, frames(8, 1), 10)) + b"\0"
+    bad = pack(CodesMessage(0, 0, frames(8, 1), 10)) + b"\0"
     (ended,) = link.client.receive(bad)
     assert (ended.code, link.client.close.code) == ("bad_message", 4400)
     link = Link()
-    (lost,) = link.client.receive(pack(CodesPacket(3, 0, frames(8, 1), 10)))
+    (lost,) = link.client.receive(pack(CodesMessage(3, 0, frames(8, 1), 10)))
     assert (lost, link.client.state) == (Lost("sequence_gap"), State.DETACHED)
     assert Scope(FAULTS["sequence_gap"].scope) is Scope.CONNECTION
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from ..codecs import Codec
-from .live import Live
-from .media import part
+from .conversion import part
+from .live_session import LiveSession
 from .voice import Array, Engines, Frames, Output, Voice
 
-__all__ = ["Dub", "History", "memory_frames"]
+__all__ = ["History", "SharedDecoder", "memory_frames"]
 
 RECURRENT_SECONDS = 10.0
 CONVOLUTION_SECONDS = 1.0
@@ -86,18 +86,19 @@ class History:
 
 
 class Speaker(Protocol):
-    """A speaker's place in a room, as its dub sees it."""
+    """A member of a room who speaks, as its decoder sees it."""
 
-    live: Live
+    live: LiveSession
 
-    def dubbed(self, audio: Array | None, sample: int, ends: list[int | None]) -> None: ...
-    def dub_failed(self) -> None: ...
+    def decoded(self, audio: Array | None, sample: int, ends: list[int | None]) -> None: ...
+    def decoder_failed(self) -> None: ...
 
 
-class Dub:
+class SharedDecoder:
     """A voice that decodes what `speaker` says from now on, after it has heard what the speaker's history holds.
 
-    credit: frames that may wait in the engine. What comes beyond that waits here: `Place.backlog` slows the speaker.
+    credit: frames that may wait in the engine. What comes beyond that waits here: `RoomMember.backlog` slows the
+    speaker.
     """
 
     def __init__(self, speaker: Speaker, engine: Engines, codec: Codec, history: History, credit: int) -> None:
@@ -105,7 +106,7 @@ class Dub:
         self._speaker, self._credit = speaker, credit
         self._sample = codec.spec.samples(history.first)  # of the next audio, in its stretch
         self._from = codec.spec.samples(history.end)  # the first sample that anybody hears
-        self._waiting: deque[Frames | End] = deque(history.frames())
+        self._waiting: deque[Frames | _StretchEnd] = deque(history.frames())
         self._unheard = history.end - history.first  # frames of history that were not taken yet
         self._fed = self._taken = self._said = 0  # frames; said: those of them that are to be heard
         self._ends = 0  # stretches whose end has not come out
@@ -123,7 +124,7 @@ class Dub:
     def end(self, length: int | None) -> None:
         """The stretch is over; length: in samples."""
         self._ends += 1
-        self._waiting.append(End(length))
+        self._waiting.append(_StretchEnd(length))
         self._feed()
 
     @property
@@ -140,7 +141,7 @@ class Dub:
     def _feed(self) -> None:
         while self._waiting and not self.voice.closed:
             item, room = self._waiting[0], self._credit - (self._fed - self._taken)
-            if isinstance(item, End):
+            if isinstance(item, _StretchEnd):
                 self.voice.flush(item.length)
             elif room <= 0:
                 return
@@ -155,7 +156,7 @@ class Dub:
 
     def _decoded(self, output: Output) -> None:
         if output.error is not None:  # the speaker's codes go on; another is opened for what follows
-            self._speaker.dub_failed()
+            self._speaker.decoder_failed()
             self._speaker.live.feed()
             return
         self._take(output.taken - self._taken)
@@ -166,7 +167,7 @@ class Dub:
             skipped = min(max(0, self._from - self._sample), audio.shape[1])
             self._sample += skipped
             audio = audio[:, skipped:]
-        self._speaker.dubbed(audio, self._sample, ends)
+        self._speaker.decoded(audio, self._sample, ends)
         self._sample += 0 if audio is None else audio.shape[1]
         if ends:
             self._ends -= len(ends)
@@ -186,7 +187,7 @@ class Dub:
         self.voice.close()
 
 
-class End:
+class _StretchEnd:
     """Where a stretch ends, among what waits."""
 
     def __init__(self, length: int | None) -> None:

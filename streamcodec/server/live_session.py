@@ -18,10 +18,10 @@ from ..protocol import (
     State,
 )
 from ..protocol.messages import AskStatistics, Bandwidth, Flush, Marker
-from .media import FramePackets, Inlet, Outlet, no_frames, part
+from .conversion import FramePackets, Inlet, Outlet, no_frames, part
 from .voice import Array, Engines, Frames, Output, Voice
 
-__all__ = ["Link", "Live", "Seat"]
+__all__ = ["Link", "LiveSession", "Membership"]
 
 # Samples of silence made at a time, for what a client left out.
 SILENCE = 48_000
@@ -43,9 +43,12 @@ class Link(Protocol):
     def unpark(self) -> None:
         """The session has room again."""
 
+    def replaced(self) -> None:
+        """Another connection has the session now."""
 
-class Seat(Protocol):
-    """A place in a room, as its session sees it."""
+
+class Membership(Protocol):
+    """A session's membership of a room, as the session sees it; `RoomMember` has it."""
 
     def spread(self, frames: Frames) -> None:
         """What was said, to all listeners."""
@@ -66,7 +69,7 @@ class Seat(Protocol):
         """Whether all that was said has come to those who listen."""
 
 
-class Live:
+class LiveSession:
     """One session from welcome to its end.
 
     protocol: its end of the wire. credit: frames that may be in the engine. ended: why it is over for its client; what
@@ -82,12 +85,14 @@ class Live:
         engine: Engines,
         credit: int,
         clock: Callable[[], float],
-        over: Callable[["Live", Ended], None],
-        lost: Callable[["Live", Lost], None],
+        over: Callable[["LiveSession", Ended], None],
+        lost: Callable[["LiveSession", Lost], None],
     ) -> None:
         self.name, self.protocol, self.agreement, self.address = name, protocol, agreement, address
         self.link: Link | None = None
-        self.seat: Seat | None = None
+        self.token = b""  # the digest of its token
+        self.counted = (0, 0, 0, 0)  # messages and bytes received, and sent, that are in the metrics
+        self.membership: Membership | None = None
         self.ended: Ended | None = None
         self.draining = False
         self.catching_up = False  # since a resume: what it lacked is on its way
@@ -110,6 +115,14 @@ class Live:
         self._fresh = True  # nothing of the stream has been taken in yet
         self._flushes = 0  # of the voice, not answered yet
         self._closed = False
+        self._feeds: dict[str, Callable[[Any, int], Any]] = {
+            "pcm": self._feed_pcm,
+            "codes": self._feed_codes,
+            "silence": self._feed_silence,
+            "bandwidth": self._feed_bandwidth,
+            "marker": self._feed_marker,
+            "flush": self._feed_flush,
+        }
         self.voice = self._open_voice()
 
     def _open_voice(self) -> Voice | None:
@@ -152,8 +165,8 @@ class Live:
         """Input units that the voice may be given now."""
         if self.ended is None and not self._takes_output:
             return 0
-        seat = 0 if self.seat is None else self.seat.backlog * self._unit
-        return self._credit - max(self._sent - self._taken, seat)
+        backlog = 0 if self.membership is None else self.membership.backlog * self._unit
+        return self._credit - max(self._sent - self._taken, backlog)
 
     @property
     def _takes_output(self) -> bool:
@@ -167,7 +180,7 @@ class Live:
         fed = False
         while inbox and not self._closed and (room := self._room) > 0:
             kind, item = inbox.popleft()
-            rest = getattr(self, f"_feed_{kind}")(item, room)
+            rest = self._feeds[kind](item, room)
             if rest is not None:
                 inbox.appendleft((kind, rest))
             fed = True
@@ -197,8 +210,8 @@ class Live:
         if self.voice is not None:
             self._sent += now.codes.shape[1]
             self.voice.feed_codes(now)
-        elif self.seat is not None:
-            self.seat.spread(now)
+        elif self.membership is not None:
+            self.membership.spread(now)
         return part(frames, room, frames.codes.shape[1]) if now is not frames else None
 
     def _feed_silence(self, count: int, room: int) -> int | None:
@@ -213,14 +226,14 @@ class Live:
         if self.voice is not None:
             self._sent += now
             self.voice.feed_silence(now, self._depth)
-        elif self.seat is not None:
-            self.seat.spread(self._engine.silence(self.agreement.codec.name, now, self._depth))
+        elif self.membership is not None:
+            self.membership.spread(self._engine.silence(self.agreement.codec.name, now, self._depth))
         return count - now or None
 
     def _feed_bandwidth(self, message: Bandwidth, room: int) -> None:
         codec = self.agreement.codec
-        if self.seat is not None and self.agreement.gives == "codes":
-            self.seat.want(codec.bandwidth_codebooks[codec.bandwidths.index(message.bandwidth)])
+        if self.membership is not None and self.agreement.gives == "codes":
+            self.membership.want(codec.bandwidth_codebooks[codec.bandwidths.index(message.bandwidth)])
         if self.voice is not None and self._inlet is not None:
             self.voice.change(message.bandwidth)
         else:
@@ -240,8 +253,8 @@ class Live:
         if self.voice is not None:
             self._flushes += 1
             self.voice.flush(message)
-        elif self.seat is not None:
-            frames = self.seat.end(None if message is None else message.length)
+        elif self.membership is not None:
+            frames = self.membership.end(None if message is None else message.length)
             self._flushed(message, frames)
 
     # -- what comes back -------------------------------------------------------------------------------------------
@@ -268,8 +281,8 @@ class Live:
                 self._answer(*answers.popleft())
             self._frames += frames.codes.shape[1]
             self._depth = frames.codes.shape[0]
-            if self.seat is not None:
-                self.seat.spread(frames)
+            if self.membership is not None:
+                self.membership.spread(frames)
             else:
                 for packet in self._packets.push(frames):
                     self.protocol.send_codes(packet.codes, scale=packet.scale)
@@ -292,8 +305,8 @@ class Live:
         """Send the last packet of the stream; its length in samples or frames."""
         frames, length = self._frames, self._length
         self._frames = self._length = 0
-        if self.seat is not None:
-            return self.seat.end(length)
+        if self.membership is not None:
+            return self.membership.end(length)
         if self._outlet is None:
             scaled = self.agreement.codec.scaled
             rest = self._packets.take() if self._packets.count else no_frames(self._depth, scaled)
@@ -331,12 +344,12 @@ class Live:
         """Whether all input has been taken in, and what came of it has gone out."""
         if not self.draining or self.agreement.takes is None:
             return self.draining
-        return not self._inbox and not self._flushes and (self.seat is None or self.seat.silent)
+        return not self._inbox and not self._flushes and (self.membership is None or self.membership.silent)
 
     @property
     def speaks(self) -> bool:
         """Whether others hear what it sends."""
-        return self.seat is not None and self.agreement.takes is not None
+        return self.membership is not None and self.agreement.takes is not None
 
     def _finish(self, ended: Ended) -> None:
         if self.ended is not None:

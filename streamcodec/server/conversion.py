@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..protocol import Agreement, CodecFacts, Delay, Delays, Pcm
+from ..protocol import Agreement, CodecFacts, Delay, Delays, PcmFormat
 from ..resample import Resampler
 from .voice import Frames
 
@@ -30,7 +30,7 @@ def mixed(samples: Samples, channels: int) -> Samples:
 class Inlet:
     """A client's samples as the codec takes them."""
 
-    def __init__(self, pcm: Pcm, codec: CodecFacts) -> None:
+    def __init__(self, pcm: PcmFormat, codec: CodecFacts) -> None:
         self.channels = pcm.channels
         self.resampler = Resampler(pcm.sample_rate, codec.sample_rate, codec.channels)
 
@@ -49,7 +49,7 @@ class Outlet:
     samples: of a packet, at the codec's rate, at least. start: of the first sample in the stream, at the codec's rate.
     """
 
-    def __init__(self, pcm: Pcm, codec: CodecFacts, samples: int, start: int = 0) -> None:
+    def __init__(self, pcm: PcmFormat, codec: CodecFacts, samples: int, start: int = 0) -> None:
         self.channels = pcm.channels
         self.resampler = Resampler(codec.sample_rate, pcm.sample_rate, codec.channels)
         self._least = samples

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, ShapeError
 from ..packet import HEADER_BYTES, Array
-from ..protocol import CodecFacts, Pcm
+from ..protocol import CodecFacts, PcmFormat
 from ..scalars import meant, real, whole
 
 __all__ = ["checked_codes", "checked_pcm", "chosen_bandwidth", "frames_of", "pieces", "samples_of"]
@@ -17,7 +17,7 @@ AROUND = HEADER_BYTES + 8 + 4  # bytes beside samples or codes: length and CRC-3
 INT16_SCALE = np.float32(1 / 32768)
 
 
-def checked_pcm(samples: Array, pcm: Pcm, peak: float) -> Array:
+def checked_pcm(samples: Array, pcm: PcmFormat, peak: float) -> Array:
     """[n, C], or [n] where there is one channel, as float32 [C, n]. Raises ShapeError, DtypeError, NonFiniteError."""
     if not isinstance(samples, np.ndarray) or samples.dtype.type not in (np.float32, np.float64, np.int16):
         found = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
@@ -65,7 +65,7 @@ def chosen_bandwidth(bandwidth: SupportsFloat | None, num_codebooks: SupportsInd
     return offered[counts.index(count)]
 
 
-def samples_of(pcm: Pcm, message_bytes: int) -> int:
+def samples_of(pcm: PcmFormat, message_bytes: int) -> int:
     """Samples a channel that fit into one packet."""
     each = pcm.channels * (2 if pcm.format == "s16le" else 4)
     return max(1, min(MAX_COUNT, (message_bytes - AROUND) // each))

@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:  # not there, or before version 13
         name=error.name,
     ) from error
 
-__all__ = ["FAILURES", "REPLACED", "Connection", "Pace", "reason_of"]
+__all__ = ["FAILURES", "REPLACED", "SendRate", "Transport", "reason_of"]
 
 REPLACED = REPLACED_CLOSE.code
 MAX_BYTES = 2**24  # of one message of the server's, as `ClientSession` has it
@@ -56,14 +56,14 @@ def reason_of(url: str, error: BaseException) -> SessionError:
     return SessionError("unreachable", f"{url} cannot be reached: {text}", retry_after=retry_after)
 
 
-class Connection:
+class Transport:
     """Iterating gives the events of each message, until the connection is gone. waiting_bytes: not yet sent."""
 
     def __init__(
-        self, socket: ClientConnection, protocol: ClientSession, pace: "Pace", sent: Callable[[], None]
+        self, socket: ClientConnection, protocol: ClientSession, rate: "SendRate", sent: Callable[[], None]
     ) -> None:
         self.waiting_bytes = 0
-        self._socket, self._protocol, self._pace, self._sent = socket, protocol, pace, sent
+        self._socket, self._protocol, self._send_rate, self._sent = socket, protocol, rate, sent
         self._outbox: deque[str | bytes] = deque()
         self._wake = asyncio.Event()
         self._writer = asyncio.create_task(self._write())
@@ -73,10 +73,10 @@ class Connection:
         url: str,
         protocol: ClientSession,
         ssl: tls.SSLContext | None,
-        pace: "Pace",
+        rate: "SendRate",
         sent: Callable[[], None],
         resumable: bool = True,
-    ) -> "Connection":
+    ) -> "Transport":
         """sent: called when messages have left. Raises those of FAILURES.
 
         resumable: whether the session outlives the connection. Else a server slows a sender by not reading for as long
@@ -98,7 +98,7 @@ class Connection:
         if socket.subprotocol != SUBPROTOCOL:
             await socket.close()
             raise InvalidHandshake(f"the server does not speak {SUBPROTOCOL}")
-        return Connection(socket, protocol, pace, sent)
+        return Transport(socket, protocol, rate, sent)
 
     def pump(self) -> None:
         """Take over what the protocol has to send."""
@@ -130,7 +130,7 @@ class Connection:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 while outbox:
-                    await self._pace.wait(self._protocol.welcome)
+                    await self._send_rate.wait(self._protocol.welcome)
                     message = outbox.popleft()
                     self.waiting_bytes -= len(message)
                     await self._socket.send(message)
@@ -139,7 +139,7 @@ class Connection:
                 await self._wake.wait()
 
 
-class Pace:
+class SendRate:
     """Keeps a session's messages below the server's limit, over all its connections."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

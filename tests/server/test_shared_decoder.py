@@ -14,9 +14,9 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 
 import streamcodec
 from streamcodec.codes import Codes
-from streamcodec.server import dub
-from streamcodec.server.dub import History, memory_frames
-from streamcodec.server.media import part
+from streamcodec.server import shared_decoder
+from streamcodec.server.conversion import part
+from streamcodec.server.shared_decoder import History, memory_frames
 from streamcodec.server.voice import Frames
 
 CODECS = {
@@ -92,7 +92,7 @@ def test_how_fast_the_bundled_codec_forgets_speech(seconds, least, most, monkeyp
     assert rate == codec.spec.sample_rate
     with torch.inference_mode():
         codes = codec.encode(torch.from_numpy(samples)[None, None]).data[0].numpy().astype(np.uint16)
-    monkeypatch.setattr(dub, "RECURRENT_SECONDS", seconds)
+    monkeypatch.setattr(shared_decoder, "RECURRENT_SECONDS", seconds)
     differences = [compare(codec, part(Frames(codes), 0, at + 75), at) for at in (500, 590, 700)]
     assert least <= max(differences) < most, differences
 
