@@ -1,8 +1,8 @@
-"""The operation table: the torch reference of every operation, and which kernel may serve in its place.
+"""What runs where: the executors of a network's step, and the kernels of the quantizers' operations.
 
-An operation has one reference, in torch, which takes any dtype and device, and any number of kernels. Every call
-names a *backend*: ``"torch"`` is the reference, another name is that kernel or a BackendError, and ``"auto"`` is the
-first kernel that is meant for these arguments, else the reference.
+A *backend* is chosen by name. ``"torch"`` is the reference, which takes any dtype and device. ``"auto"`` is the first
+other one that is meant for what it is asked to run, else torch. Any other name is that one or a BackendError: a backend
+asked for by name never falls back.
 
 This file alone imports streamcodec_kernels, and only to run a kernel: without Triton everything works in torch.
 """
@@ -12,34 +12,27 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import torch_ops
 from .errors import BackendError, DtypeError, InputError, ShapeError
 from .install import how_to_install
-from .torch_ops import Matrix, Packs, Stamp, count_write, sample, stamp
-from .vector_math import elu, sin_
+from .program import Edges, Program
+from .state import State
+from .torch_executor import TorchExecutor
 
 __all__ = [
-    "Matrix",
-    "Packs",
-    "Stamp",
-    "conv1d",
-    "conv_transpose1d",
-    "count_write",
-    "elu",
+    "Executor",
+    "backend_of",
+    "check_backend",
+    "executor",
     "factorised_encode",
-    "lstm",
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
-    "sample",
-    "sin_",
-    "stamp",
 ]
 
 
@@ -52,6 +45,66 @@ class Kernel(NamedTuple):
 
     run: Callable[..., Tensor]
     auto: Callable[..., bool]
+
+
+class Executor(Protocol):
+    """Runs a program. Threads may share it."""
+
+    name: str
+
+    def workspace(self, batch: int, frames: int) -> Any:
+        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
+
+    def step(self, work: Any, x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
+        """Whole frames of rows to rows of output, in memory of their own; moves `state` on, in place (`Network.step`).
+
+        A step that fails has changed nothing.
+        """
+
+
+class Runner(NamedTuple):
+    """One executor.
+
+    make: it, for a program; lacks: the first thing in a program that it cannot run, or None; auto: may `auto` pick it
+    for a program that it can run?
+    """
+
+    make: Callable[[Program], Executor]
+    lacks: Callable[[Program], str | None]
+    auto: Callable[[Program], bool]
+
+
+# In order of preference; torch, which runs everything, is the last.
+_EXECUTORS: dict[str, Runner] = {"torch": Runner(TorchExecutor, lambda program: None, lambda program: True)}
+
+
+def executor(program: Program, backend: str = "auto") -> Executor:
+    """What runs `program`: the executor `backend`, or the one that suits, where that is "auto" or has none.
+
+    Raises BackendError for a name that nothing has, and for an executor asked for by name that cannot run it.
+    """
+    check_backend(backend)
+    if backend in _EXECUTORS:
+        chosen = _EXECUTORS[backend]
+        if lack := chosen.lacks(program):
+            raise BackendError(f"backend {backend!r} cannot run this codec: it has no {lack}. Use 'auto' or 'torch'")
+        return chosen.make(program)
+    if backend == "auto":
+        fit = (chosen for chosen in _EXECUTORS.values() if chosen.auto(program) and not chosen.lacks(program))
+        return next(fit).make(program)
+    return TorchExecutor(program)
+
+
+def check_backend(backend: str) -> None:
+    """Raises BackendError for a name that neither an executor nor a kernel has."""
+    names = sorted({*_EXECUTORS, *(name for operation in _TABLE.values() for name in operation.kernels)})
+    if backend != "auto" and backend not in names:
+        raise BackendError(f"backend is {backend!r}; it must be one of auto, {', '.join(names)}")
+
+
+def backend_of(operation: str, backend: str) -> str:
+    """The backend by which `operation` runs where a codec was asked to run by `backend`: torch where it has no such."""
+    return backend if backend == "auto" or backend in _TABLE[operation].kernels else "torch"
 
 
 class Operation(NamedTuple):
@@ -106,34 +159,6 @@ def _run_triton(module: str, function: str, *arguments: Any) -> Tensor:
 @cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
-
-
-def conv1d(
-    z: Tensor, matrix: Matrix, kernel: int, stride: int = 1, dilation: int = 1, *, backend: str = "auto"
-) -> Tensor:
-    """Convolution without padding: windows of `kernel` rows of z [B, R, C] times matrix [kernel * C, N]: [B, n, N]."""
-    return _dispatch("conv1d", backend, z, matrix, kernel, stride, dilation)
-
-
-def conv_transpose1d(z: Tensor, matrix: Matrix, taps: int, stride: int, *, backend: str = "auto") -> Tensor:
-    """Transposed convolution over windows of `taps` rows: z [B, R, C], matrix [taps * C, stride * N].
-
-    Returns [B, (R - taps + 1) * stride, N]: rows that no later input changes.
-    """
-    return _dispatch("conv_transpose1d", backend, z, matrix, taps, stride)
-
-
-def lstm(
-    x: Tensor,
-    gates_of: Callable[[str], Matrix],
-    hidden: Tensor,
-    cell: Tensor,
-    hold: Tensor | None = None,
-    *,
-    backend: str = "auto",
-) -> Tensor:
-    """One LSTM layer over the rows of x [B, T, C]: [B, T, H]; see `torch_ops.lstm`. Moves hidden and cell in place."""
-    return _dispatch("lstm", backend, x, gates_of, hidden, cell, hold)
 
 
 def rvq_half_norms(codebooks: Tensor) -> Tensor:
@@ -337,9 +362,6 @@ def _factorised_encode_suits_triton(z: Tensor, *tables: Tensor) -> bool:
 
 
 _TABLE: Mapping[str, Operation] = {
-    "conv1d": Operation(torch_ops.conv1d, {}),
-    "conv_transpose1d": Operation(torch_ops.conv_transpose1d, {}),
-    "lstm": Operation(torch_ops.lstm, {}),
     "factorised_encode": Operation(
         _factorised_encode_torch, {"triton": Kernel(_factorised_encode_triton, _factorised_encode_suits_triton)}
     ),

@@ -1,45 +1,26 @@
-"""State trees: what a stream remembers, as a value.
+"""What streams remember, as a value.
 
-A state is a tree: a tensor whose first dimension is the batch, or a tuple (or NamedTuple) of trees. A layer without
-memory has the empty tuple. What a tree holds is written down once, in a tree of the same shape with a `TensorSpec` at
-every leaf; init, select, reset, clone, save, load and size are all walks over that one tree, so that none of them can
-miss a child.
+A state belongs to a batch of streams. It is one flat row of bytes a stream, and a view into these rows for every tensor
+(*leaf*) that it holds, by name. Which leaves there are is written down once, in a `Spec`; all that can be done with a
+state is then done to rows of bytes or to all leaves, so that none can be missed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from .errors import StateError
 
-__all__ = [
-    "Spec",
-    "State",
-    "TensorSpec",
-    "assign",
-    "clone",
-    "expand",
-    "init",
-    "leaves",
-    "load",
-    "map_leaves",
-    "nbytes",
-    "reset",
-    "save",
-    "select",
-    "to",
-]
+__all__ = ["Spec", "State", "TensorSpec", "nbytes"]
 
-State: TypeAlias = (
-    Any  # a tensor or a (named) tuple of states: Python's type system has no recursive alias mypy accepts
-)
-Spec: TypeAlias = Any  # the same, with TensorSpec at the leaves
+# Every leaf begins at a multiple of a cache line, which also suits every element type.
+ALIGNMENT = 64
 
 
 class TensorSpec(NamedTuple):
-    """One tensor of a state.
+    """One leaf of a state.
 
     shape: the dimensions after the batch; dtype: the element type.
     """
@@ -47,101 +28,113 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
     dtype: torch.dtype
 
-
-def map_leaves(function: Callable[..., Any], *trees: Any) -> Any:
-    """Apply `function` to the leaves of one or several trees of the same shape."""
-    head = trees[0]
-    if isinstance(head, (Tensor, TensorSpec)):
-        return function(*trees)
-    children = [map_leaves(function, *parts) for parts in zip(*trees, strict=True)]
-    return type(head)(*children) if hasattr(head, "_fields") else tuple(children)
-
-
-def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf with its path, for example ``3.branch.1.history``, in a fixed order."""
-    if isinstance(tree, (Tensor, TensorSpec)):
-        yield prefix, tree
-        return
-    names = getattr(tree, "_fields", None) or [str(i) for i in range(len(tree))]
-    for name, child in zip(names, tree, strict=True):
-        yield from leaves(child, f"{prefix}.{name}" if prefix else name)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one stream's leaf."""
+        count = self.dtype.itemsize
+        for size in self.shape:
+            count *= size
+        return count
 
 
-def init(spec: Spec, batch: int, device: torch.device | str = "cpu") -> State:
-    """The state of `batch` streams that have heard nothing: zeros."""
-    return map_leaves(lambda leaf: torch.zeros((batch, *leaf.shape), dtype=leaf.dtype, device=device), spec)
+Spec: TypeAlias = Mapping[str, TensorSpec]
+"""The leaves of one stream's state by name, in the order in which they lie."""
 
 
 def nbytes(spec: Spec) -> int:
-    """Bytes that one stream (one batch row) needs."""
-    return sum(_numel(leaf.shape) * leaf.dtype.itemsize for _, leaf in leaves(spec))
+    """Bytes that one stream needs: a cache line at least."""
+    return max(ALIGNMENT, sum(-(-leaf.nbytes // ALIGNMENT) * ALIGNMENT for leaf in spec.values()))
 
 
-def _numel(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+class State:
+    """The state of a batch of streams. A new one is that of streams that have heard nothing: zeros.
 
+    bytes: [B, nbytes(spec)] uint8, a row a stream; leaves: views into it, [B, *shape], by name; tensors: the same in
+    order. Steps write to a state in place: fork a stream with `clone`.
+    """
 
-def clone(state: State) -> State:
-    """An independent copy: `step` consumes its state, so fork a stream with this."""
-    return map_leaves(Tensor.clone, state)
+    def __init__(self, spec: Spec, batch: int, device: torch.device | str = "cpu"):
+        self._view(spec, torch.zeros(batch, nbytes(spec), dtype=torch.uint8, device=device))
 
+    def _view(self, spec: Spec, memory: Tensor) -> None:
+        self.spec, self.bytes, self.leaves, start = spec, memory, {}, 0
+        for name, leaf in spec.items():
+            rows = memory[:, start : start + leaf.nbytes]
+            self.leaves[name] = rows.view(leaf.dtype).view(memory.shape[0], *leaf.shape)
+            start += -(-leaf.nbytes // ALIGNMENT) * ALIGNMENT
+        self.tensors = tuple(self.leaves.values())
 
-def to(state: State, device: torch.device | str) -> State:
-    """The state on another device."""
-    return map_leaves(lambda tensor: tensor.to(device), state)
+    @classmethod
+    def of(cls, spec: Spec, memory: Tensor) -> "State":
+        """The state that lies in `memory` [B, nbytes(spec)] uint8: writing to one writes to the other."""
+        state = cls.__new__(cls)
+        state._view(spec, memory)
+        return state
 
+    @property
+    def batch(self) -> int:
+        """Streams."""
+        return self.bytes.shape[0]
 
-def select(state: State, rows: Tensor | Sequence[int]) -> State:
-    """The streams at `rows` (indices into the batch), copied, in that order."""
-    return map_leaves(lambda tensor: tensor[_index(rows, tensor)], state)
+    @property
+    def words(self) -> Tensor:
+        """The rows of bytes as [B, n] int64: fewer numbers to move."""
+        return self.bytes.view(torch.int64)
 
+    def rows(self, rows: slice) -> "State":
+        """The streams at `rows`, as views of this state."""
+        return State.of(self.spec, self.bytes[rows])
 
-def _index(rows: Tensor | Sequence[int], tensor: Tensor) -> Tensor:
-    return torch.as_tensor(rows, dtype=torch.int64, device=tensor.device)  # the dtype: no rows at all are fine too
+    def clone(self) -> "State":
+        """An independent copy."""
+        return State.of(self.spec, self.bytes.clone())
 
+    def to(self, device: torch.device | str) -> "State":
+        """A copy on another device."""
+        return State.of(self.spec, self.bytes.to(device, copy=True))
 
-def assign(state: State, rows: Tensor | Sequence[int], source: State) -> None:
-    """Write the streams of `source` over `rows` of `state`, in place; every other row keeps its bits."""
+    def expand(self, batch: int) -> "State":
+        """A state of one stream, copied to each of `batch`."""
+        return State.of(self.spec, self.bytes.expand(batch, -1).clone())
 
-    def write(tensor: Tensor, new: Tensor) -> None:
-        tensor[_index(rows, tensor)] = new
+    def select(self, rows: Tensor | Sequence[int]) -> "State":
+        """The streams at `rows` (indices into the batch), copied, in that order."""
+        return State.of(self.spec, self.bytes[self._index(rows)])
 
-    map_leaves(write, state, source)
+    def assign(self, rows: Tensor | Sequence[int], source: "State") -> None:
+        """Write the streams of `source` (one, or as many as rows) over `rows`; every other row keeps its bits."""
+        self.bytes[self._index(rows)] = source.bytes
 
+    def _index(self, rows: Tensor | Sequence[int]) -> Tensor:
+        return torch.as_tensor(rows, dtype=torch.int64, device=self.bytes.device)  # the dtype: no rows are fine too
 
-def reset(state: State, rows: Tensor | Sequence[int], initial: State) -> None:
-    """Put `rows` back to `initial` (a state of batch 1), in place; every other row keeps its bits."""
-    assign(state, rows, map_leaves(lambda tensor: tensor.expand(len(rows), *tensor.shape[1:]), initial))
+    def save(self, prefix: str = "") -> dict[str, Tensor]:
+        """The leaves as named contiguous tensors on the CPU, ready to be written to a file."""
+        return {prefix + name: leaf.detach().cpu().clone() for name, leaf in self.leaves.items()}
 
-
-def expand(state: State, batch: int) -> State:
-    """A state of batch 1 repeated to `batch` independent rows."""
-    return map_leaves(lambda tensor: tensor.expand(batch, *tensor.shape[1:]).clone(), state)
-
-
-def save(state: State, prefix: str = "") -> dict[str, Tensor]:
-    """The state as named contiguous tensors on the CPU, ready to be written to a file."""
-    return {name: leaf.detach().cpu().contiguous() for name, leaf in leaves(state, prefix)}
-
-
-def load(
-    spec: Spec, tensors: Mapping[str, Tensor], batch: int, device: torch.device | str = "cpu", prefix: str = ""
-) -> State:
-    """The inverse of `save`. Raises StateError where a tensor is missing, too many, or not as `spec` says."""
-    expected = dict(leaves(spec, prefix))
-    for name in tensors.keys() - expected.keys():
-        raise StateError(f"saved state holds an unexpected tensor {name!r}; it belongs to another codec")
-    for name, leaf in expected.items():
-        if name not in tensors:
-            raise StateError(f"saved state lacks the tensor {name!r}; it is cut short or belongs to another codec")
-        found, shape = tensors[name], (batch, *leaf.shape)
-        if tuple(found.shape) != shape or found.dtype != leaf.dtype:
-            raise StateError(
-                f"saved state has {name!r} as {found.dtype} {list(found.shape)}, "
-                f"this codec needs {leaf.dtype} {list(shape)}"
-            )
-    names = iter(expected)
-    return map_leaves(lambda _: tensors[next(names)].to(device, copy=True), spec)
+    @classmethod
+    def load(
+        cls,
+        spec: Spec,
+        tensors: Mapping[str, Tensor],
+        batch: int,
+        device: torch.device | str = "cpu",
+        prefix: str = "",
+    ) -> "State":
+        """The inverse of `save`. Raises StateError where a tensor is missing, too many, or not as `spec` says."""
+        expected = {prefix + name: leaf for name, leaf in spec.items()}
+        for name in tensors.keys() - expected.keys():
+            raise StateError(f"saved state holds an unexpected tensor {name!r}; it belongs to another codec")
+        for name, leaf in expected.items():
+            if name not in tensors:
+                raise StateError(f"saved state lacks the tensor {name!r}; it is cut short or belongs to another codec")
+            found, shape = tensors[name], (batch, *leaf.shape)
+            if tuple(found.shape) != shape or found.dtype != leaf.dtype:
+                raise StateError(
+                    f"saved state has {name!r} as {found.dtype} {list(found.shape)}, "
+                    f"this codec needs {leaf.dtype} {list(shape)}"
+                )
+        state = cls(spec, batch, device)
+        for name, values in state.leaves.items():
+            values.copy_(tensors[prefix + name])
+        return state

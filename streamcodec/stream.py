@@ -30,7 +30,7 @@ Start: TypeAlias = Literal["exact", "primed"]
 """How a stream begins; see `Codec.open_encoder`."""
 
 FORMAT = "streamcodec-stream"
-VERSION = 1
+VERSION = 2  # 1: mirrored streams had no state before their first frames, and remembered fewer rows
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 

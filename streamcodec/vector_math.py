@@ -1,4 +1,4 @@
-"""Elementary functions of many float32 values on a CPU, by numpy where its vector loops are the faster ones.
+"""Activations of steps, in place: of many float32 values on a CPU by numpy, where its vector loops are the faster ones.
 
 With AVX-512, numpy's expm1, sin and tanh take 0.4 ns a value, torch's 1.2 to 2.5 (docs/log.md). They are within 3 units
 in the last place, as torch's are within 1. Which one is used depends on the processor, numpy's version and the size
@@ -6,14 +6,21 @@ alone, so that the same step gives the same bits in every process of a machine. 
 gradient passes through them.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["elu", "sin_", "tanh"]
+__all__ = ["SNAKE_EPSILON", "Call", "elu_", "snake_", "tanh", "tanh_"]
+
+Call: TypeAlias = Callable[[], Any]
+
+# The guard against an alpha of 0 in the reference code of DAC (Kumar et al. 2023).
+SNAKE_EPSILON = 1e-9
 
 # Below it, what a call through numpy costs beside torch's is more than it saves.
 FROM_VALUES = 4096
@@ -46,20 +53,38 @@ def _apply(function: np.ufunc, x: Tensor) -> Tensor:
     return x
 
 
-def sin_(x: Tensor) -> Tensor:
-    """sin(x), any shape, in place."""
-    return _apply(np.sin, x) if _by_numpy("sin", x) else x.sin_()
-
-
 def tanh(x: Tensor) -> Tensor:
     """tanh(x), any shape; `x` is kept."""
     return _apply(np.tanh, x.clone()) if _by_numpy("tanh", x) else torch.tanh(x)
 
 
-def elu(x: Tensor) -> Tensor:
-    """x where it is positive, exp(x) - 1 elsewhere (Clevert et al. 2015), any shape; `x` is kept."""
+def tanh_(x: Tensor) -> Call:
+    """The call that replaces `x` by tanh(x)."""
+    return partial(_apply, np.tanh, x) if _by_numpy("tanh", x) else x.tanh_
+
+
+def elu_(x: Tensor) -> Call:
+    """The call that replaces `x`, where it is negative, by exp(x) - 1 (Clevert et al. 2015)."""
     if not _by_numpy("expm1", x):
-        return F.elu(x)
-    below = _apply(np.expm1, x.clamp_max(0))
-    # Above 0 that is 0, and x is more; below 0 it is more than x.
-    return torch.maximum(below, x, out=below)
+        return partial(F.elu_, x)
+
+    def run() -> None:
+        below = _apply(np.expm1, x.clamp_max(0))
+        # Above 0 that is 0, and x is more; below 0 it is more than x.
+        torch.maximum(below, x, out=x)
+
+    return run
+
+
+def snake_(x: Tensor, alpha: Tensor) -> Call:
+    """The call that replaces `x` [..., C] by ``x + sin(alpha x)^2 / (alpha + 1e-9)``, alpha [C] (Ziyin et al. 2020)."""
+    wave = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    inverse = (alpha + SNAKE_EPSILON).reciprocal()
+    sine = partial(_apply, np.sin, wave) if _by_numpy("sin", wave) else wave.sin_
+
+    def run() -> None:
+        torch.mul(alpha, x, out=wave)
+        sine()
+        x.addcmul_(wave.square_(), inverse)
+
+    return run

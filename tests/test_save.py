@@ -166,7 +166,7 @@ def test_state_with_flipped_bits_is_refused(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2.*reads .*version 1"),
+        ({"version": 1}, "version 1.*reads .*version 2"),
         ({"format": "other"}, "'other'"),
         ({"format": ...}, "cannot be read"),
         ({"kind": "decoder"}, "decoder.*encoder"),

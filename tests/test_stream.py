@@ -394,7 +394,8 @@ def held(stream: EncoderStream | DecoderStream) -> int:
 
 def test_bytes_follow_the_dtype():
     single, double = small_codec("24khz", torch.float32), small_codec("24khz", torch.float64)
-    assert double.spec.bytes_per_stream == 2 * single.spec.bytes_per_stream > 0
+    # Less than twice as many: every tensor of a state begins at a multiple of 64 bytes.
+    assert single.spec.bytes_per_stream < double.spec.bytes_per_stream <= 2 * single.spec.bytes_per_stream
 
 
 def test_new_weights_reach_primed_starts_and_the_fingerprint():

@@ -10,7 +10,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 import torch
 from torch import Tensor, nn
 
-from .. import ops
+from .. import stamps
 from .. import state as states
 from ..codes import Codes, CodesLike
 from ..errors import CodesError, DtypeError, InputError, NotStreamableError, ShapeError, StreamError
@@ -63,7 +63,7 @@ class Codec(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._cache: dict[str, Any] = {}
-        self._cached_for: ops.Stamp | None = None
+        self._cached_for: stamps.Stamp | None = None
         self._sampled: Tensor | None = None
 
     def place(
@@ -84,7 +84,7 @@ class Codec(nn.Module, ABC):
         delays, prefills = (0, 0), (0, 0)
         if segments is None:
             encoder, look_ahead = self._encoder_network(channels, latent_channels, hop_length)
-            decoder = Network(self.decoder, latent_channels, channels, 1)
+            decoder = Network(self.decoder, latent_channels, channels, 1, look_ahead=0)
             self.encoder_network, self.decoder_network = encoder, decoder
             delays, prefills = (look_ahead, decoder.out.lag), (encoder.prefill_frames, decoder.prefill_frames)
         elif segments.length is not None and segments.stride is not None:
@@ -117,14 +117,16 @@ class Codec(nn.Module, ABC):
 
     def _encoder_network(self, channels: int, latent_channels: int, hop_length: int) -> tuple[Network, int]:
         """The encoder placed for streaming, and its look-ahead in samples."""
-        look_ahead = max(0, self.encoder.last_input(0) + 1 - hop_length)
-        return Network(self.encoder, channels, latent_channels, hop_length, look_ahead), look_ahead
+        network = Network(self.encoder, channels, latent_channels, hop_length)
+        return network, network.look_ahead
 
     def _stream_bytes(self, channels: int, latent_channels: int, hop_length: int) -> tuple[int, int]:
         """Memory of one encoder stream and of one decoder stream, in the codec's element type."""
         segments = self.segments
         if segments is None:
-            return states.nbytes(self.encoder.state_spec()), states.nbytes(self.decoder.state_spec())
+            assert self.encoder_network is not None
+            assert self.decoder_network is not None
+            return states.nbytes(self.encoder_network.spec), states.nbytes(self.decoder_network.spec)
         if segments.length is None or segments.stride is None or segments.frames is None:
             return 0, 0
         # At most: a segment's samples; its latents with their scale, and the overlap with its weights.
@@ -135,12 +137,14 @@ class Codec(nn.Module, ABC):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Codec":
         super()._apply(fn, recurse)
         self._sampled = None
-        for child in self.children():
-            if isinstance(child, Layer):
-                child.refresh()  # streams that are open, and find their codec moved back, run on these
+        for network in self._networks():
+            network.refresh()  # streams that are open, and find their codec moved back, run on these
         sizes = self._stream_bytes(self.spec.channels, self.quantizer.dimension, self.spec.hop_length)
         self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
         return self
+
+    def _networks(self) -> list[Network]:
+        return [network for network in (self.encoder_network, self.decoder_network) if network is not None]
 
     @property
     def device(self) -> torch.device:
@@ -160,7 +164,7 @@ class Codec(nn.Module, ABC):
         would go on with the weights as they were. All other writes (`load_state_dict`, `copy_`, an optimizer's step,
         `parameter.data = ...`) are noticed, however small.
         """
-        ops.count_write()
+        stamps.count_write()
         self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
         self._sampled = self._sample()
 
@@ -190,7 +194,7 @@ class Codec(nn.Module, ABC):
             )
 
     def _sample(self) -> Tensor:
-        return ops.sample((*self.parameters(), *self.buffers()))
+        return stamps.sample((*self.parameters(), *self.buffers()))
 
     def check_precision(self) -> None:
         """Raises DtypeError for a codec that was converted to an element type in which codes would be others."""
@@ -501,7 +505,7 @@ class Codec(nn.Module, ABC):
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """`make()`, kept until the weights change or move."""
-        stamp = ops.stamp((*self.parameters(), *self.buffers()))
+        stamp = stamps.stamp((*self.parameters(), *self.buffers()))
         if stamp != self._cached_for:
             self._cache.clear()
             self._cached_for = stamp

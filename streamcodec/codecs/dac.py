@@ -12,9 +12,9 @@ from ..errors import ConfigError
 from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.factorised import FactorisedQuantizer
 from ..nn.layer import Elementwise, Layer, Sequential
-from ..nn.padding import Padding
 from ..nn.residual import Residual
 from ..nn.snake import Snake
+from ..program import Padding
 from .base import Codec
 from .tensors import TensorReader
 
@@ -133,7 +133,7 @@ def _same(channels: int, outputs: int, kernel: int, dilation: int = 1) -> Conv1d
 
 def _units(channels: int) -> list[Layer]:
     return [
-        Residual(Sequential([Snake(channels), _same(channels, channels, 7, dilation), *_pointwise(channels)]), channels)
+        Residual(Sequential([Snake(channels), _same(channels, channels, 7, dilation), *_pointwise(channels)]))
         for dilation in DILATIONS
     ]
 
@@ -157,7 +157,7 @@ def dac_encoder(config: DacConfig) -> Sequential:
 def dac_decoder(config: DacConfig) -> Sequential:
     """Latents [B, T, latent_channels] to audio [B, T * hop_length, 1], less what odd strides trim (8 of 320)."""
     layers = _decoder_layers(config, tuple(reversed(config.downsampling_ratios)), whole=False)
-    return Sequential([*layers, Elementwise(torch.tanh)])
+    return Sequential([*layers, Elementwise("tanh")])
 
 
 def xcodec_decoder(config: DacConfig, ratios: tuple[int, ...]) -> Sequential:

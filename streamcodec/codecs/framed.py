@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from .. import state as states
 from ..errors import StateError
 from ..nn.piece import Piece
 from ..nn.transducer import Network, Progress, Transducer
+from ..state import State
 
 __all__ = ["FramedCore", "primed"]
 
@@ -25,32 +25,25 @@ class FramedCore:
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         stream = self.transducer
-        tensors = {"pending": stream.pending.cpu().contiguous()}
-        if stream.state is not None:
-            tensors |= states.save(stream.state, "state")
-        return tensors, stream.progress._asdict() | {"skip": stream.skip, "started": int(stream.state is not None)}
+        tensors = {"pending": stream.pending.cpu().contiguous()} | stream.state.save("state.")
+        return tensors, stream.progress._asdict() | {"skip": stream.skip}
 
     def load(self, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
         stream, network = self.transducer, self.transducer.network
-        if numbers.keys() != {*Progress._fields, "skip", "started"} or min(numbers.values()) < 0:
+        if numbers.keys() != {*Progress._fields, "skip"} or min(numbers.values()) < 0:
             raise StateError("saved state lacks the place in the stream, or has a wrong one")
         tensors = dict(tensors)
         pending = tensors.pop("pending", None)
         if pending is None or pending.dim() != 3 or pending.shape[::2] != stream.pending.shape[::2]:
             raise StateError("saved state lacks the samples of the current frame, or they have another shape")
-        limit = network.at.rate if numbers["started"] else network.at.rows(network.prefill_frames)
+        limit = network.at.rate * (1 if numbers["frames"] else max(1, network.prefill_frames))
         if pending.shape[1] >= limit or pending.dtype != stream.pending.dtype:
             raise StateError(
                 f"saved state holds {pending.shape[1]} waiting rows of {pending.dtype}; fewer than {limit} fit"
             )
-        device, batch = stream.pending.device, pending.shape[0]
-        if numbers["started"]:
-            state = states.load(network.layer.state_spec(), tensors, batch, device, "state")
-        elif tensors:
-            raise StateError(f"saved state holds unexpected tensors {sorted(tensors)}")
-        else:
-            state = None
-        stream.state, stream.pending, stream.skip = state, pending.to(device), numbers["skip"]
+        device = stream.pending.device
+        stream.state = State.load(network.spec, tensors, pending.shape[0], device, "state.")
+        stream.pending, stream.skip = pending.to(device), numbers["skip"]
         stream.progress = Progress(*(numbers[name] for name in Progress._fields))
 
 

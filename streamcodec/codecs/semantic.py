@@ -15,18 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import ops
 from .. import state as states
 from ..codes import Codes
 from ..errors import ConfigError
 from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.layer import Elementwise, Layer, Sequential
-from ..nn.padding import Padding
 from ..nn.piece import Piece
 from ..nn.quantize import ResidualVectorQuantizer
 from ..nn.residual import Residual
 from ..nn.transducer import Network
 from ..pcm import AudioLike
+from ..program import Padding
 from ..spec import SemanticWindow
 from ..stream import Start
 from ..surroundings import undisturbed
@@ -96,13 +95,12 @@ def _units(config: SemanticConfig, channels: int) -> list[Layer]:
         Residual(
             Sequential(
                 [
-                    Elementwise(F.elu, ops.elu),
+                    Elementwise("elu"),
                     _same(channels, channels, config.unit_kernel_size, dilation),
-                    Elementwise(F.elu, ops.elu),
+                    Elementwise("elu"),
                     _same(channels, channels, 1),
                 ]
-            ),
-            channels,
+            )
         )
         for dilation in config.block_dilations
     ]
@@ -272,22 +270,20 @@ class SemanticBase(Codec):
 
     def _encoder_network(self, channels: int, latent_channels: int, hop_length: int) -> tuple[Network, int]:
         acoustic, look_ahead = super()._encoder_network(channels, self.widths.acoustic, hop_length)
-        per_frame = self.hearing.per_frame
-        ahead = max(0, self.encoder_semantic.last_input(0) + 1 - per_frame)
         self.semantic_network = Network(
-            self.encoder_semantic, self.speech.channels, self.widths.semantic, per_frame, ahead
+            self.encoder_semantic, self.speech.channels, self.widths.semantic, self.hearing.per_frame
         )
         return acoustic, max(look_ahead, self._semantic_look_ahead(self.default_window or SemanticWindow()))
 
     def _semantic_look_ahead(self, window: SemanticWindow) -> int:
         """Samples: at worst the last feature that a frame needs is the first of its hop, which waits for `right`."""
-        frames = self.encoder_semantic.last_input(0) // self.hearing.per_frame
+        frames = self.semantic_network.program.last_input(0) // self.hearing.per_frame
         return (frames + window.hop + window.right - 1) * self.hearing.hop_length
 
     def windowed_delay(self, window: SemanticWindow | None = None) -> int:
         """Samples beyond a frame's own last one that a streaming encoder needs before its codes come, at most."""
-        acoustic = max(0, self.encoder.last_input(0) + 1 - self.hearing.hop_length)
-        return max(acoustic, self._semantic_look_ahead(self._window(window)))
+        assert self.encoder_network is not None
+        return max(self.encoder_network.look_ahead, self._semantic_look_ahead(self._window(window)))
 
     def _window(self, window: SemanticWindow | None) -> SemanticWindow:
         return window or self.default_window or SemanticWindow()
@@ -298,7 +294,7 @@ class SemanticBase(Codec):
         # At most: the samples of a window and of a frame, and what one branch is ahead of the other by.
         ahead = self.windowed_delay() // hop_length + window.hop
         values = (window.frames + 1) * hop_length + ahead * max(self.widths.acoustic, self.widths.semantic)
-        semantic = states.nbytes(self.encoder_semantic.state_spec())
+        semantic = states.nbytes(self.semantic_network.spec)
         return encoder + semantic + values * self.dtype.itemsize, decoder
 
     # -- offline ---------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """Sessions whose steps are batched: framed networks, at any place of their streams.
 
 A step copies the states of the ready slots to scratch memory, runs there, and copies them back. What goes wrong before
-that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot; what a batch cannot do,
-the mirrored start and end, the transducer does alone.
+that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
 """
 
 from abc import abstractmethod
@@ -17,8 +16,8 @@ from torch import Tensor
 from ..codecs import Codec
 from ..codecs.framed import FramedCore
 from ..errors import StateError
-from ..nn.layer import Edges
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
+from ..program import Edges
 from ..state import Spec
 from ..stream import Start
 from .arena import Arena, Batch
@@ -30,7 +29,7 @@ __all__ = ["BatchedLane", "BatchedSide", "Plan", "load_rows"]
 
 
 class BatchedSide(Side):
-    """stream: where the side stands; its state is views into the slot, or None before a mirrored start.
+    """stream: where the side stands; its state is a view of the slot.
 
     received: rows of signal fed, what a primed start has heard included.
     """
@@ -44,17 +43,10 @@ class BatchedSide(Side):
     def end(self) -> None:
         self.ended = True
 
-    @property
-    def started(self) -> bool:
-        return self.stream.state is not None
-
     def frames_due(self) -> int:
         """Rows of output that what waits would give if it ran now."""
-        network, waiting = self.stream.network, self.queue.rows
-        if self.started:
-            return max(0, waiting // network.at.rate * network.out.rate - self.stream.skip)
-        frames = (waiting + network.at.lag) // network.at.rate
-        return network.out.rows(frames) if frames >= network.prefill_frames else 0
+        network, frames = self.stream.network, self.queue.rows // self.stream.network.at.rate
+        return max(0, frames * network.out.rate - self.stream.skip) if frames >= self.stream.frames_needed else 0
 
     def _save(self, queue: Tensor, count: dict[str, int]) -> Saved:
         tensors, core = FramedCore(self.stream).save()
@@ -77,7 +69,7 @@ class Plan(NamedTuple):
     last: bool
 
 
-class Bench(NamedTuple):
+class Scratch(NamedTuple):
     """What a thread runs a step on. inputs: [B, rows, channels] for each number of frames; batch: the states.
 
     Scratch rows hold leftovers.
@@ -91,7 +83,7 @@ class Done(NamedTuple):
     """A step that ran, before anything is committed. output: what `_finish_batch` gave; error: the step failed."""
 
     plans: list[Plan]
-    bench: Bench
+    scratch: Scratch
     output: Any = None
     error: Exception | None = None
 
@@ -100,7 +92,7 @@ class BatchedLane(Lane[Any]):
     """Slots of one network, in an arena.
 
     pool: threads that run parts of a step beside the caller's, or None. They read the slots and write to their own
-    bench; everything else happens on the caller's thread.
+    scratch memory; everything else happens on the caller's thread.
     """
 
     def __init__(
@@ -121,26 +113,31 @@ class BatchedLane(Lane[Any]):
         self.network, self.batch_sizes = network, batch_sizes
         self.device, self.dtype = codec.device, codec.dtype
         self.threads, self.pool = threads, pool
-        spec = network.layer.state_spec()
+        self.first_frames = max(step_frames[0], network.prefill_frames)  # of a session's first step
+        spec = network.spec
         self.arena = Arena(spec, slots, self.device)
-        self.benches = [self._bench(spec) for _ in range(threads)]
+        self.scratches = [self._scratch(spec) for _ in range(threads)]
 
-    def _bench(self, spec: Spec) -> Bench:
+    def _scratch(self, spec: Spec) -> Scratch:
         largest, network = self.batch_sizes[-1], self.network
-        shapes = {frames: (largest, frames * network.at.rate, network.channels) for frames in self.step_frames}
+        shapes = {
+            frames: (largest, frames * network.at.rate, network.channels)
+            for frames in {*self.step_frames, self.first_frames}
+        }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
-        return Bench(inputs, Batch(spec, largest, self.device))
+        return Scratch(inputs, Batch(spec, largest, self.device))
 
     @property
     def nbytes(self) -> int:
-        return sum(rows.bytes.numel() for rows in (self.arena, *(bench.batch for bench in self.benches)))
+        states = [self.arena.all, *(scratch.batch.all for scratch in self.scratches)]
+        return sum(state.bytes.numel() for state in states)
 
     def prepare(self) -> None:
         """Run every size and length of step once, on scratch memory: it makes what is made on first use."""
-        for size, bench in product(self.batch_sizes, self.benches):
+        for size, scratch in product(self.batch_sizes, self.scratches):
             edges = self._edge_tensors([(0, UNKNOWN)] * size)
-            for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.frames, edges)]:
-                y, _ = self.network.layer.step(bench.inputs[frames][:size], bench.batch.state(size), edge)
+            for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
+                y = self.network.step(scratch.inputs[frames][:size], scratch.batch.state(size), edge)
                 self._finish_batch(y, [])
 
     # -- slots -----------------------------------------------------------------------------------------------------
@@ -169,74 +166,78 @@ class BatchedLane(Lane[Any]):
 
     def _settle(self, side: BatchedSide) -> None:
         """Move the stream's state into its slot."""
-        if side.stream.state is not None:
-            self.arena.put(side.slot, side.stream.state)
-            side.stream.state = self.arena.slot(side.slot)
+        slot = self.arena.slot(side.slot)
+        slot.bytes.copy_(side.stream.state.bytes)
+        side.stream.state = slot
 
     def _check_place(self, side: BatchedSide) -> None:
         """Refuse counters that contradict each other: they could keep a session busy without end."""
         network, waiting = self.network, side.queue.rows
-        consumed = network.at.rows(side.stream.progress.frames) if side.started else 0
-        past_end = side.ended and not network.prefill_frames and not waiting
-        total = network.layer.output_length(side.received)
+        consumed, past_end = network.at.rows(side.stream.progress.frames), side.ended and not waiting
         if side.received >= 1 << 40 or not (
-            consumed + waiting == side.received or (past_end and self._steps_done(side, total))
+            consumed + waiting == side.received or (past_end and self._steps_done(side))
         ):
             raise StateError("saved session has counters that contradict each other")
         if side.stream.skip > network.out.lag or side.stream.pending.shape[1]:
             raise StateError("saved session has a wrong place in its stream")
 
-    def _steps_done(self, side: BatchedSide, total: int) -> bool:
-        frames = side.stream.progress.frames
-        needed = self.network.out.frames(total)
-        return self.network.at.rows(frames) > side.received and frames < max(needed, 1) + self.frames
+    def _steps_done(self, side: BatchedSide) -> bool:
+        frames, needed = side.stream.progress.frames, self.network.out.frames(self._total(side))
+        return self.network.at.rows(frames) > side.received and frames < max(needed, 1) + self.first_frames
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def ready(self, side: BatchedSide) -> bool:
-        if side.done:
-            return False
-        if not side.started:
-            return side.ended or side.queue.rows >= self.network.at.rows(self.network.prefill_frames)
-        return side.ended or side.queue.rows >= self.frames * self.network.at.rate
+        return not side.done and (side.ended or side.queue.rows >= self._least(side) * self.network.at.rate)
 
-    def _is_alone(self, side: BatchedSide) -> bool:
-        """Whether a ready side's next move is no ordinary step."""
-        if not side.started:
-            return True
-        if not side.ended:
-            return False
-        if self.network.prefill_frames:
-            return side.queue.rows < self.frames * self.network.at.rate
-        return self.network.out.rows(side.stream.progress.frames) >= self._total(side)
+    def _least(self, side: BatchedSide) -> int:
+        """The fewest frames that a side's next step can have."""
+        return self.frames if side.stream.progress.frames else self.first_frames
 
     def _total(self, side: BatchedSide) -> int:
-        return self.network.layer.output_length(side.received)
+        return self.network.output_length(side.received)
+
+    def _is_over(self, side: BatchedSide) -> bool:
+        """Whether every row of an ended side is out: only the length is still to be told."""
+        total = self._total(side) if side.ended else 1
+        return side.ended and (not total or self.network.out.rows(side.stream.progress.frames) >= total)
 
     def run(self) -> list[Result]:
         ready = [side for side in self.sides if side is not None and self.ready(side)]
-        together = [side for side in ready if not self._is_alone(side)]
-        results = []
-        for side in ready:
-            if self._is_alone(side) and not side.closed:
-                results.append(self._run_alone(side))
-        for frames, sides in self._by_frames(together).items():
+        results = [self._tell(side) for side in ready if self._is_over(side)]
+        for frames, sides in self._by_frames([side for side in ready if not side.done]).items():
             for done in self._run_batches(sides, frames):
                 results += self._commit(done)
         return [result for result in results if not result.side.closed]
+
+    def _tell(self, side: BatchedSide) -> Result:
+        side.done = True
+        with torch.inference_mode(False):
+            return Result(side, self._result(side, self._no_rows, True))
+
+    @property
+    @abstractmethod
+    def _no_rows(self) -> Tensor:
+        """No rows of output, as `_result` takes them."""
 
     def _by_frames(self, sides: list[BatchedSide]) -> dict[int, list[BatchedSide]]:
         """The sides by the frames that they move on by: as many as wait, but no more than half of the sides have.
 
         So most of them share one batch, of at most `frames_at_once`. Who has more is served again by the next step.
+        Mirrored starts, which take more frames than ordinary steps, make a batch of their own.
         """
+        found: dict[int, list[BatchedSide]] = {}
+        starting = [side for side in sides if self._least(side) > self.frames]
+        if starting:
+            room = None if self.frames_at_once is None else max(1, self.frames_at_once // self.first_frames)
+            found[self.first_frames] = starting[:room]
+            sides = [side for side in sides if self._least(side) == self.frames]
         if not sides:
-            return {}
+            return found
         waiting = [self._waiting(side) for side in sides]
         most = sorted(waiting)[len(sides) // 2]
         if self.frames_at_once is not None:
             most = min(most, self.frames_at_once // len(sides))
-        found: dict[int, list[BatchedSide]] = {}
         for side, frames in zip(sides, waiting, strict=True):
             found.setdefault(self._allowed(min(frames, most)), []).append(side)
         return found
@@ -247,7 +248,7 @@ class BatchedLane(Lane[Any]):
 
     def _waiting(self, side: BatchedSide) -> int:
         """Whole frames that a step could take; of an ended side, those that are left."""
-        if side.ended and not self.network.prefill_frames:
+        if side.ended:
             return self.network.out.frames(self._total(side)) - side.stream.progress.frames
         return side.queue.rows // self.network.at.rate
 
@@ -260,7 +261,7 @@ class BatchedLane(Lane[Any]):
                 [self._plan(side, frames) for side in part if not side.closed]
                 for part in rounds[start:][: self.threads]
             ]
-            work = [(part, bench) for part, bench in zip(plans, self.benches, strict=False) if part]
+            work = [(part, scratch) for part, scratch in zip(plans, self.scratches, strict=False) if part]
             others = [self.pool.submit(self._compute, *item) for item in work[1:]] if self.pool is not None else []
             ran = [self._compute(*item) for item in (work[:1] if others else work)]
             for done in ran + [other.result() for other in others]:
@@ -273,30 +274,30 @@ class BatchedLane(Lane[Any]):
             return
         for plan in done.plans:
             if not plan.side.closed:
-                yield self._compute([self._plan(plan.side, plan.frames)], done.bench)
+                yield self._compute([self._plan(plan.side, plan.frames)], done.scratch)
 
     def _plan(self, side: BatchedSide, frames: int) -> Plan:
         network, stream = self.network, side.stream
         rows, surplus, last = frames * network.out.rate, 0, False
-        if side.ended and not network.prefill_frames:
+        if side.ended:
             beyond = network.out.rows(stream.progress.frames + frames) - self._total(side)
             surplus, last = max(0, beyond), beyond >= 0
         start = min(stream.skip, rows)
         return Plan(side, frames, frames * network.at.rate, start, max(start, rows - surplus), last)
 
     @torch.inference_mode()
-    def _compute(self, plans: list[Plan], bench: Bench) -> Done:
-        """Run a step, the same frames for all, on `bench`; changes nothing else: any thread may, and it may fail."""
+    def _compute(self, plans: list[Plan], scratch: Scratch) -> Done:
+        """Run a step, the same frames for all, on `scratch`; changes nothing else: any thread may, and it may fail."""
         size = next(size for size in self.batch_sizes if size >= len(plans))
         try:
-            self.arena.gather(self._index([plan.side.slot for plan in plans]), bench.batch)
-            x = bench.inputs[plans[0].frames]
+            self.arena.gather(self._index([plan.side.slot for plan in plans]), scratch.batch)
+            x = scratch.inputs[plans[0].frames]
             self._fill(plans, x)
             edges = self._edges(plans, size)
-            y, _ = self.network.layer.step(x[:size], bench.batch.state(size), edges)
-            return Done(plans, bench, self._finish_batch(y, plans))
+            y = self.network.step(x[:size], scratch.batch.state(size), edges)
+            return Done(plans, scratch, self._finish_batch(y, plans))
         except Exception as error:
-            return Done(plans, bench, error=error)
+            return Done(plans, scratch, error=error)
 
     @abstractmethod
     def _fill(self, plans: list[Plan], x: Tensor) -> None:
@@ -336,7 +337,7 @@ class BatchedLane(Lane[Any]):
             return []
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
         slots = self._index([plans[i].side.slot for i in kept])
-        self.arena.scatter(slots, done.bench.batch, None if len(kept) == len(plans) else kept)
+        self.arena.scatter(slots, done.scratch.batch, None if len(kept) == len(plans) else kept)
         with torch.inference_mode(False):  # what is copied from here on is the callers'
             return [self._advance(plans[i], done.output[i]) for i in kept]
 
@@ -352,47 +353,6 @@ class BatchedLane(Lane[Any]):
     @abstractmethod
     def _result(self, side: Any, rows: Tensor, last: bool) -> Any:
         """What the session is given for its true rows of output."""
-
-    # -- alone -----------------------------------------------------------------------------------------------------
-
-    def _run_alone(self, side: BatchedSide) -> Result:
-        self.alone += 1
-        try:
-            rows, last = self._move_alone(side)
-        except Exception as error:
-            return Result(side, error=error)
-        if side.closed:
-            return Result(side)
-        side.done = last
-        with torch.inference_mode(False):
-            return Result(side, self._result(side, rows, last))
-
-    def _move_alone(self, side: BatchedSide) -> tuple[Tensor, bool]:
-        """The mirrored start of a side, or its end: rows of output, ready for `_result`, and whether that is all."""
-        network, stream = self.network, side.stream
-        frames = (side.queue.rows + network.at.lag) // network.at.rate
-        if not side.started and frames >= network.prefill_frames:
-            rows = network.at.rows(min(frames, max(stream.max_frames, network.prefill_frames)))
-            y = stream.push(self._taken(side, rows))
-            if not side.closed:
-                side.queue.drop(rows)
-                self._settle(side)
-            return self._finish_alone(side, y), False
-        if side.started and not network.prefill_frames:  # every row is out; only the length is still to be told
-            return self._finish_alone(side, stream.pending.new_zeros(1, 0, network.out_channels)), True
-        stream.pending = self._taken(side, side.queue.rows)
-        stream.progress = stream.progress._replace(received=side.received)
-        y = stream.flush()
-        side.queue.drop(side.queue.rows)
-        return self._finish_alone(side, y), True
-
-    @abstractmethod
-    def _taken(self, side: Any, rows: int) -> Tensor:
-        """The first rows of the queue as the network's input, [1, rows, channels]; they stay in the queue."""
-
-    @abstractmethod
-    def _finish_alone(self, side: Any, y: Tensor) -> Tensor:
-        """Output rows [1, n, C] of one side as `_result` takes them."""
 
 
 def whole_core(numbers: dict[str, Any]) -> dict[str, int]:

@@ -110,13 +110,9 @@ class BatchedDecoders(BatchedLane):
     def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
         return y
 
-    def _taken(self, side: DecoderSide, rows: int) -> Tensor:
-        pieces = side.queue.peek(rows)
-        latents = [self.codec.quantizer.decode(piece[None]) for piece in pieces]
-        return torch.cat(latents, 1) if latents else side.stream.pending
-
-    def _finish_alone(self, side: DecoderSide, y: Tensor) -> Tensor:
-        return y[0]
+    @property
+    def _no_rows(self) -> Tensor:
+        return torch.zeros(0, self.network.out_channels, dtype=self.dtype, device=self.device)
 
     def _result(self, side: DecoderSide, rows: Tensor, last: bool) -> Tensor:
         return rows[: side.count.emit(rows.shape[0])].t()[None].clone(memory_format=torch.contiguous_format)

@@ -102,13 +102,9 @@ class BatchedEncoders(BatchedLane):
     def _runs(side: Any, frames: int) -> list[tuple[int, float]]:
         return side.bandwidths.of(side.count.frames, frames)
 
-    def _taken(self, side: EncoderSide, rows: int) -> Tensor:
-        pieces = side.queue.peek(rows)
-        return torch.cat(pieces)[None] if pieces else side.stream.pending
-
-    def _finish_alone(self, side: EncoderSide, y: Tensor) -> Tensor:
-        highest = max(bandwidth for _, bandwidth in self._runs(side, y.shape[1]))
-        return self.codec.quantizer.encode(y, self.codec.spec.codebooks(highest))[0]
+    @property
+    def _no_rows(self) -> Tensor:
+        return torch.zeros(0, self.codec.spec.num_codebooks, dtype=torch.int64, device=self.device)
 
     def _result(self, side: EncoderSide, rows: Tensor, last: bool) -> list[Codes]:
         """Pieces of codes, one for each stretch of the same bandwidth."""

@@ -21,7 +21,7 @@ from .session import DIRECTIONS
 __all__ = ["pack", "unpack"]
 
 FORMAT = "streamcodec-session"
-VERSION = 1
+VERSION = 2  # 1: mirrored streams had no state before their first frames, and remembered fewer rows
 DIGEST_BYTES = hashlib.sha256().digest_size
 FIELDS = {"format", "version", "codec", "fingerprint", "direction", "start", "bandwidth", "codes", "ended", "sides"}
 

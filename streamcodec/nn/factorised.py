@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops
+from .. import ops, stamps
 from ..errors import InputError
 
 __all__ = ["FactorisedQuantizer"]
@@ -171,18 +171,18 @@ class _Tables:
 
 
 class _Derived(Generic[T]):
-    """A value made from tensors when first asked for, and again when they changed (`ops.stamp`).
+    """A value made from tensors when first asked for, and again when they changed (`stamps.stamp`).
 
     What that does not see, writes to tensors made in inference mode or through `.data`, calls for `clear`.
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[ops.Stamp, tuple[Tensor, ...], T] | None = None
+        self._kept: tuple[stamps.Stamp, tuple[Tensor, ...], T] | None = None
 
     def get(self, sources: tuple[Tensor, ...], make: Callable[[], T]) -> T:
         """The value for `sources` as they are."""
         kept = self._kept
-        stamp = ops.stamp(sources)
+        stamp = stamps.stamp(sources)
         if kept is None or kept[0] != stamp:
             with torch.inference_mode(False), torch.no_grad():
                 # The memory is kept with the stamp: else new tensors could come to lie at the same addresses.

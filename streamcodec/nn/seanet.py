@@ -3,10 +3,8 @@
 import math
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import nn
 
-from .. import ops
 from ..errors import ConfigError
 from .conv import Conv1d, ConvTranspose1d
 from .layer import Elementwise, Layer, Sequential
@@ -78,13 +76,13 @@ class SEANetConfig:
     def residual(self, channels: int, dilation: int) -> Residual:
         hidden = channels // self.compress
         branch = [
-            Elementwise(F.elu, ops.elu),
+            Elementwise("elu"),
             self.conv(channels, hidden, self.residual_kernel_size, dilation=dilation),
-            Elementwise(F.elu, ops.elu),
+            Elementwise("elu"),
             self.conv(hidden, channels, 1),
         ]
         shortcut = self.conv(channels, channels, 1) if self.use_conv_shortcut else None
-        return Residual(Sequential(branch), channels, shortcut)
+        return Residual(Sequential(branch), shortcut)
 
     def residuals(self, channels: int) -> list[Layer]:
         return [self.residual(channels, self.dilation_growth_rate**j) for j in range(self.num_residual_layers)]
@@ -96,10 +94,10 @@ def seanet_encoder(config: SEANetConfig) -> Sequential:
     layers: list[Layer] = [config.conv(config.audio_channels, channels, config.kernel_size)]
     for ratio in reversed(config.upsampling_ratios):
         layers += config.residuals(channels)
-        layers += [Elementwise(F.elu, ops.elu), config.conv(channels, 2 * channels, 2 * ratio, stride=ratio)]
+        layers += [Elementwise("elu"), config.conv(channels, 2 * channels, 2 * ratio, stride=ratio)]
         channels *= 2
     layers.append(LSTM(channels, config.num_lstm_layers))
-    layers += [Elementwise(F.elu, ops.elu), config.conv(channels, config.hidden_size, config.last_kernel_size)]
+    layers += [Elementwise("elu"), config.conv(channels, config.hidden_size, config.last_kernel_size)]
     return Sequential(layers)
 
 
@@ -109,8 +107,8 @@ def seanet_decoder(config: SEANetConfig) -> Sequential:
     layers: list[Layer] = [config.conv(config.hidden_size, channels, config.kernel_size)]
     layers.append(LSTM(channels, config.num_lstm_layers))
     for ratio in config.upsampling_ratios:
-        layers += [Elementwise(F.elu, ops.elu), config.conv_transpose(channels, channels // 2, ratio)]
+        layers += [Elementwise("elu"), config.conv_transpose(channels, channels // 2, ratio)]
         channels //= 2
         layers += config.residuals(channels)
-    layers += [Elementwise(F.elu, ops.elu), config.conv(channels, config.audio_channels, config.last_kernel_size)]
+    layers += [Elementwise("elu"), config.conv(channels, config.audio_channels, config.last_kernel_size)]
     return Sequential(layers)

@@ -3,14 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from .. import ops
-from ..state import State
-from .layer import Edges, Layer
+from ..program import Activation, Program, Value
+from ..vector_math import SNAKE_EPSILON
+from .layer import Layer, activate
 
 __all__ = ["Snake"]
-
-# The guard against an alpha of 0 in the reference code of DAC (Kumar et al. 2023).
-EPSILON = 1e-9
 
 
 class Snake(Layer):
@@ -22,21 +19,9 @@ class Snake(Layer):
     def __init__(self, channels: int):
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(channels))
-        self._kept: Tensor | None = None
-
-    def refresh(self) -> None:
-        self._kept = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self._inverse() * torch.sin(self.alpha * x).square()
+        return x + (self.alpha + SNAKE_EPSILON).reciprocal() * torch.sin(self.alpha * x).square()
 
-    def step(self, x: Tensor, state: State, edges: Edges | None = None) -> tuple[Tensor, State]:
-        with torch.no_grad():
-            if self._kept is None:
-                self._kept = self._inverse()
-            # In place on the product alone: a residual's skip still needs x.
-            wave = ops.sin_(self.alpha * x).square_()
-            return torch.addcmul(x, wave, self._kept, out=wave), state
-
-    def _inverse(self) -> Tensor:
-        return (self.alpha + EPSILON).reciprocal()
+    def lower(self, program: Program, x: Value, path: str) -> Value:
+        return activate(program, x, Activation("snake", self.alpha.detach()))

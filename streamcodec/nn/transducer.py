@@ -1,20 +1,22 @@
 """A network fed any number of rows at a time.
 
 A network's `step` takes whole frames. A `Transducer` takes what comes, keeps the rows that do not fill a frame, runs
-the prefill, the steps and the end, and gives back only rows of the true output, in order, none twice: concatenated
-they are the network's `forward` of everything that was pushed.
+the steps, and gives back only rows of the true output, in order, none twice: concatenated they are the network's
+`forward` of everything that was pushed.
 """
 
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import state as states
-from ..state import State
-from .layer import Edges, Layer, Schedule
+from .. import ops, stamps
+from ..program import Edges, Program, Schedule
+from ..state import Spec, State
+from .layer import Layer
 
-__all__ = ["Network", "Progress", "Transducer"]
+__all__ = ["UNKNOWN", "Network", "Progress", "Transducer"]
 
 # A length that no signal reaches (186 years at 48 kHz): the end is not known yet. A decoder multiplies it by its hop
 # length, below 2**14, so it stays clear of the end of int64.
@@ -22,24 +24,89 @@ UNKNOWN = 1 << 48
 
 
 class Network:
-    """A layer placed at the head of a stream, with what follows from that.
+    """A layer at the head of a stream: its program, and the executor that runs it.
 
-    rate: input rows per frame; look_ahead: input rows beyond its own frame on which an output frame depends. The input
-    is made to trail by the part of a frame that the look-ahead leaves over, so that an output is never later than it
-    must be.
+    rate: input rows per frame; look_ahead: input rows beyond its own frame on which an output frame depends, None for
+    what the layer itself says. The input is made to trail by the part of a frame that the look-ahead leaves over, so
+    that an output is never later than it must be. backend: as for `ops.executor`.
+
+    at, out: where input and output stand; prefill_frames: what the first step must have; warmup_frames: during which a
+    step may touch the start of the signal.
     """
 
-    def __init__(self, layer: Layer, channels: int, out_channels: int, rate: int, look_ahead: int = 0):
-        self.layer, self.channels, self.out_channels = layer, channels, out_channels
-        self.at = Schedule(rate, -look_ahead % rate)
-        self.out = layer.schedule(self.at)
-        self.prefill_frames = layer.prefill_frames()
-        self.warmup_frames = layer.warmup_frames()
+    def __init__(
+        self,
+        layer: Layer,
+        channels: int,
+        out_channels: int,
+        rate: int,
+        look_ahead: int | None = None,
+        backend: str = "auto",
+    ):
+        self.layer, self.channels, self.out_channels, self.backend = layer, channels, out_channels, backend
+        self.at = Schedule(rate, 0)
+        if look_ahead is None:
+            look_ahead = max(0, self._lowered().last_input(0) + 1 - rate)
+        self.look_ahead, self.at = look_ahead, Schedule(rate, -look_ahead % rate)
+        self._stamp: stamps.Stamp | None = None
+        program = self._lowered()
+        self.out = program.buffers[program.out].at
+        self.prefill_frames, self.warmup_frames = program.prefill_frames, program.warmup_frames
+
+    def _lowered(self) -> Program:
+        like = next(chain(self.layer.parameters(), self.layer.buffers()), torch.zeros(0))
+        program = Program(self.channels, self.at, like)
+        program.finish(self.layer.lower(program, program.values[0], ""))
+        return program
+
+    def refresh(self) -> None:
+        """Notice weights that changed. Called when a stream opens: looking at every step would cost too much."""
+        stamp = stamps.stamp(self.layer.parameters())
+        if stamp != self._stamp:
+            self._program = self._lowered()
+            self._executor, self._stamp = ops.executor(self._program, self.backend), stamp
+
+    @property
+    def program(self) -> Program:
+        """The step, with the weights as they were when `refresh` was called last."""
+        if self._stamp is None:
+            self.refresh()
+        return self._program
+
+    @property
+    def executor(self) -> ops.Executor:
+        """What runs it."""
+        if self._stamp is None:
+            self.refresh()
+        return self._executor
+
+    @property
+    def spec(self) -> Spec:
+        """The state of one stream."""
+        return self.program.state
+
+    def step(self, x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
+        """Whole frames of rows [B, frames * rate, C] to rows of output; moves `state` on, in place.
+
+        Pass `edges` unless no row of the batch touches an edge of its signal. The first step of a stream needs
+        `prefill_frames`.
+        """
+        executor = self.executor
+        return executor.step(executor.workspace(x.shape[0], x.shape[1] // self.at.rate), x, state, edges)
+
+    def output_length(self, length: int) -> int:
+        """Rows of output for a signal of `length` rows."""
+        return self.layer.output_length(length)
 
     @property
     def delay(self) -> int:
         """Output rows by which the stream trails its input once the rows of a whole frame are in."""
         return self.out.lag
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what is made of the weights: packed memory is opaque, and a copy's weights are its own."""
+        made = ("_program", "_executor")
+        return {name: value for name, value in self.__dict__.items() if name not in made} | {"_stamp": None}
 
 
 class Progress(NamedTuple):
@@ -54,18 +121,12 @@ class Transducer:
     """One stream (or a batch of streams that advance together) through a `Network`."""
 
     def __init__(self, network: Network, batch: int, device: torch.device, dtype: torch.dtype, max_frames: int = 75):
-        self.network = network
-        self.max_frames = max_frames
-        network.layer.refresh()
-        zeros = torch.zeros(batch, network.at.lag, network.channels, device=device, dtype=dtype)
+        self.network, self.max_frames = network, max_frames
+        network.refresh()
         self.progress = Progress()
         self.skip = network.out.lag
-        if network.prefill_frames:  # the state comes with the first frames
-            self.state: State | None = None
-            self.pending, self.skip = zeros[:, :0], 0
-        else:
-            self.state = states.init(network.layer.state_spec(), batch, device)
-            self.pending = zeros
+        self.state = State(network.spec, batch, device)
+        self.pending = torch.zeros(batch, network.at.lag, network.channels, device=device, dtype=dtype)
 
     def fork_primed(self, batch: int) -> "Transducer":
         """A stream of `batch` rows that goes on from this one (batch 1), which must have run its prefill and no more.
@@ -73,16 +134,20 @@ class Transducer:
         Its output begins with the first frame after what this one was given.
         """
         other = Transducer(self.network, batch, self.pending.device, self.pending.dtype, self.max_frames)
-        other.state = states.expand(self.state, batch)
+        other.state = self.state.expand(batch)
         other.pending = self.pending.expand(batch, -1, -1).clone()
-        other.progress, other.skip = self.progress, self.network.out.lag
+        other.progress = self.progress
         return other
 
     @property
     def frames_ready(self) -> int:
         """Whole frames waiting in `pending`."""
-        lag = self.network.at.lag if self.state is None else 0
-        return (self.pending.shape[1] + lag) // self.network.at.rate
+        return self.pending.shape[1] // self.network.at.rate
+
+    @property
+    def frames_needed(self) -> int:
+        """The fewest frames that the next step takes."""
+        return 1 if self.progress.frames else max(1, self.network.prefill_frames)
 
     @torch.inference_mode()
     def push(self, x: Tensor) -> Tensor:
@@ -90,33 +155,30 @@ class Transducer:
         self.pending = torch.cat([self.pending, x], 1) if self.pending.shape[1] else x
         self.progress = self.progress._replace(received=self.progress.received + x.shape[1])
         outputs = []
-        while self.frames_ready and (self.state is not None or self.frames_ready >= self.network.prefill_frames):
-            outputs.append(self._advance(min(self.frames_ready, self.max_frames)))
+        while (ready := self.frames_ready) >= self.frames_needed:
+            outputs.append(self._step(self._frames(ready), UNKNOWN))
         if outputs or self.pending is x:
             # Hold neither the caller's memory nor a whole push for the sake of its last rows.
             self.pending = self.pending.clone()
         return self._emit(outputs, x)
 
-    def _advance(self, frames: int) -> Tensor:
-        if self.state is None:
-            frames = max(frames, self.network.prefill_frames)
-            y, self.state = self.network.layer.prefill(self._take(self.network.at.rows(frames)))
-        else:
-            y = self._step(self._take(frames * self.network.at.rate), UNKNOWN)
-        self.progress = self.progress._replace(frames=self.progress.frames + frames)
-        return y
+    def _frames(self, frames: int) -> int:
+        """How many of so many frames the next step takes."""
+        return max(self.frames_needed, min(frames, self.max_frames))
 
-    def _take(self, rows: int) -> Tensor:
-        taken, self.pending = self.pending[:, :rows], self.pending[:, rows:]
-        return taken
-
-    def _step(self, x: Tensor, length: int) -> Tensor:
+    def _step(self, frames: int, length: int) -> Tensor:
+        """A step of the rows that wait, and zeros where they do not suffice."""
+        network, rows = self.network, frames * self.network.at.rate
+        x, self.pending = self.pending[:, :rows], self.pending[:, rows:]
+        if x.shape[1] < rows:
+            x = torch.nn.functional.pad(x, (0, 0, 0, rows - x.shape[1]))
         edges = None
-        if self.progress.frames < self.network.warmup_frames or length != UNKNOWN:
+        if self.progress.frames < network.warmup_frames or length != UNKNOWN:
             batch = x.shape[0]
             position = torch.full((batch,), self.progress.frames, device=x.device)
             edges = Edges(position, torch.full((batch,), length, device=x.device))
-        y, self.state = self.network.layer.step(x, self.state, edges)
+        y = network.step(x, self.state, edges)
+        self.progress = self.progress._replace(frames=self.progress.frames + frames)
         return y
 
     def _emit(self, outputs: list[Tensor], like: Tensor) -> Tensor:
@@ -132,26 +194,16 @@ class Transducer:
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
-        """The end of the signal; returns all the output that is left."""
-        length = self.progress.received
-        layer = self.network.layer
-        if self.state is None:
-            return self._emit([layer(self.pending)], self.pending)
-        if self.network.prefill_frames:
-            return self._emit([layer.finish(self.pending, self.state, length)], self.pending)
-        return self._emit(self._end_steps(length), self.pending)
+        """The end of the signal; returns all the output that is left.
 
-    def _end_steps(self, length: int) -> list[Tensor]:
-        """Steps fed zeros until the last row of output is through; the edges keep the zeros out of the signal."""
-        rate, total = self.network.at.rate, self.network.layer.output_length(length)
-        outputs, x = [], self.pending
-        while self.network.out.rows(self.progress.frames) < total:
+        Steps are fed zeros until the last row of output is through; the edges keep the zeros out of the signal.
+        """
+        network, length, outputs = self.network, self.progress.received, []
+        total = network.output_length(length)
+        while (left := network.out.frames(total) - self.progress.frames) > 0 and total:
             # All that is left at once: a step of many frames costs far less than as many steps.
-            frames = min(self.network.out.frames(total) - self.progress.frames, self.max_frames)
-            outputs.append(self._step(torch.nn.functional.pad(x, (0, 0, 0, frames * rate - x.shape[1])), length))
-            self.progress = self.progress._replace(frames=self.progress.frames + frames)
-            x = x[:, :0]
+            outputs.append(self._step(self._frames(left), length))
         if outputs:
-            surplus = self.network.out.rows(self.progress.frames) - total
+            surplus = network.out.rows(self.progress.frames) - total
             outputs[-1] = outputs[-1][:, : outputs[-1].shape[1] - surplus]
-        return outputs
+        return self._emit(outputs, self.pending)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xcodec_models
 
-from streamcodec import Codec, codecs, torch_ops
+from streamcodec import Codec, codecs, torch_executor
 from streamcodec.nn import factorised
 
 FAMILIES = {
@@ -36,7 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(torch_ops.Matrix, "__init__")
+    count(torch_executor.Matrix, "__init__")
     count(factorised._Tables, "__init__")
     count(codecs.base, "primed")
     count(codecs.base, "silent_rows")

@@ -10,8 +10,9 @@ from stacks import CHANNELS, conv, conv_transpose, conv_transposes, convs, netwo
 
 from streamcodec.errors import ConfigError, NotStreamableError
 from streamcodec.nn.conv import Conv1d, ConvTranspose1d
-from streamcodec.nn.layer import Schedule
-from streamcodec.nn.padding import Padding
+from streamcodec.nn.transducer import Network
+from streamcodec.program import Padding
+from streamcodec.state import State
 
 pieces = st.lists(st.integers(0, 23), max_size=12)
 lengths = st.integers(0, 60)
@@ -32,9 +33,9 @@ def test_forward_and_stream_equal_torch(pair, length, sizes, frame, ahead):
 @given(pair=convs(st.just("constant")) | conv_transposes())
 def test_nothing_comes_later_than_it_must(pair):
     """The lag is the least at which an output never needs an input to come: one row less would not do."""
-    layer = pair.layer
-    out = layer.schedule(Schedule(pair.down, 0))
-    last = layer.last_input(0) if isinstance(layer, Conv1d) else None
+    layer, net = pair.layer, network(pair)
+    out = net.out
+    last = net.program.last_input(0) if isinstance(layer, Conv1d) else None
     if last is None:
         assert out.lag == layer.trim_left
     else:
@@ -50,7 +51,7 @@ def test_last_input_is_the_last_row_that_moves_an_output(pair):
     y = pair.layer(x)
     (gradient,) = torch.autograd.grad(y[0, index].sum(), x)
     moved = gradient.abs().sum(2)[0].nonzero()[:, 0]
-    assert int(moved.max()) == pair.layer.last_input(index)
+    assert int(moved.max()) == network(pair).program.last_input(index)
 
 
 def test_weights_go_round_in_torchs_layout():
@@ -92,18 +93,16 @@ def test_impossible_sizes_are_refused():
     with pytest.raises(ConfigError, match="reflect padding on the right alone"):
         Conv1d(1, 1, 3, padding=Padding(0, 2, "reflect"))
     with pytest.raises(NotStreamableError, match="whole segment"):
-        Conv1d(1, 1, 3, norm=torch.nn.GroupNorm(1, 1)).state_spec()
+        Network(Conv1d(1, 1, 3, norm=torch.nn.GroupNorm(1, 1)), 1, 1, 1)
 
 
 @pytest.mark.parametrize("dilation", [1, 9])
 def test_long_steps_of_many_channels_equal_torch(dilation):
     """Steps long enough for oneDNN's convolution, where there is one, after one that is not."""
-    layer = Conv1d(64, 64, 7, dilation=dilation, padding=Padding(3 * dilation, 3 * dilation))
-    x = rows(1, 900)[:, :, :1].float() * torch.randn(64)
-    with torch.no_grad():
-        z = torch.nn.functional.pad(x, (0, 0, 3 * dilation, 3 * dilation))
-        for batch in (1, 2):
-            for length in (100, 900):
-                part = z[:, : length + 6 * dilation].expand(batch, -1, -1).contiguous()
-                expected = F.conv1d(part.transpose(1, 2), layer.torch_weight(), layer.bias, 1, 0, dilation)
-                torch.testing.assert_close(layer._windows(part), expected.transpose(1, 2), rtol=0, atol=1e-4)
+    layer = Conv1d(64, 64, 7, dilation=dilation, padding=Padding(6 * dilation, 0))
+    net = Network(layer, 64, 64, 1)
+    x = rows(2, 900)[:, :, :1].float() * torch.randn(64)
+    for batch in (1, 2):
+        state = State(net.spec, batch)
+        y = torch.cat([net.step(x[:batch, :100], state), net.step(x[:batch, 100:], state)], 1)
+        torch.testing.assert_close(y, layer(x[:batch]).detach(), rtol=0, atol=1e-4)

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from oracles import cuts
 from stacks import lstm, network, rows, stream
 
+from streamcodec.state import State
+
 
 @given(
     layers=st.integers(0, 3),
@@ -34,8 +36,8 @@ def test_the_recurrence_of_the_reference_is_torchs():
 
 def test_step_keeps_its_input():
     torch.manual_seed(0)
-    layer = lstm(1).layer
+    net = network(lstm(1))
     x = rows(1, 3)
     before = x.clone()
-    layer.prefill(x)
+    net.step(x, State(net.spec, 1))
     assert torch.equal(x, before)

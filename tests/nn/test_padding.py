@@ -7,36 +7,43 @@ from hypothesis import strategies as st
 from stacks import MODES, padded, rows
 
 from streamcodec.errors import ConfigError
-from streamcodec.nn.padding import Padding, encodec_padding, rows_after, rows_before
+from streamcodec.nn.padding import encodec_padding, rows_outside
+from streamcodec.program import Padding
 
 paddings = st.builds(Padding, st.integers(0, 6), st.integers(0, 6), MODES, st.booleans())
 
 
 @given(pad=paddings, length=st.integers(1, 20), stride=st.integers(1, 5))
-def test_rows_before_and_after_make_the_padded_signal(pad, length, stride):
+def test_rows_outside_make_the_padded_signal(pad, length, stride):
     x = rows(2, length)
-    right = pad.right_total(length, stride)
-    whole = torch.cat([rows_before(x, pad, length, right), x, rows_after(x, pad, length, right)], 1)
+    before, after = rows_outside(x, pad, stride) if pad.mode != "constant" else zeros_outside(x, pad, stride)
+    whole = torch.cat([before, x, after], 1)
     assert torch.equal(whole, padded(x.transpose(1, 2), pad, stride).transpose(1, 2))
-    assert not pad.extend or (length + right - pad.right) % stride == 0
+    assert not pad.extend or (length + after.shape[1] - pad.right) % stride == 0
+
+
+def zeros_outside(x, pad, stride):
+    return x.new_zeros(2, pad.left, 3), x.new_zeros(2, pad.right_total(x.shape[1], stride), 3)
 
 
 @given(pad=paddings, extra=st.integers(0, 9))
 def test_the_start_needs_no_more_than_rows_needed(pad, extra):
     """Once the signal is longer than the padding, its first rows alone decide, whatever follows."""
-    needed = pad.rows_needed()
-    length = max(pad.left, pad.right) + 1 + extra
-    x = rows(1, length)
-    assert torch.equal(rows_before(x[:, :needed], pad, length, pad.right), rows_before(x, pad, length, pad.right))
-    assert (needed > 0) == pad.mirrored
+    index, length = torch.arange(-pad.left, 0), torch.tensor(max(pad.left, pad.right) + 1 + extra)
+    if pad.mirrored:
+        source, zero = pad.source(index, length, 1)
+        assert int(source.max()) == pad.rows_needed() - 1
+        assert not zero.any()
+    assert (pad.rows_needed() > 0) == pad.mirrored
 
 
-@given(pad=paddings, length=st.integers(1, 20), stride=st.integers(1, 5), kept=st.integers(1, 20))
-def test_the_end_needs_one_row_more_than_it_mirrors(pad, length, stride, kept):
-    x = rows(1, length)
+@given(pad=paddings, length=st.integers(1, 20), stride=st.integers(1, 5))
+def test_the_end_needs_no_more_than_its_memory(pad, length, stride):
     right = pad.right_total(length, stride)
-    tail = x[:, -max(kept, right + 1) :]
-    assert torch.equal(rows_after(tail, pad, length, right), rows_after(x, pad, length, right))
+    index = torch.arange(length, length + right)
+    if pad.mode != "constant" and right:
+        source, _ = pad.source(index, torch.tensor(length), stride)
+        assert int((index - source).max()) <= pad.memory(stride)
 
 
 @given(kernel=st.integers(1, 9), stride=st.integers(1, 4), dilation=st.integers(1, 3), causal=st.booleans(), mode=MODES)

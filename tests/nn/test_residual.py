@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from oracles import cuts
 from stacks import conv, network, residual, residuals, rows, sequence, stream
 
-from streamcodec.nn.layer import Schedule
-from streamcodec.nn.padding import Padding
+from streamcodec.nn.transducer import Network
+from streamcodec.program import Padding
 
 
 @given(
@@ -27,9 +27,10 @@ def test_forward_and_stream_equal_the_sum(pair, length, sizes, frame, ahead):
 
 def test_the_skip_waits_for_the_branch_and_no_longer():
     branch = sequence([conv(7, 1, 3, Padding(9, 9)), conv(3, 1, 1, Padding(1, 1))])
-    layer = residual(branch, None).layer
-    assert layer.schedule(Schedule(1, 4)) == Schedule(1, 4 + 9 + 1)
-    assert [spec.shape for spec in [layer.state_spec().delay]] == [(10, 3)]
-    causal = residual(sequence([conv(7, 1, 3, Padding(18, 0))]), None).layer
-    assert causal.schedule(Schedule(1, 4)).lag == 4
-    assert causal.state_spec().delay == ()
+    net = Network(residual(branch, None).layer, 3, 3, 5, look_ahead=1)
+    assert net.at.lag == 4
+    assert net.out.lag == 4 + 9 + 1
+    assert {leaf.shape for name, leaf in net.spec.items() if "delay" in name} == {(10, 3)}
+    causal = Network(residual(sequence([conv(7, 1, 3, Padding(18, 0))]), None).layer, 3, 3, 5, look_ahead=1)
+    assert causal.out.lag == 4
+    assert not any("delay" in name for name in causal.spec)

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.nn.snake import Snake
+from streamcodec.nn.transducer import Network
+from streamcodec.state import State
 
 
 def snake(channels: int, seed: int) -> Snake:
@@ -14,6 +16,12 @@ def snake(channels: int, seed: int) -> Snake:
     with torch.no_grad():
         layer.alpha.copy_(torch.randn(channels))
     return layer
+
+
+def step(layer: Snake, x: torch.Tensor) -> torch.Tensor:
+    net = Network(layer, x.shape[2], x.shape[2], 1)
+    assert not net.spec
+    return net.step(x, State(net.spec, x.shape[0]))
 
 
 @given(st.integers(1, 3), st.integers(0, 5), st.integers(1, 4), st.integers(0, 99))
@@ -25,9 +33,7 @@ def test_forward_and_step_are_the_formula(batch, rows, channels, seed):
     for c, alpha in enumerate(layer.alpha.tolist()):
         expected[:, :, c] += (alpha * x[:, :, c]).sin() ** 2 / (alpha + 1e-9)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
-    stepped, state = layer.step(x, ())
-    torch.testing.assert_close(stepped, expected, rtol=0, atol=1e-12)
-    assert state == ()
+    torch.testing.assert_close(step(layer, x), expected, rtol=0, atol=1e-12)
     assert torch.equal(x, before)  # the skip of a residual block reads it after this layer
 
 
@@ -35,22 +41,23 @@ def test_zero_stays_zero_and_an_alpha_of_zero_is_finite():
     layer = snake(3, 0)
     zeros = torch.zeros(1, 2, 3, dtype=torch.float64)
     assert torch.equal(layer(zeros), zeros)
-    assert torch.equal(layer.step(zeros, ())[0], zeros)
+    assert torch.equal(step(layer, zeros), zeros)
     with torch.no_grad():
         layer.alpha.zero_()
     x = torch.randn(1, 2, 3, dtype=torch.float64)
     assert torch.equal(layer(x), x)
-    assert torch.equal(layer.step(x, ())[0], x)
+    assert torch.equal(step(layer, x), x)
 
 
 def test_a_step_sees_weights_that_changed_before_its_stream_was_opened():
     layer = snake(2, 1)
     x = torch.randn(1, 4, 2, dtype=torch.float64)
-    layer.step(x, ())
+    net = Network(layer, 2, 2, 1)
+    net.step(x, State(net.spec, 1))
     with torch.no_grad():
         layer.alpha.mul_(2)
-    layer.refresh()  # as opening a stream does
-    torch.testing.assert_close(layer.step(x, ())[0], layer(x), rtol=0, atol=1e-12)
+    net.refresh()  # as opening a stream does
+    torch.testing.assert_close(net.step(x, State(net.spec, 1)), layer(x).detach(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("wanted", ["x", "alpha"])

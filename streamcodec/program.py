@@ -1,0 +1,370 @@
+"""What a step of a network is: a flat list of operations on buffers of rows, ready for any executor.
+
+Layers write a program (`nn.layer.Layer.lower`); an executor runs it. Neither knows the other.
+
+A *buffer* holds rows [B, history + new, C]: the rows of this step, after those that the next windows still need of the
+steps before. An operation reads *windows* of one or several buffers and its result is written to one or several
+buffers, each with an activation of its own. So a buffer has what one reader wants, ready to be read::
+
+    buffer of a convolution of kernel 3, in a step of four rows        out
+      history      new rows
+    [ x2  x3  |  x4  x5  x6  x7 ]   windows of 3 rows, 1 apart   ->   [ y4  y5  y6  y7 ]
+                         └──────── the history of the next step
+
+Positions. A network moves on in *frames*. After m frames a buffer has had the rows ``[0, m * rate - lag)`` of its
+signal (`Schedule`). Rows outside the signal, before its first and after its last one, are there too, since every step
+has the same shape: where a step may touch an edge, `Edges` says where the signal lies, and each buffer's `Padding` how
+the rows outside are made, in zeros or of the signal itself. An edge is no special step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError
+from .state import Spec, TensorSpec
+
+__all__ = [
+    "MODES",
+    "Activation",
+    "Buffer",
+    "Edges",
+    "Input",
+    "LSTMCell",
+    "Length",
+    "Op",
+    "Padding",
+    "Product",
+    "Program",
+    "Rows",
+    "Schedule",
+    "Value",
+    "Window",
+]
+
+MODES = ("constant", "reflect", "replicate")
+
+
+class Schedule(NamedTuple):
+    """Where something stands in its network: `rate` rows arrive per frame, `lag` rows late."""
+
+    rate: int
+    lag: int
+
+    def rows(self, frames: int) -> int:
+        """Rows of the true signal that have arrived once `frames` frames were pushed (negative: none yet)."""
+        return frames * self.rate - self.lag
+
+    def frames(self, rows: int) -> int:
+        """Frames to push until `rows` rows of the true signal have arrived."""
+        return -(-(rows + self.lag) // self.rate)
+
+
+class Edges(NamedTuple):
+    """Where each batch row's signal begins and ends, for a step that may touch an edge.
+
+    position: [B] int64, frames pushed before this step; length: [B] int64, rows of the network's whole input (a huge
+    number while the end is unknown).
+    """
+
+    position: Tensor
+    length: Tensor
+
+
+class Padding(NamedTuple):
+    """Rows added before and after a signal.
+
+    mode: "constant" (zeros), "reflect" (the end row not repeated) or "replicate"; extend: add up to stride - 1 rows
+    more on the right, so that no input row is left out of the last stride.
+    """
+
+    left: int = 0
+    right: int = 0
+    mode: str = "constant"
+    extend: bool = False
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether padding takes rows from the signal, so that the start of a stream has to wait for them."""
+        return self.mode != "constant" and self.left > 0
+
+    def rows_needed(self) -> int:
+        """Rows of the signal without which the left padding cannot be made."""
+        if not self.mirrored:
+            return 0
+        return self.left + 1 if self.mode == "reflect" else 1
+
+    def right_total(self, length: int, stride: int) -> int:
+        """Rows added on the right of a signal of `length` rows."""
+        return self.right + (-length % stride if self.extend else 0)
+
+    def source(self, index: Tensor, length: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """Of which row of a signal of `length` rows the row `index` of a mirrored padding is a copy, and which rows are
+        zero instead.
+
+        EnCodec's rule (Défossez et al. 2022, `pad1d` of the reference code): a signal too short to be mirrored is first
+        extended with zeros on the right, and as many rows are cut from the right end in the end.
+        """
+        if self.mode == "replicate":
+            source = torch.where(index < 0, 0, length - 1)
+            return source, (length < 1).expand_as(source)
+        right = self.right + (-length % stride if self.extend else length * 0)
+        end = length + (right.clamp_min(self.left) - length + 1).clamp_min(0)
+        source = torch.where(index < 0, -index, torch.where(index >= end, 2 * (end - 1) - index, index))
+        return source, source >= length
+
+    def memory(self, stride: int) -> int:
+        """Rows of history from which the right padding can be made, wherever the end falls among the steps."""
+        if self.mode == "constant":
+            return 0
+        return 2 * (self.right + (stride - 1 if self.extend else 0))
+
+
+class Length(NamedTuple):
+    """How long a signal is, by the length `source` of another one of the program.
+
+    That one is made longer, where `extend`, until `down` divides it; then it is
+    ``(up * length + add) // down``, at least 0, and an empty signal stays empty.
+    """
+
+    source: int
+    up: int = 1
+    add: int = 0
+    down: int = 1
+    extend: bool = False
+
+    def of(self, length: int) -> int:
+        """The length for one of `length` rows."""
+        if length == 0:
+            return 0
+        if self.extend:
+            length += -length % self.down
+        return max(0, (self.up * length + self.add) // self.down)
+
+    def of_each(self, length: Tensor) -> Tensor:
+        """The same for [B] int64."""
+        extended = length + -length % self.down if self.extend else length
+        rows = torch.div(self.up * extended + self.add, self.down, rounding_mode="floor").clamp_min(0)
+        return torch.where(length > 0, rows, 0)
+
+
+class Activation(NamedTuple):
+    """A function of single values, zero to zero. kind: "elu", "tanh" or "snake"; alpha: [C], the frequencies of Snake's
+    channels.
+    """
+
+    kind: str
+    alpha: Tensor | None = None
+
+
+class Value(NamedTuple):
+    """The result of operation `op` as a layer hands it on, with an activation still to be applied. length: which of
+    the program's lengths is its own.
+    """
+
+    op: int
+    channels: int
+    at: Schedule
+    length: int
+    activation: Activation | None = None
+
+
+class Buffer(NamedTuple):
+    """Rows [B, history + new, channels] as one reader wants them.
+
+    history: rows kept from step to step, under the name `leaf` of the state; at, length: where they stand; padding: how
+    rows outside the signal are made, for windows `stride` rows apart.
+    """
+
+    channels: int
+    history: int
+    leaf: str
+    at: Schedule
+    length: int
+    activation: Activation | None
+    padding: Padding
+    stride: int
+
+
+class Window(NamedTuple):
+    """`taps` rows of a buffer, `dilation` apart, side by side; such a window every `stride` rows from `first` on."""
+
+    buffer: int
+    first: int = 0
+    stride: int = 1
+    taps: int = 1
+    dilation: int = 1
+
+
+@dataclass
+class Op:
+    """An operation. into: the buffers that its result is written to; add: a buffer whose rows, from its first one on,
+    are added to it first.
+    """
+
+    into: list[int] = field(default_factory=list, kw_only=True)
+    add: int | None = field(default=None, kw_only=True)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What it reads."""
+        return ()
+
+
+@dataclass
+class Input(Op):
+    """The rows that the step is given."""
+
+
+@dataclass
+class Product(Op):
+    """Windows side by side, [B, n, K], times `matrix` [K, spread * C], plus `bias`: [B, n * spread, C]."""
+
+    reads: tuple[Window, ...]
+    matrix: Tensor
+    bias: Tensor | None
+    spread: int = 1
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return self.reads
+
+
+@dataclass
+class LSTMCell(Op):
+    """One LSTM layer over the rows of a buffer; its state [B, H] has the names `hidden` and `cell`.
+
+    weights: torch's `weight_ih` [4H, C], `weight_hh` [4H, H], `bias_ih` and `bias_hh` [4H].
+    """
+
+    buffer: int
+    weights: tuple[Tensor, Tensor, Tensor, Tensor]
+    hidden: str
+    cell: str
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (Window(self.buffer),)
+
+
+@dataclass
+class Rows(Op):
+    """A function of single rows, [B, n, C] to [B, n, C'], written in torch: what no other operation says.
+
+    Only the torch executor can run it.
+    """
+
+    buffer: int
+    function: Callable[[Tensor], Tensor]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (Window(self.buffer),)
+
+
+class Program:
+    """Operations in the order in which they run, the buffers between them, and the leaves of the state.
+
+    channels: of the input; at: where it stands; like: a tensor of the network's dtype and device.
+    """
+
+    def __init__(self, channels: int, at: Schedule, like: Tensor):
+        self.at, self.dtype, self.device = at, like.dtype, like.device
+        self.ops: list[Op] = [Input()]
+        self.values = [Value(0, channels, at, 0)]  # the result of each operation
+        self.buffers: list[Buffer] = []
+        self.lengths = [Length(0)]
+        self.state: dict[str, TensorSpec] = {}
+        self.out = -1  # the buffer that holds the output
+
+    # -- what layers call --------------------------------------------------------------------------------------------
+
+    def buffer(
+        self, value: Value, history: int = 0, leaf: str = "", padding: Padding | None = None, stride: int = 1
+    ) -> int:
+        """A place for `value`, with `history` rows of what came before it, kept in the state as `leaf`."""
+        padding = padding or Padding()
+        if padding.mode not in MODES:
+            raise ConfigError(f"padding mode is {padding.mode!r}; supported are {', '.join(MODES)}")
+        place = Buffer(value.channels, history, leaf, value.at, value.length, value.activation, padding, stride)
+        self.buffers.append(place)
+        self.ops[value.op].into.append(len(self.buffers) - 1)
+        if history:
+            self.leaf(leaf, (history, value.channels))
+        return len(self.buffers) - 1
+
+    def leaf(self, name: str, shape: tuple[int, ...]) -> str:
+        """A tensor [B, *shape] of the state; returns its name."""
+        self.state[name] = TensorSpec(shape, self.dtype)
+        return name
+
+    def length(self, source: int, up: int, add: int, down: int, extend: bool = False) -> int:
+        """Another length of the program (see `Length`)."""
+        self.lengths.append(Length(source, up, add, down, extend))
+        return len(self.lengths) - 1
+
+    def emit(self, op: Op, channels: int, at: Schedule, length: int) -> Value:
+        """Append an operation; returns its result."""
+        self.ops.append(op)
+        value = Value(len(self.ops) - 1, channels, at, length)
+        self.values.append(value)
+        return value
+
+    def rows(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
+        """Append a function of single rows, [B, n, C] to [B, n, C], zero to zero."""
+        return self.emit(Rows(self.buffer(x), function), x.channels, x.at, x.length)
+
+    def finish(self, output: Value) -> None:
+        """Say what the program's output is."""
+        self.out = self.buffer(output)
+
+    # -- what follows from it ----------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> Spec:
+        """The state of one stream."""
+        return self.state
+
+    @property
+    def warmup_frames(self) -> int:
+        """Frames during which a step may still touch the start of the signal and needs `Edges`."""
+        read = [self.buffers[window.buffer] for op in self.ops for window in op.windows]
+        return max((max(b.at.frames(0), b.padding.mirrored) for b in read), default=0)
+
+    @property
+    def prefill_frames(self) -> int:
+        """Frames that the first step must have: 0 unless a start is mirrored, which takes rows of the signal itself."""
+        waiting = [b.at.frames(b.padding.rows_needed()) for b in self.buffers if b.padding.mirrored]
+        # In that step every buffer must reach the start of its signal, none may still be waiting for it.
+        return max(*waiting, self.warmup_frames, self.buffers[self.out].at.frames(0)) if waiting else 0
+
+    def source(self, buffer: int) -> int:
+        """The operation whose result a buffer holds."""
+        return next(i for i, op in enumerate(self.ops) if buffer in op.into)
+
+    def output_length(self, length: int) -> int:
+        """Rows of output for `length` rows of input."""
+        chain = [self.buffers[self.out].length]
+        while chain[-1]:
+            chain.append(self.lengths[chain[-1]].source)
+        for which in reversed(chain[:-1]):
+            length = self.lengths[which].of(length)
+        return length
+
+    def last_input(self, row: int) -> int:
+        """The last row of the input on which row `row` of the output depends, far from the edges."""
+        needed = {self.source(self.out): row}  # by operation, the last row of its result
+        for index in range(len(self.ops) - 1, 0, -1):
+            if index not in needed:
+                continue
+            op, place = self.ops[index], needed[index] + self.values[index].at.lag  # its place in a first step
+            spread = op.spread if isinstance(op, Product) else 1
+            reads = [(w.buffer, w.first + place // spread * w.stride + (w.taps - 1) * w.dilation) for w in op.windows]
+            reads += [(op.add, place)] if op.add is not None else []
+            for buffer, last in reads:
+                b, source = self.buffers[buffer], self.source(buffer)
+                needed[source] = max(needed.get(source, 0), last - b.history - b.at.lag)
+        return needed[0]

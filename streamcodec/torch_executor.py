@@ -1,0 +1,294 @@
+"""A program run by torch: on any device and of any float type.
+
+The shapes of a step are those of its number of streams and frames, and so are the places of all its rows. So the work
+is laid out once, in a `Workspace`: memory for every buffer, and a list of calls with their views bound. A step copies
+the state in, runs the list, and copies the state out. Until that last copy the state is what it was.
+"""
+
+import threading
+from collections import OrderedDict
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .matrix import Call, Matrix
+from .program import Buffer, Edges, LSTMCell, Op, Product, Program, Rows, Window
+from .state import State
+from .vector_math import elu_, snake_, tanh, tanh_
+
+__all__ = ["TorchExecutor"]
+
+# Bytes of workspaces that a thread keeps of one executor: the sizes of step that live streams come back to. Steps too
+# large to be kept are laid out anew, about a millisecond of many.
+KEPT_BYTES = 64 << 20
+
+Weights = dict[str, Matrix]
+
+
+class TorchExecutor:
+    """Runs one program. Threads may share it: each has workspaces of its own."""
+
+    name = "torch"
+
+    def __init__(self, program: Program):
+        self.program = program
+        with torch.inference_mode(False), torch.no_grad():
+            self._weights = [_weights(op) for op in program.ops]
+        self._kept = threading.local()
+
+    @staticmethod
+    def lacks(program: Program) -> str | None:
+        """What of a program this executor cannot run: nothing."""
+        return None
+
+    def workspace(self, batch: int, frames: int) -> "Workspace":
+        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
+        kept: OrderedDict[tuple[int, int], Workspace] = self._kept.__dict__.setdefault("workspaces", OrderedDict())
+        work = kept.get((batch, frames))
+        if work is None:
+            with torch.inference_mode(False), torch.no_grad():
+                work = kept[batch, frames] = Workspace(self.program, self._weights, batch, frames)
+            while sum(other.nbytes for other in kept.values()) > KEPT_BYTES:
+                kept.popitem(last=False)
+        else:
+            kept.move_to_end((batch, frames))
+        return work
+
+    @torch.inference_mode()
+    def step(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
+        """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.
+
+        Pass `edges` unless no row of the batch touches an edge of its signal.
+        """
+        copy_all(work.before, state.tensors)
+        for rows in work.inputs:
+            rows.copy_(x)
+        if edges is None:
+            for call in work.calls:
+                call()
+        else:
+            work.run_at_edges(edges)
+        copy_all(state.tensors, work.after)
+        return work.out.clone()
+
+
+def copy_all(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:
+    """Copy every source to its target, in one call where there is one."""
+    if targets:
+        torch._foreach_copy_(targets, sources)
+
+
+def _weights(op: Op) -> Weights:
+    """The matrices of an operation, ready to be multiplied."""
+    if isinstance(op, Product):
+        return {"windows": Matrix(op.matrix, op.bias)}
+    if isinstance(op, LSTMCell):
+        w_ih, w_hh, b_ih, b_hh = (_sigmoids_first(weight) for weight in op.weights)
+        bias = b_ih + b_hh
+        return {
+            "input": Matrix(w_ih.t().contiguous(), bias),
+            "recurrent": Matrix(w_hh.t().contiguous(), None),
+            "both": Matrix(torch.cat([w_ih, w_hh], 1).t().contiguous(), bias),
+        }
+    return {}
+
+
+def _sigmoids_first(rows: Tensor) -> Tensor:
+    """torch's gates are input, forget, candidate, output; here the three sigmoids lie side by side."""
+    i, f, candidate, o = rows.chunk(4)
+    return torch.cat([i, f, o, candidate])
+
+
+class Workspace:
+    """A step of one size, laid out.
+
+    before, after: where each leaf of the state is copied to, and from; inputs: where the input goes; calls: what is
+    run; out: the output.
+    """
+
+    def __init__(self, program: Program, weights: list[Weights], batch: int, frames: int):
+        self.program, self.batch, self.frames = program, batch, frames
+        self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
+        self.rows = [m[:, b.history :] for m, b in zip(self.memory, program.buffers, strict=True)]
+        self.holds: dict[str, Tensor] = {}
+        self._hold: Tensor | None = None
+        steps = [self._lay_out(op, of) for op, of in zip(program.ops, weights, strict=True)]
+        self.calls = [call for step in steps for call in step]
+        self._steps = steps
+        self.inputs = [self.rows[b] for b in program.ops[0].into]
+        self.out = self.memory[program.out]
+        before, after = self._leaves()
+        self.before, self.after = (tuple(places[leaf] for leaf in program.state) for places in (before, after))
+        self.nbytes = sum(memory.nbytes for memory in self.memory)
+
+    def _room(self, *shape: int) -> Tensor:
+        """[B, *shape]; a step writes to all of it before it reads."""
+        return torch.empty(self.batch, *shape, dtype=self.program.dtype, device=self.program.device)
+
+    def _leaves(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        before, after = dict(self.holds), dict(self.holds)
+        for buffer, memory in zip(self.program.buffers, self.memory, strict=True):
+            if buffer.history:
+                before[buffer.leaf] = memory[:, : buffer.history]
+                after[buffer.leaf] = memory[:, memory.shape[1] - buffer.history :]
+        return before, after
+
+    # -- laying out --------------------------------------------------------------------------------------------------
+
+    def _lay_out(self, op: Op, weights: Weights) -> list[Call]:
+        """The calls of an operation: its result, to the first of its buffers, from there to the others."""
+        first, *others = (self.rows[b] for b in op.into)
+        calls: list[Call] = []
+        if isinstance(op, Product):
+            calls += self._product(op, weights["windows"], first)
+        elif isinstance(op, LSTMCell):
+            calls.append(self._recurrence(op, weights, first))
+        elif isinstance(op, Rows):
+            source, function = self.memory[op.buffer], op.function
+            calls.append(lambda: first.copy_(function(source)))
+        if op.add is not None:
+            calls.append(partial(first.add_, self.memory[op.add][:, : first.shape[1]]))
+        calls += [partial(other.copy_, first) for other in others]
+        for b in op.into:
+            calls += _activation(self.program.buffers[b], self.rows[b])
+        return calls
+
+    def _product(self, op: Product, matrix: Matrix, target: Tensor) -> list[Call]:
+        window = op.reads[0]
+        if len(op.reads) == 1 and window.stride == op.spread == 1:
+            used = target.shape[1] + (window.taps - 1) * window.dilation
+            z = self.memory[window.buffer][:, window.first : window.first + used]
+            call = matrix.convolution(z, window.taps, window.dilation, target)
+            if call is not None:
+                return [call]
+        count = target.shape[1] // op.spread
+        parts = [self._windows(window, count) for window in op.reads]
+        calls, rows = _joined(parts)
+        rows = rows.view(self.batch * count, -1)
+        if target.is_contiguous():
+            return [*calls, matrix.product(rows, target.view(self.batch * count, -1))]
+        out = self._room(target.shape[1], target.shape[2])
+        return [*calls, matrix.product(rows, out.view(self.batch * count, -1)), partial(target.copy_, out)]
+
+    def _windows(self, window: Window, count: int) -> Tensor:
+        """[B, count, taps, C], a view."""
+        memory = self.memory[window.buffer]
+        b, r, c = memory.stride()
+        size = (memory.shape[0], count, window.taps, memory.shape[2])
+        return memory.as_strided(size, (b, window.stride * r, window.dilation * r, c), window.first * r)
+
+    def _recurrence(self, op: LSTMCell, weights: Weights, target: Tensor) -> Call:
+        width = op.weights[1].shape[1]
+        hidden, cell = self._room(width), self._room(width)
+        self.holds |= {op.hidden: hidden, op.cell: cell}
+        x, gates = self.memory[op.buffer], self._room(4 * width)
+        cells = partial(_lstm_cell, gates, hidden, cell)
+        if x.shape[1] == 1:  # one product that reads each weight once
+            both = self._room(x.shape[2] + width)
+            product = weights["both"].product(both, gates)
+
+            def run_one() -> None:
+                torch.cat([x[:, 0], hidden], 1, out=both)
+                product()
+                cells(None if self._hold is None else self._hold[:, 0, None])
+                target[:, 0] = hidden
+
+            return run_one
+        inputs = self._room(x.shape[1], 4 * width)
+        from_input = weights["input"].product(x.view(-1, x.shape[2]), inputs.view(-1, 4 * width))
+        from_hidden = weights["recurrent"].product(hidden, gates)
+
+        def run() -> None:
+            from_input()
+            for t in range(x.shape[1]):
+                from_hidden()
+                gates.add_(inputs[:, t])
+                cells(None if self._hold is None else self._hold[:, t, None])
+                target[:, t] = hidden
+
+        return run
+
+    # -- edges -------------------------------------------------------------------------------------------------------
+
+    def run_at_edges(self, edges: Edges) -> None:
+        """As the list of calls, with the rows outside the signal filled as soon as they are written."""
+        lengths: list[Tensor] = []
+        for length in self.program.lengths:
+            lengths.append(length.of_each(lengths[length.source]) if lengths else edges.length)
+        for op, calls in zip(self.program.ops, self._steps, strict=True):
+            # Rows before the signal must not move a recurrence; rows after it have no successor that counts.
+            if isinstance(op, LSTMCell):
+                start = self._start(self.program.buffers[op.buffer], edges)
+                self._hold = start[:, None] + torch.arange(self.rows[op.buffer].shape[1], device=start.device) < 0
+            for call in calls:
+                call()
+            self._hold = None
+            for b in op.into:
+                buffer = self.program.buffers[b]
+                fill(self.memory[b], buffer, self._start(buffer, edges), lengths[buffer.length])
+
+    @staticmethod
+    def _start(buffer: Buffer, edges: Edges) -> Tensor:
+        """Which row of its signal a buffer's first new row is, [B]."""
+        return edges.position * buffer.at.rate - buffer.at.lag
+
+
+def _joined(parts: list[Tensor]) -> tuple[list[Call], Tensor]:
+    """Windows [B, n, taps, C] side by side, [B, n, K]: what has to be run first, and where they lie then."""
+    if len(parts) > 1:
+        flat = [part[:, :, 0] for part in parts]  # a join is of single rows (see `Residual.lower`)
+        rows = torch.cat(flat, 2)
+        return [partial(torch.cat, flat, 2, out=rows)], rows
+    windows = parts[0]
+    batch, count, taps, channels = windows.shape
+    try:
+        return [], windows.view(batch, count, taps * channels).view(batch * count, taps * channels)
+    except RuntimeError:  # they overlap, or lie apart
+        rows = windows.new_empty(windows.shape)
+        return [partial(rows.copy_, windows)], rows
+
+
+def _activation(buffer: Buffer, rows: Tensor) -> list[Call]:
+    if buffer.activation is None:
+        return []
+    kind, alpha = buffer.activation
+    if kind == "snake":
+        assert alpha is not None
+        return [snake_(rows, alpha)]
+    return [{"elu": elu_, "tanh": tanh_}[kind](rows)]
+
+
+def _lstm_cell(gates: Tensor, hidden: Tensor, cell: Tensor, hold: Tensor | None) -> None:
+    """Move `hidden` and `cell` [B, H] on by the gates [B, 4 H]; hold: [B, 1], rows that leave them as they are."""
+    candidate = tanh(gates[:, -hidden.shape[1] :])
+    i, f, o, _ = gates.sigmoid_().chunk(4, 1)  # one call for all four: a call costs more than the sigmoids of one
+    if hold is None:
+        cell.mul_(f).addcmul_(i, candidate)
+        torch.mul(tanh(cell), o, out=hidden)
+        return
+    new_cell = cell * f + i * candidate
+    torch.where(hold, hidden, tanh(new_cell) * o, out=hidden)
+    torch.where(hold, cell, new_cell, out=cell)
+
+
+def fill(memory: Tensor, buffer: Buffer, start: Tensor, length: Tensor) -> None:
+    """Make the rows of a buffer that lie outside its signal, as soon as its new rows are written.
+
+    start: [B], which row of the signal the first new row is; length: [B], rows of the signal.
+    """
+    padding, mirrors = buffer.padding, buffer.padding.mode != "constant"
+    # Rows before a mirrored signal can be made only when the signal is there: some are history by then.
+    old = buffer.history if mirrors else 0
+    rows = memory if mirrors else memory[:, buffer.history :]
+    place = torch.arange(rows.shape[1], device=start.device)
+    index, length = (start - old)[:, None] + place, length[:, None]
+    outside = (index < 0) | ((index >= length) & (place >= old))
+    zero = outside
+    if mirrors:
+        source, empty = padding.source(index, length, buffer.stride)
+        source = (source - index[:, :1]).clamp(0, rows.shape[1] - 1)
+        made = rows.gather(1, source[:, :, None].expand(-1, -1, rows.shape[2]))
+        torch.where(outside[:, :, None], made, rows, out=rows)
+        zero = outside & empty
+    rows.masked_fill_(zero[:, :, None], 0)
