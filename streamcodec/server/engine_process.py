@@ -26,6 +26,7 @@ from ..codecs import Codec
 from .children import leaving_ctrl_c
 from .engine_loop import EngineLoop
 from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
+from .shared_codecs import SharedCodecs
 from .voice import Asked, Frames, Output, Voice, silence_of
 
 __all__ = ["EngineProcesses", "settle"]
@@ -51,7 +52,7 @@ class _Engine:
 
 class EngineProcesses:
     """engines: how many processes; a session stays in the one that had the fewest when it began. slots, threads: of
-    each engine.
+    each engine. codecs: here they are without weights, which the processes share.
 
     deliver: called with a batch of (voice, output) after each step. stepped, failed: as for an `EngineLoop`. They are
     called in the event loop's thread, and all calls but `stop` are for it.
@@ -73,7 +74,8 @@ class EngineProcesses:
         stepped: Callable[[str, float, int], None] = lambda codec, seconds, sessions: None,
         failed: Callable[[str, Exception], None] = lambda codec, error: None,
     ) -> None:
-        self.codecs = codecs
+        self._shared = SharedCodecs(codecs)
+        self.codecs = self._shared.skeletons()
         self.ready = threading.Event()
         self.broken: BaseException | None = None
         self._deliver, self._stepped, self._failed = deliver, stepped, failed
@@ -88,7 +90,9 @@ class EngineProcesses:
         for place in range(engines):
             here, there = socket.socketpair()
             options = {"slots": slots, "threads": threads, "queue_seconds": queue_seconds}
-            process = context.Process(target=_run, args=(there, codecs, options), name=f"engine-{place}", daemon=True)
+            process = context.Process(
+                target=_run, args=(there, self._shared, options), name=f"engine-{place}", daemon=True
+            )
             self._engines.append(_Engine(process, (here, there)))
 
     # -- as EngineThread -------------------------------------------------------------------------------------------
@@ -117,6 +121,7 @@ class EngineProcesses:
                 engine.process.kill()
                 engine.process.join()
             self._in_loop(engine.pipe.close)
+        self._shared.close()
 
     def _in_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -175,6 +180,7 @@ class EngineProcesses:
             self._silence |= message
             engine.ready = True
             if all(other.ready for other in self._engines):
+                self._shared.close()
                 self.ready.set()
         else:
             outputs, steps, failures, engine.cpu_seconds = message
@@ -203,7 +209,7 @@ class EngineProcesses:
         self.ready.set()  # who waits for a start that failed must not wait for ever; `alive` says that it is not
 
 
-def _run(sock: socket.socket, codecs: dict[str, Codec], options: dict[str, Any]) -> None:
+def _run(sock: socket.socket, shared: SharedCodecs, options: dict[str, Any]) -> None:
     """The process: an `EngineLoop`, until the server says None, or is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server finishes what is on the way, and then says so
@@ -211,7 +217,7 @@ def _run(sock: socket.socket, codecs: dict[str, Codec], options: dict[str, Any])
     pipe = InnerPipe(sock)
     with contextlib.suppress(EOFError, OSError):  # the server is gone
         try:
-            _serve(pipe, codecs, options)
+            _serve(pipe, shared.take(), options)
         except (EOFError, OSError):
             raise
         except BaseException as error:  # one that no session's own mistake raises: the server is to know why

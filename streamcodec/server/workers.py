@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Coroutine
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,11 @@ def _serve_many(config: Config) -> int:
             config, port=port, sessions=math.ceil(config.sessions / config.workers),
             slots=math.ceil(config.slots / config.workers), connections=math.ceil(config.connections / config.workers),
         )  # fmt: skip
-        said = context.SimpleQueue()
+        # Pipes, since a queue has a lock, which takes a file in /dev/shm.
+        here, there = zip(*(context.Pipe(duplex=False) for _ in range(config.workers)), strict=True)
         processes = [
-            context.Process(target=_work, args=(share, number, config.workers, folder, said), name=f"worker {number}")
-            for number in range(config.workers)
+            context.Process(target=_work, args=(share, number, config.workers, folder, end), name=f"worker {number}")
+            for number, end in enumerate(there)
         ]
         told = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,10 +78,20 @@ def _serve_many(config: Config) -> int:
         with leaving_ctrl_c():
             for process in processes:
                 process.start()
+        for end in there:
+            end.close()  # the workers have theirs: what is read here ends with them
         code = _watch(processes, told)
-        if not said.empty():  # one for all: the others mostly fail for the same reason
-            raise StreamcodecError(said.get())
+        if said := _said(here):
+            raise StreamcodecError(said)
         return code
+
+
+def _said(pipes: "tuple[Connection, ...]") -> str | None:
+    """Why a worker has failed. One for all: the others mostly fail for the same reason."""
+    for pipe in pipes:
+        with pipe, contextlib.suppress(EOFError):
+            return str(pipe.recv())
+    return None
 
 
 def _watch(processes: list[Any], told: threading.Event) -> int:
@@ -111,11 +122,11 @@ def _reserved(config: Config) -> Any:
         raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
 
 
-def _work(config: Config, number: int, workers: int, folder: str, said: "SimpleQueue[str]") -> None:
+def _work(config: Config, number: int, workers: int, folder: str, said: "Connection") -> None:
     try:
         _serve_one(config, Peers(number, workers, Path(folder)))
     except StreamcodecError as error:
-        said.put(str(error))
+        said.send(str(error))
         sys.exit(FAILED)
 
 
