@@ -54,13 +54,13 @@ function world() {
   return env;
 }
 
-function started() {
+function started(more = {}) {
   const env = world(), events = [], states = [];
   const on = { event: (event) => events.push(event), state: (state) => states.push(state) };
   const connection = new Connection("ws://here/v1/stream", on, env);
   connection.open({ mode: "roundtrip", pcm: { format: "s16le", sample_rate: 48000, channels: 1 } });
   env.sockets[0].open();
-  env.sockets[0].say(WELCOME);
+  env.sockets[0].say({ ...WELCOME, ...more });
   return { env, events, states, connection };
 }
 
@@ -109,6 +109,43 @@ test("a server that says nothing for long is taken for lost", () => {
   env.run(20);
   assert.equal(states[1], DETACHED);
   assert.equal(env.sockets.length, 2);
+});
+
+test("an attempt to connect that is not answered ends: unreachable", () => {
+  for (const upgraded of [false, true]) {
+    const env = world(), events = [];
+    const connection = new Connection("ws://here/", { event: (event) => events.push(event), state: () => {} }, env);
+    connection.open({ mode: "roundtrip", pcm: { format: "s16le", sample_rate: 48000, channels: 1 } });
+    if (upgraded) env.sockets[0].open();
+    env.run(9);
+    assert.deepEqual(events, []);
+    env.run(60);
+    assert.deepEqual(events.map(({ type, code }) => [type, code]), [["ended", "unreachable"]]);
+    assert.equal(env.sockets.length, 1);
+    assert.equal(env.sockets[0].readyState, 3);
+  }
+});
+
+test("an attempt to resume that is not answered ends, the next may take longer, and what was given up is not heard", () => {
+  for (const upgraded of [false, true]) {
+    const { env, states, events, connection } = started({ resume_seconds: 30 });
+    env.sockets[0].break();
+    env.run(1);
+    if (upgraded) env.sockets[1].open();
+    assert.equal(env.sockets.length, 2);
+    env.run(5);
+    assert.equal(env.sockets.length, 3);
+    if (!upgraded) env.sockets[1].onopen(); // the one that was given up, late
+    env.sockets[1].say({ type: "resumed", session: "s", last_sequence: null, server_time: 1 });
+    assert.equal(connection.session.state, DETACHED);
+    env.run(7); // a slow link
+    env.sockets[2].open();
+    env.sockets[2].say({ type: "resumed", session: "s", last_sequence: null, server_time: 1 });
+    assert.equal(states.at(-1), OPEN);
+    assert.deepEqual(events.map(({ type }) => type).filter((type) => type !== "lost"), ["welcome", "resumed"]);
+    env.run(1);
+    assert.equal(env.sockets.length, 3);
+  }
 });
 
 test("no server: unreachable, once", () => {

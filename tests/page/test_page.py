@@ -11,6 +11,7 @@ import streamcodec
 
 pytestmark = pytest.mark.slow
 
+TRACK = "streamcodec.live.graph._media.getAudioTracks()[0]"
 OWN_RATE = f"key={KEY}&rate=24000"  # the codec's: then nothing is resampled, and results can be compared exactly
 # Rounding to 16 bits leaves 70 dB and more of speech. A batch of another size rounds float32 differently, which may
 # turn a code whose two nearest entries nearly tie (docs/exactness.md); that costs a frame, not the whole.
@@ -40,6 +41,15 @@ HEARD = """() => {
     if (!live) return document.getElementById("problem").textContent;
     return live.record.received.reduce((sum, { samples }) => sum + samples.length, 0) / live.graph.rate;
 }"""
+
+
+def until(page, expression):
+    """Waits until it holds. (Playwright's own `wait_for_function` is refused by the page's policy.)"""
+    for _ in range(300):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"in half a minute it did not come to {expression}")
 
 
 def listen(page, seconds):
@@ -244,11 +254,97 @@ def test_microphone_gone(open_page):
     page = open_page()
     page.click("#start")
     page.wait_for_selector("#status[data-state=open]")
-    page.evaluate("streamcodec.live.stream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+    page.evaluate(f"{TRACK}.dispatchEvent(new Event('ended'))")
     page.wait_for_selector("#problem:visible")
-    assert page.inner_text("#problem") == "The microphone is gone. Start again."
+    assert page.inner_text("#problem").startswith("The microphone is gone.")
     page.click("#start")
     page.wait_for_selector("#status[data-state=open]")
+
+
+def test_microphone_muted_by_the_system(open_page):
+    page = open_page()
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+    mute = f"""(muted) => {{
+        Object.defineProperty({TRACK}, "muted", {{ value: muted, configurable: true }});
+        {TRACK}.dispatchEvent(new Event(muted ? "mute" : "unmute"));
+    }}"""
+    page.evaluate(mute, True)
+    page.wait_for_selector("#notice:visible:text('muted the microphone')")
+    page.evaluate(mute, False)
+    page.wait_for_selector("#notice", state="hidden")
+    assert page.get_attribute("#status", "data-state") == "open"
+
+
+def test_sound_paused_by_the_system_goes_on(open_page):
+    """As by a call on a phone: the browser refuses to go on for a while."""
+    page = open_page()
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+    until(page, "streamcodec.live.report?.playing")
+    context = "streamcodec.live.graph.context"
+    page.evaluate(f"() => {{ {context}.resume = () => Promise.reject(new Error('a call')); {context}.suspend(); }}")
+    page.wait_for_selector("#notice:visible:text('paused the sound')")
+    page.wait_for_timeout(2500)
+    assert page.get_attribute("#status", "data-state") == "open"
+    page.evaluate(f"() => {{ delete {context}.resume; }}")  # the call is over
+    page.wait_for_selector("#notice", state="hidden")
+    before = page.evaluate("streamcodec.live.session.sentBytes")
+    until(page, f"streamcodec.live.session.sentBytes > {before} + 50_000")
+    until(page, "streamcodec.live.report.playing && streamcodec.live.report.rms > 0")
+
+
+# Start and Stop, whatever is under way
+
+# Prompts that are answered late: `slow` ms, as set when Start is pressed; and every track that was given out.
+PROMPTS = """() => {
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    Object.assign(window, { slow: 0, tracks: [] });
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((go) => setTimeout(go, window.slow));
+        const stream = await ask(wanted);
+        window.tracks.push(...stream.getTracks());
+        return stream;
+    };
+}"""
+OPEN_TRACKS = "tracks.filter((track) => track.readyState === 'live').length"
+
+
+def test_what_plays_is_what_was_chosen_and_stop_lets_go_of_the_microphone(open_page, speech):
+    page = open_page()
+    page.evaluate(PROMPTS)
+    page.evaluate("slow = 800")
+    page.click("#start")
+    page.click("#start")  # given up while the browser asks
+    page.check("[name=mode][value=file]", force=True)
+    page.set_input_files("#file", speech)
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+    until(page, "tracks.length === 1")  # the prompt is answered after all
+    assert page.evaluate("Boolean(streamcodec.live.graph._file)")
+    assert page.evaluate(OPEN_TRACKS) == 0
+    page.click("#start")
+    page.check("[name=mode][value=roundtrip]", force=True)
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+    assert page.evaluate(OPEN_TRACKS) == 1
+    assert not page.evaluate("Boolean(streamcodec.live.graph._file)")
+    page.click("#start")
+    assert page.evaluate(OPEN_TRACKS) == 0
+
+
+def test_a_server_that_is_away_at_start_is_named(open_page):
+    page = open_page()
+    gone = "() => { AudioWorklet.prototype.addModule = () => Promise.reject(new DOMException('gone', 'AbortError')); }"
+    page.evaluate("() => { window.load = AudioWorklet.prototype.addModule; }")
+    page.evaluate(gone)
+    page.click("#start")
+    page.wait_for_selector("#problem:visible")
+    assert "The server does not answer" in page.inner_text("#problem")
+    page.evaluate("() => { AudioWorklet.prototype.addModule = load; }")
+    page.click("#start")
+    page.wait_for_selector("#status[data-state=open]")
+    assert page.is_hidden("#problem")
 
 
 def test_page_of_an_insecure_address(open_page):

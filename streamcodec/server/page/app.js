@@ -1,15 +1,14 @@
 // The page: its form, its buttons, and what it shows of a run.
 
-import { microphones, openMicrophone } from "./audio.js";
+import { microphones } from "./audio.js";
 import { debugObject } from "./debug.js";
 import { total } from "./delay.js";
-import { Live } from "./live.js";
+import { ASKING, CONNECTING, IDLE, Life, OPEN, READING, RESUMING } from "./life.js";
 import { Meter } from "./meter.js";
-import { OPEN } from "./session.js";
-import { ofFile, ofMicrophone, ofProtocol } from "./sentences.js";
+import { codecsOnOffer } from "./offers.js";
+import { sentence } from "./sentences.js";
 import { Spectrogram } from "./spectrogram.js";
 
-const CODECS_PATH = "v1/codecs";
 const FIGURES_SECONDS = 0.4; // between changes of the figures
 
 const $ = (id) => document.getElementById(id);
@@ -24,10 +23,15 @@ const scopes = ["input", "output"].map((name) => {
 });
 
 let codecs = [];
-let live = null; // the run, from Start to its end
-let starting = 0; // counts starts, so that one that was stopped before it was ready is known
-let file = null; // { name, bytes }
+let file = null; // a File
 let muted = false;
+let refused = null; // what the server said last of what it did not take
+let shownLive = null; // the life's, as it is drawn
+const life = new Life({
+  changed,
+  event: onEvent,
+  levels: (name, rms, peak) => scopes[name === "input" ? 0 : 1].meter.push(rms, peak),
+});
 
 const mode = () => form.elements.mode.value;
 const codec = () => codecs.find(({ name }) => name === $("codec").value);
@@ -40,10 +44,16 @@ function status(state, text) {
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
 }
 
-function problem(text) {
+function tellProblem(text) {
+  if ($("problem").textContent === (text ?? "")) return;
   $("problem").hidden = !text;
   $("problem").textContent = text ?? "";
   if (text) $("problem").scrollIntoView({ block: "nearest" });
+}
+
+function tellNotices(texts) {
+  $("notice").hidden = !texts.length;
+  $("notice").textContent = texts.join(" ");
 }
 
 // The form
@@ -57,7 +67,7 @@ function showMode() {
 }
 
 function enable() {
-  const running = Boolean(live) || starting > 0;
+  const { live, running } = life;
   for (const input of form.elements.mode) input.disabled = running;
   for (const id of ["codec", "device", "echo", "member", "file", "key"]) $(id).disabled = running;
   $("room").disabled = running || mode() !== "room";
@@ -93,19 +103,14 @@ function showCodec() {
 }
 
 async function loadCodecs() {
-  try {
-    const answer = await fetch(CODECS_PATH);
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    ({ codecs } = await answer.json());
-  } catch {
-    status("bad", "No server");
-    return problem(ofProtocol({ code: "unreachable" }));
-  }
+  codecs = await codecsOnOffer(() => {
+    refused = sentence({ code: "unreachable" });
+    changed();
+  });
+  refused = null;
   $("codec").replaceChildren(...codecs.map(({ name }) => new Option(name, name)));
-  problem(null);
-  status("idle", "Ready");
   showCodec();
-  enable();
+  changed();
 }
 
 async function loadDevices() {
@@ -118,7 +123,7 @@ async function loadDevices() {
 }
 
 function takeFile(chosen) {
-  if (!chosen || live) return;
+  if (!chosen || life.running) return;
   file = chosen;
   $("file-name").textContent = chosen.name;
   $("file-facts").textContent = `${(chosen.size / 1e6).toFixed(1)} MB; choose or drop another one`;
@@ -137,95 +142,71 @@ function hello() {
   return values;
 }
 
-async function openSource(run) {
-  if (mode() !== "file") {
-    run.graph.useMicrophone(run.stream);
-    loadDevices();
-    return;
-  }
-  const buffer = await run.graph.context.decodeAudioData(await file.arrayBuffer());
-  run.graph.useFile(buffer, $("loop").checked);
+function choice() {
+  return {
+    mode: mode(), hello: hello(), device: $("device").value, echo: $("echo").checked, file,
+    loop: $("loop").checked, rate: Number(fragment.get("rate")) || null,
+  };
 }
 
-async function begin() {
-  const mine = ++starting;
-  problem(null);
+const WHY = { ready: "Ready", stopped: "Stopped", over: "The file is over", not_started: "Not started", ended: "Ended" };
+
+// What the life of the run has become.
+function changed() {
+  const { phase, live, problem, notices } = life;
+  if (live && live !== shownLive) began(live);
+  else if (!live && shownLive) ended();
+  const { mode: chosen, hello: { room } = {} } = life.choice ?? {};
+  const [state, text] = {
+    [IDLE]: () => (problem ? ["bad", WHY[life.why]] : codecs.length ? ["idle", WHY[life.why]] : ["bad", "No server"]),
+    [ASKING]: () => ["wait", "Asking for the microphone"],
+    [READING]: () => ["wait", "Reading the file"],
+    [CONNECTING]: () => ["wait", "Connecting"],
+    [OPEN]: () => ["open", { room: `In room ${room?.name}`, file: "Playing", roundtrip: "Live" }[chosen]],
+    [RESUMING]: () => ["wait", "Connection lost, resuming"],
+  }[phase]();
+  status(state, text);
+  tellProblem(problem?.text ?? refused);
+  tellNotices([...notices.values()]);
   enable();
-  status("wait", mode() === "file" ? "Reading the file" : "Asking for the microphone");
-  let stream = null, run = null;
-  try {
-    if (mode() !== "file") stream = await openMicrophone($("device").value, $("echo").checked);
-    run = await Live.open(hello(), handlers(), { rate: Number(fragment.get("rate")) || null });
-    run.stream = stream;
-    await openSource(run);
-  } catch (error) {
-    for (const track of stream?.getTracks() ?? []) track.stop();
-    await run?.graph.close();
-    if (mine !== starting) return;
-    starting = 0;
-    status("bad", "Not started");
-    problem(mode() === "file" ? ofFile(error) : ofMicrophone(error));
-    return enable();
-  }
-  if (mine !== starting) return void run.graph.close(); // stopped meanwhile
-  starting = 0;
-  live = run;
+}
+
+function began(live) {
+  shownLive = live;
   live.graph.volume = Number($("volume").value) ** 2;
   live.graph.muted = muted;
   scopes[0].spectrogram.analyser = live.graph.input;
   scopes[1].spectrogram.analyser = live.graph.output;
-  status("wait", "Connecting");
   window.streamcodec.began(live);
-  live.connect();
-  enable();
+  if (life.choice.mode !== "file") loadDevices(); // their names are told once one was allowed
   requestAnimationFrame(frame);
 }
 
-function end(state = "idle", text = "Stopped", why = null) {
-  starting = 0;
-  const run = live;
-  live = null;
-  run?.stop();
+function ended() {
+  shownLive = null;
+  if (life.problem?.code === "unauthorised") $("key-box").open = true;
+  if (life.problem?.code === "unknown_codec") loadCodecs();
   if (muted) mute();
   form.elements.listen.value = "codec";
   for (const { spectrogram, meter } of scopes) {
     spectrogram.analyser = null;
     meter.reset();
   }
-  status(state, text);
-  problem(why);
-  enable();
-}
-
-function handlers() {
-  return {
-    event: onEvent,
-    state: (state) => (state === OPEN ? opened() : status("wait", "Connection lost, resuming")),
-    levels: (name, rms, peak) => scopes[name === "input" ? 0 : 1].meter.push(rms, peak),
-    ended: () => end("idle", "The file is over"),
-    failed: (sentence) => end("bad", "Ended", `${sentence} Start again.`),
-  };
-}
-
-function opened() {
-  status("open", { room: `In room ${$("room").value}`, file: "Playing", roundtrip: "Live" }[mode()]);
 }
 
 function onEvent(event) {
-  if (event.type === "ended") {
-    if (event.code === "unauthorised") $("key-box").open = true;
-    end("bad", "Ended", ofProtocol(event));
-  } else if (event.type === "error" && event.scope === "message") {
-    problem(ofProtocol(event));
+  if (event.type === "error" && event.scope === "message") {
+    refused = sentence(event);
+    changed();
   } else if (event.type === "bandwidth") {
     const choice = form.querySelector(`[name=bandwidth][value="${event.bandwidth}"]`);
     if (choice) choice.checked = true;
   }
-  if (live && ["welcome", "joined", "left"].includes(event.type)) showMembers();
+  if (life.live && ["welcome", "joined", "left"].includes(event.type)) showMembers();
 }
 
 function showMembers() {
-  const own = live.welcome?.room?.id;
+  const { live } = life, own = live.welcome?.room?.id;
   $("member-list").replaceChildren(
     ...[...live.members.values()].map(({ id, member, role }) => {
       const item = document.createElement("li"), note = document.createElement("small");
@@ -240,12 +221,13 @@ function mute() {
   muted = !muted;
   $("mute").setAttribute("aria-pressed", muted);
   $("mute").textContent = muted ? "Muted" : "Mute";
-  if (live) live.graph.muted = muted;
+  if (life.live) life.live.graph.muted = muted;
 }
 
 // Figures and drawing
 
 function figures() {
+  const { live } = life;
   if (!live?.welcome) return null;
   const { parts, measured } = live.delay(), [up, down] = live.linkRates();
   const report = live.report ?? { underruns: 0, target: 0, fill: 0 };
@@ -306,7 +288,7 @@ let drawn = 0, shown = 0;
 
 // Browsers call it for visible pages only, so a hidden one draws nothing.
 function frame(now) {
-  if (!live) return;
+  if (!life.live) return;
   const seconds = Math.min(0.25, (now - drawn) / 1000);
   drawn = now;
   for (const { spectrogram, meter } of scopes) {
@@ -324,16 +306,22 @@ function frame(now) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (live || starting) end();
-  else begin();
+  refused = null;
+  if (life.running) life.stop();
+  else life.start(choice());
 });
 form.elements.mode.forEach((input) => input.addEventListener("change", showMode));
 $("codec").addEventListener("change", showCodec);
-$("bandwidth-choices").addEventListener("change", () => live?.changeBandwidth(bandwidth()));
-$("volume").addEventListener("input", () => live && (live.graph.volume = Number($("volume").value) ** 2));
+$("bandwidth-choices").addEventListener("change", () => life.live?.changeBandwidth(bandwidth()));
+$("volume").addEventListener("input", () => {
+  if (life.live) life.live.graph.volume = Number($("volume").value) ** 2;
+});
 $("mute").addEventListener("click", mute);
-$("loop").addEventListener("change", () => live && (live.graph.loop = $("loop").checked));
+$("loop").addEventListener("change", () => {
+  if (life.live) life.live.graph.loop = $("loop").checked;
+});
 $("listen").addEventListener("change", () => {
+  const { live } = life;
   live?.graph.listenTo(form.elements.listen.value === "original", live.pathSeconds);
 });
 $("file").addEventListener("change", () => takeFile($("file").files[0]));
@@ -341,7 +329,7 @@ for (const type of ["dragover", "drop"]) {
   document.addEventListener(type, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", type === "dragover");
-    if (type === "drop" && event.dataTransfer.files.length && !live) {
+    if (type === "drop" && event.dataTransfer.files.length && !life.running) {
       form.elements.mode.value = "file";
       showMode();
       takeFile(event.dataTransfer.files[0]);
@@ -360,11 +348,14 @@ $("copy").addEventListener("click", async () => {
   }
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || !live) return;
-  if (event.key === "Escape") end();
-  else if (event.key.toLowerCase() === "m" && !event.target.matches("[type=text], [type=password], select")) mute();
+  if (event.ctrlKey || event.altKey || event.metaKey || !life.running) return;
+  if (event.key === "Escape") life.stop();
+  else if (life.live && event.key.toLowerCase() === "m" && !event.target.matches("[type=text], [type=password], select")) mute();
 });
-addEventListener("pagehide", () => live && end()); // so that the server need not wait for a resume
+for (const type of ["pointerdown", "keydown", "visibilitychange"]) {
+  document.addEventListener(type, () => life.wake());
+}
+addEventListener("pagehide", () => life.stop()); // so that the server need not wait for a resume
 navigator.mediaDevices?.addEventListener("devicechange", loadDevices);
 
 if (fragment.get("key")) $("key").value = fragment.get("key");
@@ -372,7 +363,7 @@ if (fragment.get("room")) {
   $("room").value = fragment.get("room");
   form.elements.mode.value = "room";
 }
-window.streamcodec = debugObject(() => live, figures);
+window.streamcodec = debugObject(() => life.live, figures);
 showMode();
 loadDevices();
 loadCodecs();

@@ -4,18 +4,28 @@
 //   play() -> playback worklet -> codec gain -+-> tap (analyser) -> volume -> loudspeaker
 //             file -> delay -> original gain -+
 
+import { Problem, within } from "./problem.js";
+
 const MOST_RATE = 48000; // what the protocol takes
 const FFT = 2048; // 43 ms at 48 kHz: harmonics of a voice apart, syllables too
 const GLIDE = 0.015; // seconds in which a gain moves
 const MOST_DELAY = 5; // seconds by which the original can be held back
+const LOAD_SECONDS = 10; // for the worklets to come from the server
+const WAKE_SECONDS = 5; // for a sound context to begin
+const WAKE_AGAIN_SECONDS = 1; // between attempts to have one go on that the system has paused
+const SETTLE_SECONDS = 1; // a track may be muted until its first samples are there
 
 // rate: Hz, or null for the browser's own.
 function openContext(rate) {
   if (!isSecureContext) throw new DOMException("no audio worklets for this page", "InsecureContextError");
-  const context = new AudioContext({ latencyHint: "interactive", ...(rate && { sampleRate: rate }) });
-  if (context.sampleRate <= MOST_RATE) return context;
-  context.close();
-  return new AudioContext({ latencyHint: "interactive", sampleRate: MOST_RATE });
+  try {
+    const context = new AudioContext({ latencyHint: "interactive", ...(rate && { sampleRate: rate }) });
+    if (context.sampleRate <= MOST_RATE) return context;
+    context.close();
+    return new AudioContext({ latencyHint: "interactive", sampleRate: MOST_RATE });
+  } catch {
+    throw new Problem("no_sound");
+  }
 }
 
 export async function microphones() {
@@ -35,15 +45,20 @@ export async function openMicrophone(deviceId, echoCancellation) {
 
 export class AudioGraph {
   // on: { block({ samples, rms, peak, position }), report(figures), played({ played, position }) while tapped,
-  //       ended() when a file is over, failed(sentence) when the browser takes the sound away }
+  //       ended() when a file is over, failed(code) when there is no microphone any more,
+  //       notice(code, details) of what is wrong for a while; details are null where it is over }
+  // Throws a DOMException or a Problem.
   static async open(on, { rate = null } = {}) {
     const context = openContext(rate);
-    const here = (name) => new URL(name, import.meta.url);
-    await Promise.all([
-      context.audioWorklet.addModule(here("capture-worklet.js")),
-      context.audioWorklet.addModule(here("playback-worklet.js")),
-    ]);
-    await context.resume();
+    const load = (name) => context.audioWorklet.addModule(new URL(name, import.meta.url));
+    try {
+      const worklets = ["capture-worklet.js", "playback-worklet.js"].map(load);
+      await within(LOAD_SECONDS, "unreachable", Promise.all(worklets));
+      await within(WAKE_SECONDS, "sound_blocked", context.resume());
+    } catch (problem) {
+      context.close();
+      throw problem;
+    }
     return new AudioGraph(context, on);
   }
 
@@ -69,9 +84,9 @@ export class AudioGraph {
     this._playback.connect(this._codec).connect(this.output);
     this._held.connect(this._original).connect(this.output);
     this.output.connect(this._volume).connect(context.destination);
-    context.onstatechange = () => {
-      if (context.state !== "running" && context.state !== "closed") on.failed("The browser has paused the sound.");
-    };
+    this._paused = false; // by the system or the browser: a call on a phone, a device that is being changed
+    this._waker = this._settling = null;
+    context.onstatechange = () => this._stateChanged();
     this._capture.port.onmessage = ({ data }) => on.block(data);
     this._playback.port.onmessage = ({ data }) => (data.report ? on.report(data.report) : on.played?.(data));
   }
@@ -89,7 +104,10 @@ export class AudioGraph {
     this._unplug();
     this._media = stream;
     const [track] = stream.getAudioTracks();
-    track.onended = () => this.on.failed("The microphone is gone.");
+    const tell = () => this.on.notice("microphone_muted", track.muted ? {} : null);
+    track.onended = () => this.on.failed("microphone_gone");
+    track.onmute = track.onunmute = tell;
+    this._settling = setTimeout(tell, 1000 * SETTLE_SECONDS);
     this.inputLatency = 1000 * (track.getSettings().latency ?? 0);
     this._source = new MediaStreamAudioSourceNode(this.context, { mediaStream: stream });
     this._source.connect(this._input);
@@ -120,7 +138,9 @@ export class AudioGraph {
     this._capture.port.postMessage({ block: 0 });
   }
 
+  // What comes while the sound is paused is not kept: it would be late.
   play(samples, { stream, index, gap, last }) {
+    if (this._paused) return;
     this._playback.port.postMessage({ samples, stream, index, gap, last }, [samples.buffer]);
   }
 
@@ -149,16 +169,37 @@ export class AudioGraph {
     this._original.gain.setTargetAtTime(original ? 1 : 0, now, GLIDE / 3);
   }
 
+  // A sound that was paused goes on, if the browser lets it.
+  wake() {
+    if (this._paused) this.context.resume().catch(() => {}); // tried again soon
+  }
+
   async close() {
+    clearInterval(this._waker);
+    this.context.onstatechange = null;
     this._unplug();
     this._capture.port.onmessage = this._playback.port.onmessage = null;
     await this.context.close();
   }
 
+  _stateChanged() {
+    const paused = this.context.state !== "running";
+    if (paused === this._paused) return;
+    this._paused = paused;
+    clearInterval(this._waker);
+    if (paused) this._waker = setInterval(() => this.wake(), 1000 * WAKE_AGAIN_SECONDS);
+    else this._playback.port.postMessage({ clear: true });
+    this.on.notice("sound_paused", paused ? {} : null);
+  }
+
   _unplug() {
+    clearTimeout(this._settling);
     if (this._file) this._file.onended = null;
     this._source?.disconnect();
-    for (const track of this._media?.getTracks() ?? []) track.stop();
+    for (const track of this._media?.getTracks() ?? []) {
+      track.onended = track.onmute = track.onunmute = null;
+      track.stop();
+    }
     this._source = this._media = this._file = null;
   }
 }

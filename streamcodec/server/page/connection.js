@@ -6,6 +6,8 @@ import { SUBPROTOCOL } from "./wire.js";
 const PING_SECONDS = 2;
 const SILENT_SECONDS = 12; // without a pong: the connection is dead, though nobody said so
 const FIRST_WAIT = 0.25, MOST_WAIT = 4; // seconds between attempts
+// For the answer to an attempt: a proxy whose server is away may take a connection and never say a word.
+const FIRST_ANSWER = 5, MOST_ANSWER = 10; // seconds
 const RTT_KEPT = 5;
 
 export class Connection {
@@ -16,16 +18,17 @@ export class Connection {
     this.rtts = []; // ms, the last few
     this._on = on;
     this._env = env;
-    this._socket = this._timer = this._pinger = null;
+    this._socket = this._timer = this._pinger = this._limit = null;
     this._pings = new Map(); // id: when it was sent
     this._pingCount = 0;
     this._wait = FIRST_WAIT;
+    this._answer = FIRST_ANSWER;
     this._lostAt = 0;
     this._done = false;
   }
 
   open(hello) {
-    this._connect(() => this.session.hello(hello));
+    this._connect(() => this.session.hello(hello), MOST_ANSWER);
   }
 
   // Says goodbye. Events of what comes after are not given.
@@ -56,18 +59,26 @@ export class Connection {
     return this._env.performance.now();
   }
 
-  _connect(begin) {
+  // seconds: until the server must have answered `begin`.
+  _connect(begin, seconds) {
     const socket = new this._env.WebSocket(this.url, [SUBPROTOCOL]);
     socket.binaryType = "arraybuffer";
     this._socket = socket;
-    socket.onopen = () => {
+    const current = (call) => (event) => this._socket === socket && call(event); // one that was given up may still speak
+    socket.onopen = current(() => {
       begin();
       this.flush();
-    };
-    socket.onmessage = ({ data }) => this._receive(data);
-    socket.onclose = () => {
-      if (this._socket === socket) this._closed();
-    };
+    });
+    socket.onmessage = current(({ data }) => this._receive(data));
+    socket.onclose = current(() => this._closed());
+    this._limit = this._env.setTimeout(() => this._giveUp(), 1000 * seconds);
+  }
+
+  // Closing a dead socket takes a minute, so it is not waited for.
+  _giveUp() {
+    const dead = this._socket;
+    this._closed();
+    dead?.close(4000, "silent");
   }
 
   _receive(data) {
@@ -86,7 +97,9 @@ export class Connection {
   }
 
   _opened() {
+    this._env.clearTimeout(this._limit);
     this._wait = FIRST_WAIT;
+    this._answer = FIRST_ANSWER;
     this._lostAt = 0;
     this._pings.clear();
     this._ping();
@@ -97,12 +110,7 @@ export class Connection {
     this._env.clearTimeout(this._pinger);
     if (this._done || this.session.state !== OPEN) return;
     const [oldest] = this._pings.values();
-    if (oldest !== undefined && this._now() - oldest > 1000 * SILENT_SECONDS) {
-      const dead = this._socket;
-      this._closed(); // closing a dead socket takes a minute
-      dead.close(4000, "silent");
-      return;
-    }
+    if (oldest !== undefined && this._now() - oldest > 1000 * SILENT_SECONDS) return void this._giveUp();
     const id = String(++this._pingCount);
     this._pings.set(id, this._now());
     this.session.ping(id);
@@ -119,6 +127,7 @@ export class Connection {
 
   _closed() {
     this._env.clearTimeout(this._pinger);
+    this._env.clearTimeout(this._limit);
     this._socket = null;
     if (this._done) return;
     const events = this.session.disconnected();
@@ -135,20 +144,24 @@ export class Connection {
   }
 
   _again(resumeSeconds) {
-    if ((this._now() - this._lostAt) / 1000 > resumeSeconds) {
+    const left = resumeSeconds - (this._now() - this._lostAt) / 1000;
+    if (left <= 0) {
       this.session.abandon();
       this._give({ type: "ended", code: "resume_timeout", message: "the server could not be reached in time" });
       return;
     }
     this._on.state(DETACHED);
-    this._timer = this._env.setTimeout(() => this._connect(() => this.session.resume()), 1000 * this._wait);
+    const answer = this._answer;
+    this._timer = this._env.setTimeout(
+      () => this._connect(() => this.session.resume(), answer), 1000 * Math.min(this._wait, left),
+    );
     this._wait = Math.min(2 * this._wait, MOST_WAIT);
+    this._answer = Math.min(2 * answer, MOST_ANSWER);
   }
 
   _finish() {
     this._done = true;
-    this._env.clearTimeout(this._timer);
-    this._env.clearTimeout(this._pinger);
+    for (const timer of [this._timer, this._pinger, this._limit]) this._env.clearTimeout(timer);
     const socket = this._socket;
     this._socket = null;
     // The goodbye must get out, so an orderly close waits for the server's; one that never comes is not waited for.

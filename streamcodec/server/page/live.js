@@ -20,9 +20,10 @@ export function streamUrl(page) {
 }
 
 export class Live {
-  // hello: of the session, without pcm. on: { event, state, levels(name, rms, peak), ended() when a file is over,
-  // failed(sentence) when there is no sound any more }.
-  static async open(hello, on, { rate = null } = {}) {
+  // hello: of the session, without pcm. rate: Hz of the sound context, or null for the browser's own.
+  // on: { event, state, levels(name, rms, peak), ended() when a file is over, failed(code), notice(code, details): see
+  // AudioGraph }.
+  static async open({ hello, rate = null }, on) {
     const live = new Live(on);
     live.graph = await AudioGraph.open(
       {
@@ -30,7 +31,8 @@ export class Live {
         report: (report) => live._report(report),
         ended: () => live._sourceEnded(),
         played: (played) => live.record?.played.push(played),
-        failed: (sentence) => on.failed(sentence),
+        failed: on.failed,
+        notice: on.notice,
       },
       { rate },
     );

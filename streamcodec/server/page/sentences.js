@@ -32,7 +32,17 @@ const OF_CODES = {
   internal: () => "Something failed inside the server. Start again; if it happens again, tell its operator.",
   unreachable: () => "The server does not answer. Check that it runs, and that the network is there.",
   lost: () => "The connection was lost before the session could begin. Start again.",
+  // The page's own
+  no_sound: () => "The browser could not open the sound. Check that a loudspeaker or headphones are there.",
+  sound_blocked: () => "The browser did not let the sound begin. Press Start again.",
+  sound_paused: () => "The system has paused the sound, as for a call. It goes on by itself; if not, touch the page.",
+  microphone_muted: () => "The system has muted the microphone: nobody hears you. Look for its switch or its key.",
+  microphone_gone: () => "The microphone is gone. Plug it in or choose another one, then start again.",
+  unreadable_file: () => "This file could not be read as audio. Choose another one: WAV, FLAC, OGG or MP3.",
 };
+
+// error: a Problem, an error of the protocol, or what came of getUserMedia.
+export const sentence = (error) => (typeof error.code === "string" ? ofProtocol(error) : ofMicrophone(error));
 
 // error: { code, message, allowed, retry_after } of the protocol, or of the page's own.
 export function ofProtocol(error) {
@@ -41,14 +51,11 @@ export function ofProtocol(error) {
   return `The server says: ${String(error.message || error.code).replace(/\.?$/, ".")} Start again.`;
 }
 
+const DENIED_BY_SYSTEM =
+  "The system does not let the browser use the microphone. Allow it in the system's settings, under privacy, then " +
+  "start again.";
 const INSECURE =
   "Browsers give sound and the microphone to pages from https:// or localhost only. Open the page at such an address.";
-
-// error: what came of reading a file.
-export function ofFile(error) {
-  if (error?.name === "InsecureContextError") return INSECURE;
-  return "This file could not be read as audio. Choose another one: WAV, FLAC, OGG or MP3.";
-}
 
 // error: a DOMException of getUserMedia, or why there is none.
 export function ofMicrophone(error) {
@@ -57,6 +64,8 @@ export function ofMicrophone(error) {
       return INSECURE;
     case "NotAllowedError":
     case "SecurityError":
+      // Chromium says in English who it was that denied it.
+      if (/by system/i.test(error.message)) return DENIED_BY_SYSTEM;
       return "The browser was not allowed to use the microphone. Allow it beside the address, then start again.";
     case "NotFoundError":
     case "OverconstrainedError":
