@@ -11,6 +11,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from ..errors import StreamcodecError
 from ..install import needs_torch
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     as argparse has it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names that are no text can be shown
@@ -52,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(file=sys.stderr)  # the shell's prompt goes on a line of its own, below the ^C or the progress bar
         return exit_code(error)
     except BrokenPipeError:
-        _forget_stdout()
+        _forget(sys.stdout)
         return BROKEN_PIPE
     except OSError as error:
         try:
             sys.stdout.flush()
         except OSError:
-            _forget_stdout()
+            _forget(sys.stdout)
         return _explain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -68,15 +70,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _fill_closed_streams() -> None:
+    """Open what was closed when the program began (`2>&-`): else a file or a connection gets this number, and the text.
+
+    Python has None there, which most of what prints does not expect.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)  # and children inherit it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
 def _explain(sentence: str) -> int:
-    print("streamcodec: error:", " ".join(sentence.split()), file=sys.stderr)
+    try:
+        print("streamcodec: error:", " ".join(sentence.split()), file=sys.stderr)
+    except OSError:
+        _forget(sys.stderr)
     return FAILED
 
 
-def _forget_stdout() -> None:
-    """Whoever read the output has left (`| head`), or the disk is full: Python must not flush into it at its end."""
+def _forget(stream: TextIO) -> None:
+    """Whoever read it has left (`| head`), or the disk is full: Python must not flush into it at its end."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,11 @@ class Server:
         self.port = 0
         self.sessions = Sessions(self)
         self.connections: set[Connection] = set()
+        self._counted_drops = 0  # lines of the log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._servers: list[WebSocketServer] = []
         self._ticker: asyncio.Task[None] | None = None
+        self._failure: str | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class Server:
             await self._loop.run_in_executor(None, self.engine.stop)
             raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
         self.port = next(iter(self._servers[0].sockets)).getsockname()[1]
-        self._ticker = asyncio.create_task(self._tick())
+        self._ticker = self._watched(self._tick(), "the task that ends what has waited too long")
         self.log("info", "listening", host=config.host, port=self.port, codecs=", ".join(self.offers))
         while not (self.engine.ready.is_set() or self.draining) and self.engine.alive:
             await asyncio.sleep(READY_SECONDS)
@@ -180,6 +183,29 @@ class Server:
             await asyncio.wait_for(closed, CLOSE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, self.engine.stop)
         self.log("info", "stopped", unfinished=unfinished)
+
+    def _watched(self, work: Coroutine[Any, Any, None], what: str) -> "asyncio.Task[None]":
+        """Run what has no end while the server serves: should it end, the server has failed."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if self.draining:
+                return
+            error = None if task.cancelled() else task.exception()
+            why = "without a word" if error is None else f"{type(error).__name__}: {error}"
+            self._failure = self._failure or f"{what} has ended: {why}"
+            self.log("error", "failed", error=self._failure)
+
+        task = asyncio.create_task(work, name=what)
+        task.add_done_callback(ended)
+        return task
+
+    @property
+    def failure(self) -> str | None:
+        """What has ended though the server cannot do without it; then nobody is admitted any more."""
+        if self._failure is None and self.engine.broken is not None:
+            return str(self.engine.broken)
+        ended = not self.engine.alive and not self.draining  # before anybody said why
+        return "the engine has ended" if ended and self._failure is None else self._failure
 
     async def _tick(self) -> None:
         while True:
@@ -273,8 +299,9 @@ class Server:
 
     async def _page(self, path: str, request: Request) -> Response:
         if path == "/healthz":
-            ok = self.engine.alive
-            return respond(HTTPStatus.OK if ok else HTTPStatus.INTERNAL_SERVER_ERROR, "ok\n" if ok else "engine\n")
+            if self.failure is not None:
+                return respond(HTTPStatus.INTERNAL_SERVER_ERROR, f"{self.failure}\n")
+            return respond(HTTPStatus.OK, "ok\n")
         if path == "/readyz":
             return respond(HTTPStatus.OK if self.is_ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self._state()}\n")
         if path == "/v1/codecs":
@@ -298,14 +325,14 @@ class Server:
     def _state(self) -> str:
         if self.draining:
             return "draining"
-        if not self.engine.alive:
-            return "engine"
-        return "ready" if self.engine.ready.is_set() else "starting"
+        return self.failure or ("ready" if self.engine.ready.is_set() else "starting")
 
     # -- metrics ---------------------------------------------------------------------------------------------------
 
     def _exposition(self) -> bytes:
         self.sessions.count()
+        self.metrics.unwritten.inc(self.log.dropped - self._counted_drops)
+        self._counted_drops = self.log.dropped
         self.metrics.rooms.set(len(self.rooms))
         self.metrics.engine_cpu.set(self.engine.cpu_seconds)
         elsewhere = self.engine.cpu_seconds if isinstance(self.engine, EngineProcesses) else 0.0
@@ -323,8 +350,11 @@ def _resident() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-async def run(server: Server) -> None:
-    """Serve until SIGTERM or SIGINT, then end in good order. Raises what `Server.start` does."""
+async def run(server: Server) -> bool:
+    """Serve until SIGTERM or SIGINT, then end in good order; whether all ran well until then.
+
+    Raises what `Server.start` does.
+    """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
 
@@ -337,3 +367,4 @@ async def run(server: Server) -> None:
     await server.start()
     await told.wait()
     await server.stop()
+    return server.failure is None

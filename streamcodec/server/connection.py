@@ -43,9 +43,11 @@ class Reception(Protocol):
     clock: Callable[[], float]
     peers: Peers | None
 
-    def admit(self, connection: "Connection", agreement: Agreement) -> LiveSession | None: ...
-    def resume(self, connection: "Connection", request: Resume) -> LiveSession | None: ...
+    def admit(self, connection: "Connection", agreement: Agreement) -> None: ...
+    def resume(self, connection: "Connection", request: Resume) -> None: ...
     def refused(self, code: str, address: str) -> None: ...
+    def fail(self, live: LiveSession, error: BaseException) -> None: ...
+    def failed(self, address: str, error: Exception) -> None: ...
 
 
 class Connection:
@@ -150,10 +152,14 @@ class Connection:
         self._parked.clear()
         if protocol is None or (live is not None and live.link is not self):
             return
-        events = protocol.disconnected(self.server.clock())
-        if live is not None:
-            live.link = None
-            live.take(events)
+        if live is None:
+            protocol.disconnected(self.server.clock())
+            return
+        live.link = None
+        try:
+            live.take(protocol.disconnected(self.server.clock()))
+        except Exception as error:  # a mistake of ours
+            self.server.fail(live, error)
 
     async def _write(self) -> None:
         outbox, ws = self._outbox, self.ws
@@ -195,10 +201,13 @@ class Connection:
     def _receive(self, message: str | bytes, arrived: float) -> None:
         if self.protocol is None or self.live is None:
             return
-        events = self.protocol.receive(message, arrived)
-        if events or self.live.full:  # an acknowledgement is no event, and may have made room
-            self.live.take(events)
-        self.pump()
+        try:
+            events = self.protocol.receive(message, arrived)
+            if events or self.live.full:  # an acknowledgement is no event, and may have made room
+                self.live.take(events)
+            self.pump()
+        except Exception as error:  # a mistake of ours
+            self.server.fail(self.live, error)
 
     async def _read_ahead(self, live: LiveSession, message: str | bytes) -> None:
         """A message for which the session has no room.
@@ -257,13 +266,20 @@ class Connection:
         protocol, server = self.protocol, self.server
         if protocol is None:
             return
-        for event in protocol.receive(message, server.clock()):
-            if isinstance(event, HelloReceived):
-                self.live = server.admit(self, event.agreement)
-            elif isinstance(event, Resume):
-                self.live = server.resume(self, event)
-            elif isinstance(event, Ended):
-                server.refused(event.code, self.address)
+        try:
+            for event in protocol.receive(message, server.clock()):
+                if isinstance(event, HelloReceived):
+                    server.admit(self, event.agreement)
+                elif isinstance(event, Resume):
+                    server.resume(self, event)
+                elif isinstance(event, Ended):
+                    server.refused(event.code, self.address)
+        except Exception as error:  # a mistake of ours
+            if self.live is not None:
+                server.fail(self.live, error)
+            else:
+                server.failed(self.address, error)
+                protocol.refuse("internal", "the server failed on this message", server.clock())
         self.pump()
 
     def tick(self, now: float) -> None:

@@ -26,6 +26,7 @@ from ..codecs import Codec
 from .children import leaving_ctrl_c
 from .engine_loop import EngineLoop
 from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
+from .line_writer import unhurried_stderr
 from .shared_codecs import SharedCodecs
 from .voice import Asked, Frames, Output, Voice, silence_of
 
@@ -106,7 +107,9 @@ class EngineProcesses:
                 engine.process.start()
             there.close()  # the process has its own: else its death would not be seen here
             engine.pipe = OuterPipe(partial(self._received, engine), partial(self._gone, engine))
-            self._opening.append(self._event_loop.create_task(engine.pipe.open(here)))
+            opening = self._event_loop.create_task(engine.pipe.open(here))
+            opening.add_done_callback(partial(self._opened, engine))
+            self._opening.append(opening)
 
     def stop(self) -> None:
         """Ends after the step that runs. For another thread than the event loop's, which goes on meanwhile."""
@@ -173,6 +176,10 @@ class EngineProcesses:
         pending, engine.pending = engine.pending, []
         engine.pipe.send(pending)
 
+    def _opened(self, engine: _Engine, opening: "asyncio.Task[None]") -> None:
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            self._lost(engine, f"no pipe to it: {type(error).__name__}: {error}")
+
     def _received(self, engine: _Engine, message: Any) -> None:
         if isinstance(message, str):
             self._lost(engine, message)
@@ -215,7 +222,7 @@ def _run(sock: socket.socket, shared: SharedCodecs, options: dict[str, Any]) -> 
         signal.signal(number, signal.SIG_IGN)  # the server finishes what is on the way, and then says so
     torch.set_num_threads(1)
     pipe = InnerPipe(sock)
-    with contextlib.suppress(EOFError, OSError):  # the server is gone
+    with unhurried_stderr(), contextlib.suppress(EOFError, OSError):  # the server is gone
         try:
             _serve(pipe, shared.take(), options)
         except (EOFError, OSError):

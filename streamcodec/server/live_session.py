@@ -362,15 +362,22 @@ class LiveSession:
         else:
             self._close()
 
+    def abandon(self, code: str, message: str) -> None:
+        """End it without a word to anyone: for one whose state cannot be trusted any more."""
+        self.ended = self.ended or Ended(code, message)
+        self._close()
+
     def _close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._inbox.clear()
-        if self.voice is not None:
-            self.voice.close()
         assert self.ended is not None
-        self._over(self, self.ended)
+        try:
+            if self.voice is not None:
+                self.voice.close()
+        finally:
+            self._over(self, self.ended)
 
     def tick(self, now: float) -> None:
         """What has waited too long."""

@@ -40,6 +40,9 @@ class Metrics:
             "streamcodec_reduced_packets", "Packets with fewer codebooks for slow listeners", registry=registry
         )
         self.failed = Counter("streamcodec_engine_failures", "Sessions that failed in the engine", registry=registry)
+        self.unwritten = Counter(
+            "streamcodec_log_dropped_lines", "Lines of the log that could not be written", registry=registry
+        )
         self.step = Histogram(
             "streamcodec_engine_step_seconds", "Time of an engine's step", ["codec"], registry=registry,
             buckets=STEP_BUCKETS,

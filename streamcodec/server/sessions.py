@@ -75,8 +75,8 @@ class Sessions:
 
     # -- they begin ------------------------------------------------------------------------------------------------
 
-    def admit(self, connection: Connection, agreement: Agreement) -> LiveSession | None:
-        """The answer to hello: a session, or a refusal."""
+    def admit(self, connection: Connection, agreement: Agreement) -> None:
+        """The answer to hello: a session, which is the connection's from then on, or a refusal."""
         protocol = connection.protocol
         assert protocol is not None
         try:
@@ -86,13 +86,17 @@ class Sessions:
                 error.code, error.message, self.clock(), allowed=error.allowed, retry_after=error.retry_after
             )
             self.refused(error.code, connection.address)
-            return None
-        return self._open(connection, protocol, agreement)
+        else:
+            self._open(connection, protocol, agreement)
 
     def refused(self, code: str, address: str) -> None:
         """Count a connection that came to no session."""
         self._server.metrics.refused.labels(code).inc()
         self._server.log("info", "refused", code=code, address=address)
+
+    def failed(self, address: str, error: Exception) -> None:
+        """Tell of a mistake of ours on a connection without a session."""
+        self._server.log("error", "connection", address=address, error=f"{type(error).__name__}: {error}")
 
     def _check(self, connection: Connection, agreement: Agreement) -> None:
         config, server, hello, retry = self._config, self._server, agreement.hello, self._config.retry_seconds
@@ -113,7 +117,7 @@ class Sessions:
         if hello.room is not None:
             server.rooms.check(hello.room.name, agreement.codec.name, agreement.takes is not None)
 
-    def _open(self, connection: Connection, protocol: ServerSession, agreement: Agreement) -> LiveSession:
+    def _open(self, connection: Connection, protocol: ServerSession, agreement: Agreement) -> None:
         hello, now, server = agreement.hello, self.clock(), self._server
         name, token = secrets.token_hex(6), new_token(server.worker)
         live = LiveSession(
@@ -122,8 +126,11 @@ class Sessions:
             self.clock, self._over, self._lost,
         )  # fmt: skip
         live.link, live.token = connection, digest(token)
+        connection.live = live
         self.by_token[live.token] = live
         self._take_slots(agreement, 1)
+        server.metrics.opened.labels(hello.mode).inc()
+        server.metrics.sessions.labels(agreement.codec.name, hello.mode).inc()
         room = None
         member = server.rooms.enter(hello.room.name, live) if hello.room is not None else None
         if member is not None:
@@ -131,25 +138,22 @@ class Sessions:
         protocol.accept(name, token, delays(agreement), now, time.time(), room)
         if member is not None:
             member.room.announce(member)
-        server.metrics.opened.labels(hello.mode).inc()
-        server.metrics.sessions.labels(agreement.codec.name, hello.mode).inc()
         server.log("info", "opened", session=name, mode=hello.mode, codec=agreement.codec.name,
                    address=connection.address)  # fmt: skip
-        return live
 
     def _take_slots(self, agreement: Agreement, sign: int) -> None:
         taken = self.taken[agreement.codec.name]
         for direction, more in enumerate(_slots(agreement)):
             taken[direction] += sign * more
 
-    def resume(self, connection: Connection, request: Resume) -> LiveSession | None:
+    def resume(self, connection: Connection, request: Resume) -> None:
         """The session with that token, on this connection from now on."""
         live = self.by_token.get(digest(request.token))
         if live is None or live.ended is not None or self._server.draining:
             assert connection.protocol is not None
             connection.protocol.refuse("resume_unknown", "no session has this token", self.clock())
             self.refused("resume_unknown", connection.address)
-            return None
+            return
         if live.link is not None:
             live.link.replaced()
         live.link, live.catching_up = connection, True
@@ -158,34 +162,43 @@ class Sessions:
         live.take(live.protocol.resume(request, self.clock()))
         self._server.metrics.resumed.inc()
         self._server.log("info", "resumed", session=live.name, address=connection.address)
-        return live
 
     # -- they end --------------------------------------------------------------------------------------------------
 
     def fail(self, live: LiveSession, error: BaseException) -> None:
-        """End a session for a mistake of ours; it must not cost anyone else's."""
+        """End a session for a mistake of ours; it must not cost anyone else's, and nothing of it is kept."""
         self._server.log("error", "session", session=live.name, error=f"{type(error).__name__}: {error}")
         with contextlib.suppress(Exception):  # who calls this goes on with the other sessions
             live.take(live.protocol.refuse("internal", "the server failed on this session", self.clock()))
+        with contextlib.suppress(Exception):
             if live.link is not None:
                 live.link.pump()
+        if live.token in self.by_token:  # its own way to the end fails too
+            with contextlib.suppress(Exception):
+                live.abandon("internal", "the server failed on this session")
+            self._forget(live, "internal")
 
     def _lost(self, live: LiveSession, lost: Lost) -> None:
         self._server.metrics.lost.inc()
         self._server.log("info", "lost", session=live.name, code=lost.code)
 
     def _over(self, live: LiveSession, ended: Ended) -> None:
-        metrics = self._server.metrics
         self._count(live)
-        self.by_token.pop(live.token)
+        self._forget(live, ended.code)
+
+    def _forget(self, live: LiveSession, code: str) -> None:
+        """It is over: give back all that it took. Twice is fine."""
+        if self.by_token.pop(live.token, None) is None:
+            return
+        metrics = self._server.metrics
         self._take_slots(live.agreement, -1)
+        metrics.ended.labels(code).inc()
+        metrics.sessions.labels(live.agreement.codec.name, live.agreement.hello.mode).dec()
+        self._server.log("info", "ended", session=live.name, code=code, received=live.protocol.received_messages,
+                         sent=live.protocol.sent_messages)  # fmt: skip
         if isinstance(live.membership, RoomMember):
             gone = {"goodbye": "goodbye", "lost": "lost", "resume_timeout": "lost"}
-            self._server.rooms.leave(live.membership, gone.get(ended.code, "removed"))
-        metrics.ended.labels(ended.code).inc()
-        metrics.sessions.labels(live.agreement.codec.name, live.agreement.hello.mode).dec()
-        self._server.log("info", "ended", session=live.name, code=ended.code, received=live.protocol.received_messages,
-                         sent=live.protocol.sent_messages)  # fmt: skip
+            self._server.rooms.leave(live.membership, gone.get(code, "removed"))
 
     # -- what is counted -------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Coroutine
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,35 +25,33 @@ from .certificates import certified
 from .children import leaving_ctrl_c
 from .config import Config
 from .engine_process import settle
-from .logs import Log
+from .logs import log_on_stderr
 from .peers import Peers
 
 __all__ = ["load_codecs", "run_loop", "serve"]
 
-FAILED = 2  # the exit code of a worker that explained its error
+FAILED = 2  # the exit code after an error that was explained, in a sentence or in the log
+
+Result = TypeVar("Result")
 
 
 def serve(config: Config) -> int:
     """Run a server until it is told to stop; the exit code."""
     if config.workers > 1:
-        with certified(config, _log(config)) as shared:  # one certificate for all
-            return _serve_many(shared)
-    _serve_one(config, None)
-    return 0
+        with log_on_stderr(config.log_level, config.log_format) as log, certified(config, log) as shared:
+            return _serve_many(shared)  # one certificate for all
+    return _serve_one(config, None)
 
 
-def _serve_one(config: Config, peers: Peers | None) -> None:
+def _serve_one(config: Config, peers: Peers | None) -> int:
     torch.set_num_threads(1)  # a step is too little work to share; `threads` shares its sessions
-    log = _log(config) if peers is None else _log(config, worker=peers.worker)
-    if peers is None or peers.worker == 0:
-        log.say(f"Loading {', '.join(config.codec or (DEFAULT_CODEC,))} ...")
-    server = Server(config, load_codecs(config), log=log, peers=peers)
-    settle()
-    run_loop(run(server))
-
-
-def _log(config: Config, **always: object) -> Log:
-    return Log(config.log_level, None, config.log_format, **always)
+    who = {} if peers is None else {"worker": peers.worker}
+    with log_on_stderr(config.log_level, config.log_format, **who) as log:
+        if peers is None or peers.worker == 0:
+            log.say(f"Loading {', '.join(config.codec or (DEFAULT_CODEC,))} ...")
+        server = Server(config, load_codecs(config), log=log, peers=peers)
+        settle()
+        return 0 if run_loop(run(server)) else FAILED
 
 
 def _serve_many(config: Config) -> int:
@@ -124,7 +122,7 @@ def _reserved(config: Config) -> Any:
 
 def _work(config: Config, number: int, workers: int, folder: str, said: "Connection") -> None:
     try:
-        _serve_one(config, Peers(number, workers, Path(folder)))
+        sys.exit(_serve_one(config, Peers(number, workers, Path(folder))))
     except StreamcodecError as error:
         said.send(str(error))
         sys.exit(FAILED)
@@ -145,16 +143,14 @@ def load_codecs(config: Config) -> dict[str, Codec]:
     return codecs
 
 
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
+def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
     """asyncio.run, on uvloop where it is installed."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(main)
-        return
+        return asyncio.run(main)
     if sys.version_info >= (3, 11):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
-    else:
-        uvloop.install()
-        asyncio.run(main)
+            return runner.run(main)
+    uvloop.install()
+    return asyncio.run(main)

@@ -122,3 +122,14 @@ def test_a_terminal_is_neither_audio_nor_a_place_for_it(cli, voice, monkeypatch)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert_fails(cli, "encode", "-", "a.safetensors", match="standard input, and that is a terminal")
     assert_fails(cli, "encode", voice, "-", match="standard output, and that is a terminal")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes descriptors in a shell")
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_or_full_change_no_exit_code_and_are_nobody_elses(redirection, tmp_path):
+    code = (
+        "import os, sys\nfrom streamcodec.cli import main\ncode = main(sys.argv[1:])\n"
+        "with open(os.devnull) as file:\n    sys.exit(code if file.fileno() > 2 else 9)"
+    )
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", code, "encode", "nowhere", "x.dac"]
+    assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=False).returncode == 2

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -273,6 +275,78 @@ def test_a_server_that_is_told_to_stop_before_it_is_ready():
             ("draining", {"sessions"}),
             ("stopped", {"unfinished"}),
         ]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fills the pipe through /proc")
+def test_a_log_that_nobody_reads_or_that_is_gone_costs_nobody_a_session():
+    async def sessions(server):
+        for _ in range(3):
+            async with Talk(server, hello("encode", pcm=PcmFormat(format="f32le", sample_rate=24000))) as talk:
+                assert talk.session.welcome
+        assert (await get(server, "/readyz"))[0] == 200
+
+    async def main():
+        with Process() as server:
+            await server.ready()
+            pipe = os.open(f"/proc/{server.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+            with contextlib.suppress(BlockingIOError):
+                while os.write(pipe, b"\n"):  # by one, lest a rest of the pipe stays free
+                    pass
+            os.close(pipe)
+            await sessions(server)  # the first line waits, and the others behind it
+            server.process.stderr.close()
+            await sessions(server)
+            dropped = re.search(
+                rb"^streamcodec_log_dropped_lines_total (\S+)$", (await get(server, "/metrics"))[2], re.M
+            )
+            assert float(dropped[1]) >= 6
+            server.process.terminate()
+            assert await asyncio.to_thread(server.process.wait, 30) == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_a_task_that_ends_though_it_must_not_ends_the_servers_readiness(how):
+    async def main():
+        async with served({"small": CODEC}) as server:
+            async with Talk(server, hello("encode")) as talk:
+                if how == "cancelled":
+                    server._ticker.cancel()
+                else:
+                    server.clock = lambda: 1 / 0
+                while server.failure is None:
+                    await asyncio.sleep(0.01)
+                server.clock = time.monotonic
+                for path, status in (("/readyz", 503), ("/healthz", 500)):
+                    code, _, body = await get(server, path)
+                    assert code == status
+                    assert body.startswith(b"the task that ends what has waited too long has ended: ")
+                assert how == "cancelled" or b"ZeroDivisionError" in body
+                async with Talk(server, hello("encode")) as late:
+                    assert late.of(Ended)[0].code == "busy"
+                await talk.say(wave(0.2))  # those who are there go on
+                await talk.flush()
+                np.testing.assert_array_equal(talk.codes(), encoded(CODEC, wave(0.2))[0])
+            await server.stop()
+            assert server.failure
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no children in /proc")
+def test_a_server_whose_engine_ended_says_so_with_its_exit_code():
+    async def main():
+        with Process() as server:
+            await server.ready()
+            (engine,) = [n for n in server.children() if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+            os.kill(engine, signal.SIGKILL)
+            while (answer := await get(server, "/readyz"))[0] == 200:
+                await asyncio.sleep(0.05)
+            assert (answer[0], answer[2]) == (503, b"the process engine-0 has ended: without a word\n")
+            assert await asyncio.to_thread(server.end, 30) == 2
+
+    asyncio.run(main())
 
 
 def test_a_port_that_is_taken_is_explained():

@@ -444,13 +444,37 @@ def test_who_goes_while_the_server_does_not_read_is_missed(resume, monkeypatch):
 def test_a_session_on_which_the_server_itself_fails_is_the_only_one_to_end():
     async def main():
         async with served({"small": CODEC}) as server, neighbours(server, CODEC):
-            for fault in ("tick", "_give"):
+            for fault in ("tick", "_give", "feed"):
                 async with Talk(server, OPENING) as talk:
                     (live,) = [live for live in server.sessions if live.name == talk.session.welcome.session]
                     setattr(live, fault, lambda *_: 1 / 0)
                     await talk.say(SAMPLES)
                     await talk.until(lambda talk=talk: talk.over)
                     assert talk.of(Ended)[0].code == "internal"
-            assert server.stream.getvalue().count("ZeroDivisionError") == 2
+            assert server.stream.getvalue().count("ZeroDivisionError") == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fault", ["log", "_close", "voice", "tick", "disconnected"])
+def test_a_session_that_fails_at_its_beginning_or_at_its_end_takes_nothing_with_it(fault, monkeypatch):
+    async def main():
+        async with served({"small": CODEC}, resume_seconds=0.3) as server, neighbours(server, CODEC):
+            before = len(server.sessions), list(server.sessions.taken["small"])
+            if fault == "log":
+                monkeypatch.setattr(server, "log", lambda level, event, **_: event == "opened" and 1 / 0)
+            async with Talk(server, OPENING) as talk:
+                if fault == "log":
+                    await talk.until(lambda: talk.over)
+                    assert talk.of(Ended)[0].code == "internal"
+                else:
+                    (live,) = [live for live in server.sessions if live.name == talk.session.welcome.session]
+                    thing = {"voice": live.voice, "disconnected": live.protocol}.get(fault, live)
+                    name = {"voice": "close"}.get(fault, fault)
+                    monkeypatch.setattr(thing, name, lambda *_: 1 / 0)
+            async with timeout(10):
+                while len(server.sessions) != before[0]:
+                    await asyncio.sleep(0.05)
+            assert server.sessions.taken["small"] == before[1]
 
     asyncio.run(main())

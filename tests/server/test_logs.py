@@ -3,11 +3,14 @@
 import contextlib
 import io
 import json
+import logging
 import os
+import re
 import select
 import signal
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -19,7 +22,111 @@ from talk import small_codec
 from streamcodec.checkpoint import save
 from streamcodec.server import greeting, machine
 from streamcodec.server.config import Config
-from streamcodec.server.logs import Log
+from streamcodec.server.line_writer import LineWriter
+from streamcodec.server.logs import Log, log_on_stderr
+
+
+class Pipe:
+    """A `LineWriter` that writes to it; `read()` gives what has come, all that was written when it is closed."""
+
+    def __init__(self, **options):
+        self.ends = os.pipe()
+        self.writer = LineWriter(self.ends[1], **options)
+
+    def read(self):
+        return os.read(self.ends[0], 1 << 20).decode()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.writer.close()
+        for end in self.ends:
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+def test_lines_are_written_in_order_and_the_last_ones_before_the_end():
+    with Pipe() as pipe:
+        for number in range(500):
+            pipe.writer.write(f"{number}\n")
+        pipe.writer.close()
+        assert pipe.read().split() == [str(number) for number in range(500)]
+        assert pipe.writer.dropped == 0
+        assert pipe.writer.write("too late\n") == 9
+        assert pipe.writer.dropped == 1
+
+
+def test_who_does_not_read_holds_up_nobody_and_is_told_what_was_dropped():
+    with Pipe(most=10) as pipe:
+        since = time.monotonic()
+        for number in range(1000):
+            pipe.writer.write(f"{number} {'x' * 1000}\n")
+        assert time.monotonic() - since < 5
+        dropped = pipe.writer.dropped
+        assert 900 <= dropped <= 990  # a pipe of 64 KiB, ten that wait, and one that is being written
+        seen, told = "", 0
+        while told < dropped:
+            seen += pipe.read()
+            pipe.writer.write("more\n")
+            told = sum(map(int, re.findall(r"^(\d+) lines of the log were dropped$", seen, re.MULTILINE)))
+        numbers = [int(line.split()[0]) for line in seen.splitlines() if line.endswith("x")]
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) == 1000 - dropped
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no descriptors that are exchanged under a writer")
+def test_a_disk_that_was_full_is_written_to_again(tmp_path):
+    kept = tmp_path / "log"
+    with Pipe() as pipe:
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, pipe.ends[1])
+        for number in range(5):
+            pipe.writer.write(f"{number}\n")
+        wait_for(lambda: pipe.writer.dropped == 5)
+        file = os.open(kept, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, pipe.ends[1])
+        pipe.writer.write("again\n")
+        pipe.writer.close()
+        os.close(full)
+        os.close(file)
+    assert kept.read_text() == "5 lines of the log were dropped\nagain\n"
+
+
+def test_a_reader_that_is_gone_costs_the_lines_alone():
+    with Pipe() as pipe:
+        os.close(pipe.ends[0])
+        pipe.writer.write("nobody reads this\n")
+        wait_for(lambda: pipe.writer.dropped == 1)
+
+
+def wait_for(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_libraries_tell_is_in_the_log_and_keeps_its_form():
+    with Pipe() as pipe, contextlib.redirect_stderr(os.fdopen(pipe.ends[1], "w", closefd=False)):
+        with log_on_stderr("info", "json") as log:
+            try:
+                raise ValueError("no loop")
+            except ValueError:
+                logging.getLogger("asyncio").exception("Task exception was never retrieved")
+            logging.getLogger("asyncio").warning("%d slow calls", 3)
+            warnings.warn("old", stacklevel=1)
+            print("from C or so", file=sys.stderr)
+            log("info", "last")
+        *lines, text, last = pipe.read().splitlines()
+    assert text == "from C or so"
+    lines = [json.loads(line) for line in [*lines, last]]
+    assert [(line["level"], line["event"]) for line in lines] == [
+        ("error", "library"), ("warning", "library"), ("warning", "library"), ("info", "last"),
+    ]  # fmt: skip
+    assert lines[0]["error"] == "ValueError: no loop"
+    assert lines[1]["message"] == "3 slow calls"
+    assert "old" in lines[2]["message"]
 
 
 class Terminal(io.StringIO):
