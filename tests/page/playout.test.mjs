@@ -124,6 +124,16 @@ test("a gap while playing is silence between fades, and time stands", () => {
   assert.equal(out.filter((value, n) => value === 0 && n > 1540 && n < 2600).length, 400 - FADE + 1);
 });
 
+test("what comes at once after a pause is cut at once where more waits than may", () => {
+  const playout = new Playout(RATE, { packet: PACKET / RATE, most: 1 }), out = [];
+  for (let n = 0; n < 400; n++) playout.push(ramp(n * PACKET, PACKET), { index: n * PACKET }); // 4 s
+  for (let n = 0; n < 2; n++) out.push(...mixed(playout));
+  assert.equal(playout.cuts, 1);
+  assert.ok(playout.fill <= playout.target);
+  out.push(...mixed(playout, 400));
+  checkStretches(playout, out);
+});
+
 test("memory is bounded: what does not fit pushes out the oldest", () => {
   const playout = make(), capacity = 12 * RATE;
   for (let n = 0; n < 2 * capacity; n += PACKET) playout.push(ramp(n, PACKET), { index: n });

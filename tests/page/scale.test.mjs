@@ -75,15 +75,18 @@ for (const dark of [true, false]) {
 }
 
 test("the delay is the sum of its parts, and what was measured beyond them is told", () => {
-  const parts = delayParts({
-    rtt: 20, delays: { total_ms: 15 }, block: 10, input: 5, output: 30, cushion: 50, room: false,
-  });
-  assert.equal(total(parts), 130);
+  const same = { rtt: 20, delays: { total_ms: 15 }, resampling: 2, block: 10, input: 5, output: 30, waiting: -100,
+    cushion: 50 };
+  const parts = delayParts({ ...same, room: false });
+  assert.equal(total(parts), 132);
   assert.equal(total(withRest(parts, 140)), 140);
-  assert.equal(withRest(parts, 140).at(-1).name, "Computing");
+  assert.equal(withRest(parts, 140).at(-1).name, "Waiting");
   assert.deepEqual(withRest(parts, 120), parts);
-  const same = { rtt: 20, delays: { total_ms: 15 }, block: 10, input: 5, output: 30, cushion: 50 };
-  assert.equal(total(delayParts({ ...same, room: true })), 120);
+  assert.equal(total(delayParts({ ...same, room: true })), 122);
+  const late = delayParts({ ...same, waiting: 700, room: false }); // sent, and not acknowledged
+  assert.equal(total(late), 832);
+  assert.equal(total(withRest(late, 900)), 900); // what was measured holds it already
+  assert.deepEqual(withRest(late, 900).map(({ name }) => name).filter((name) => name === "Waiting"), ["Waiting"]);
   assert.equal(median([]), 0);
   assert.equal(median([3, 100, 1]), 3);
 });

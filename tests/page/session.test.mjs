@@ -102,6 +102,20 @@ test("what is unacknowledged is bounded, and an acknowledgement makes room", () 
   assert.equal(session.state, CLOSED);
 });
 
+test("what is left out is told, and the audio that is unacknowledged is counted", () => {
+  const session = opened();
+  assert.equal(session.sendPcm(new Int16Array(480)), 0);
+  assert.equal(session.sendPcm(new Int16Array(480), 1000), 1480);
+  session.mark("a");
+  const [first, second] = session.takeOutgoing().slice(0, 2).map(decodePacket);
+  assert.deepEqual([first, second].map(({ index, discontinuity }) => [index, discontinuity]), [[0, false], [1480, true]]);
+  assert.equal(session.unacknowledgedSamples, 960);
+  session.receive(JSON.stringify({ type: "ack", sequence: 0 }));
+  assert.equal(session.unacknowledgedSamples, 480);
+  session.receive(JSON.stringify({ type: "ack", sequence: 2 }));
+  assert.equal(session.unacknowledgedSamples, 0);
+});
+
 // A server that keeps what it has, numbered, and what the client has of it.
 class Server {
   constructor() {

@@ -13,7 +13,8 @@ const FIGURES_SECONDS = 0.4; // between changes of the figures
 
 const $ = (id) => document.getElementById(id);
 const form = $("controls");
-const fragment = new URLSearchParams(location.hash.slice(1)); // key, room, rate (Hz, for tests): never in a query
+// key, room, max_delay (seconds), rate (Hz, for tests): never in a query
+const fragment = new URLSearchParams(location.hash.slice(1));
 const scopes = ["input", "output"].map((name) => {
   const figure = $(`${name}-scope`);
   return {
@@ -145,7 +146,8 @@ function hello() {
 function choice() {
   return {
     mode: mode(), hello: hello(), device: $("device").value, echo: $("echo").checked, file,
-    loop: $("loop").checked, rate: Number(fragment.get("rate")) || null,
+    loop: $("loop").checked, wire: codec().sample_rate, rate: Number(fragment.get("rate")) || null,
+    maxDelay: Number(fragment.get("max_delay")) || undefined,
   };
 }
 
@@ -233,8 +235,9 @@ function figures() {
   const report = live.report ?? { underruns: 0, target: 0, fill: 0 };
   return {
     bitrate: live.bitrate, codebooks: live.codebooks, bandwidth: live.bandwidth, up, down,
-    delay: total(parts), parts, measured,
-    underruns: report.underruns, target: 1000 * report.target, fill: parts[3].ms,
+    delay: total(parts), parts, measured, atLeast: live.hello.mode === "room",
+    leftOut: live.pacer.leftOut / live.graph.wireRate,
+    underruns: report.underruns, target: 1000 * report.target, fill: 1000 * report.fill,
     lost: live.lostFrames, resumes: live.statistics?.resumes ?? 0,
   };
 }
@@ -246,7 +249,7 @@ function text(id, value) {
 function showFigures() {
   const now = figures();
   if (!now) return;
-  const about = now.measured ? "measured" : "the sum of its parts";
+  const about = now.measured ? "measured" : now.atLeast ? "at least" : "the sum of its parts";
   text("bitrate", now.bitrate.toFixed(now.bitrate < 9.95 ? 1 : 0));
   text("bitrate-more", `link ↑ ${now.up.toFixed(0)} ↓ ${now.down.toFixed(0)}`);
   text("delay", now.delay.toFixed(0));

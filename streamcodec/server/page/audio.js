@@ -1,10 +1,11 @@
 // The audio graph: a microphone or a file to blocks of samples, and packets to the loudspeaker.
 //
-//   microphone or file -> tap (analyser) -> capture worklet -> onBlock
+//   microphone or file -> tap (analyser) -> capture worklet -> onBlock, at the rate of the wire
 //   play() -> playback worklet -> codec gain -+-> tap (analyser) -> volume -> loudspeaker
 //             file -> delay -> original gain -+
 
 import { Problem, within } from "./problem.js";
+import { Resampler } from "./resampler.js";
 
 const MOST_RATE = 48000; // what the protocol takes
 const FFT = 2048; // 43 ms at 48 kHz: harmonics of a voice apart, syllables too
@@ -48,7 +49,9 @@ export class AudioGraph {
   //       ended() when a file is over, failed(code) when there is no microphone any more,
   //       notice(code, details) of what is wrong for a while; details are null where it is over }
   // Throws a DOMException or a Problem.
-  static async open(on, { rate = null } = {}) {
+  // rate: Hz of the sound context, or null for the browser's own. wire: Hz, wished for what goes over the network.
+  // most: seconds that may wait to be played.
+  static async open(on, { rate, wire, most }) {
     const context = openContext(rate);
     const load = (name) => context.audioWorklet.addModule(new URL(name, import.meta.url));
     try {
@@ -59,20 +62,23 @@ export class AudioGraph {
       context.close();
       throw problem;
     }
-    return new AudioGraph(context, on);
+    return new AudioGraph(context, on, { rate: Math.min(wire, context.sampleRate), most });
   }
 
-  constructor(context, on) {
+  constructor(context, on, processorOptions) {
     this.context = context;
     this.on = on;
+    this.wireRate = processorOptions.rate;
+    const filters = [new Resampler(this.rate, this.wireRate), new Resampler(this.wireRate, this.rate)];
+    this.resampling = 1000 * (filters[0].delay + filters[1].delay); // ms that the worklets hold back, both ways
     this.inputLatency = 0;
     this._media = this._source = this._file = null;
     this.input = new AnalyserNode(context, { fftSize: FFT, smoothingTimeConstant: 0 });
     this.output = new AnalyserNode(context, { fftSize: FFT, smoothingTimeConstant: 0 });
     this.block = 0; // samples of a block, once it runs
-    this._capture = new AudioWorkletNode(context, "streamcodec-capture", { numberOfOutputs: 0 });
+    this._capture = new AudioWorkletNode(context, "streamcodec-capture", { numberOfOutputs: 0, processorOptions });
     this._playback = new AudioWorkletNode(context, "streamcodec-playback", {
-      numberOfInputs: 0, outputChannelCount: [1],
+      numberOfInputs: 0, outputChannelCount: [1], processorOptions,
     });
     this._codec = new GainNode(context);
     this._original = new GainNode(context, { gain: 0 });
@@ -89,6 +95,11 @@ export class AudioGraph {
     context.onstatechange = () => this._stateChanged();
     this._capture.port.onmessage = ({ data }) => on.block(data);
     this._playback.port.onmessage = ({ data }) => (data.report ? on.report(data.report) : on.played?.(data));
+  }
+
+  // Seconds that a sample at this place of the audio clock, in samples, is old.
+  age(position) {
+    return this.context.currentTime - position / this.rate;
   }
 
   get rate() {
@@ -129,7 +140,7 @@ export class AudioGraph {
 
   // Blocks of so many seconds come from now on.
   run(seconds) {
-    this.block = Math.round(seconds * this.rate);
+    this.block = Math.round(seconds * this.wireRate);
     this._capture.port.postMessage({ block: this.block });
     this._file?.start();
   }

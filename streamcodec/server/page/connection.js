@@ -27,6 +27,12 @@ export class Connection {
     this._done = false;
   }
 
+  // Milliseconds of the last ping, or for which one has been waiting in vain.
+  get roundTrip() {
+    const [oldest] = this._pings.values();
+    return Math.max(this.rtts.at(-1) ?? 0, oldest === undefined ? 0 : this._now() - oldest);
+  }
+
   open(hello) {
     this._connect(() => this.session.hello(hello), MOST_ANSWER);
   }

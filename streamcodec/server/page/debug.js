@@ -6,7 +6,7 @@
 //   streamcodec.startRecording() keeps, until stopRecording(), what is sent, received and played; before Start, from
 //                                the first sample on
 //   streamcodec.stopRecording()  { rate, sent, received, places, played, streams }: s16le samples sent and received,
-//                                and float ones that were played, all as base64; places: index and count of each packet
+//                                and float ones that were played, all at `rate`, as base64; places: index and count of each packet
 //                                that was received; streams: the numbers of those that were heard
 
 function bytesOf(blocks) {
@@ -50,7 +50,7 @@ export function debugObject(current, figures) {
       live.graph.tap(false);
       live.record = null;
       return {
-        rate: live.graph.rate,
+        rate: live.graph.wireRate,
         sent: base64(bytesOf(sent.map((block) => block.samples))),
         received: base64(bytesOf(received.map((packet) => packet.samples))),
         places: received.map((packet) => [packet.index, packet.samples.length]),

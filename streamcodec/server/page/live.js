@@ -3,10 +3,15 @@
 import { AudioGraph, toFloat32, toInt16 } from "./audio.js";
 import { Connection } from "./connection.js";
 import { delayParts, median, total, withRest } from "./delay.js";
+import { Pacer } from "./pacer.js";
 import { OPEN } from "./session.js";
 
 const STREAM_PATH = "v1/stream"; // beside the page
 const PACKET_SECONDS = 0.01; // of audio in a packet: short, so that capture waits little
+const MOST_DELAY = 2; // seconds that audio may be late, where nothing else is chosen
+// Of these seconds, those that audio may be on its way to the server, and as many on its way back.
+const WAY = 0.5;
+const NOTICE_SECONDS = 5; // after audio was left out
 const SHARE = 0.5; // of the messages that the server allows, for audio
 const STATISTICS_SECONDS = 2;
 const CAPTURED_KEPT = 2000; // blocks whose time is remembered: 20 s
@@ -20,11 +25,11 @@ export function streamUrl(page) {
 }
 
 export class Live {
-  // hello: of the session, without pcm. rate: Hz of the sound context, or null for the browser's own.
+  // hello: of the session, without pcm. wire: Hz of the codec, at which audio is sent. maxDelay: seconds. rate: Hz of the sound context, or null for the browser's own.
   // on: { event, state, levels(name, rms, peak), ended() when a file is over, failed(code), notice(code, details): see
   // AudioGraph }.
-  static async open({ hello, rate = null }, on) {
-    const live = new Live(on);
+  static async open({ hello, wire, maxDelay = MOST_DELAY, rate = null }, on) {
+    const live = new Live(on, maxDelay);
     live.graph = await AudioGraph.open(
       {
         block: (block) => live._block(block),
@@ -34,21 +39,27 @@ export class Live {
         failed: on.failed,
         notice: on.notice,
       },
-      { rate },
+      { rate, wire, most: WAY * maxDelay },
     );
-    live.hello = { ...hello, pcm: { format: "s16le", sample_rate: live.graph.rate, channels: 1 } };
+    const { wireRate } = live.graph;
+    live.hello = { ...hello, max_delay: maxDelay, pcm: { format: "s16le", sample_rate: wireRate, channels: 1 } };
+    live.pacer = new Pacer(wireRate, WAY * maxDelay);
     return live;
   }
 
-  constructor(on) {
+  constructor(on, maxDelay) {
     this.on = on;
+    this.maxDelay = maxDelay;
     this.bandwidth = this.codebooks = 0;
     this.members = new Map(); // id: member
     this.report = null; // the last one of the playback worklet
     this.statistics = null; // the last one of the server
     this.record = null; // { sent, received, played }: see debug.js
-    this.skipped = 0; // samples that were not sent, since the server did not take them
-    this.lost = 0; // samples that the server left out
+    this.pacer = null; // decides what is sent
+    this.lost = 0; // samples that the server left out, or that came too late
+    this._told = 0; // samples that were not sent, and for which the server was told to take silence
+    this._late = 0; // samples that came too late since the last that were played
+    this._slow = { cause: null, until: 0 }; // why audio was left out lately: the notice's code
     this._captured = []; // { index, end }: where on the audio clock a block ended
     this._measured = []; // ms from capture to playback, lately
     this._fills = []; // seconds in the jitter buffer, lately
@@ -98,9 +109,9 @@ export class Live {
   // Frames that were lost on either way; silence stands for them.
   get lostFrames() {
     const { codec } = this.welcome;
-    const missing = this.statistics?.missing ?? 0;
-    const frame = (codec.hop_length * this.graph.rate) / codec.sample_rate;
-    return Math.ceil((this.lost + this.skipped + missing) / frame);
+    const missing = Math.max(0, (this.statistics?.missing ?? 0) - this._told);
+    const frame = (codec.hop_length * this.graph.wireRate) / codec.sample_rate;
+    return Math.ceil((this.lost + this.pacer.leftOut + missing) / frame);
   }
 
   // kbit/s over the network since the last call: [up, down].
@@ -114,13 +125,21 @@ export class Live {
     return [this._rates.up, this._rates.down];
   }
 
-  // Of what the delay is made: parts of { name, ms, what }, and whether their sum was measured.
+  // Seconds of audio that were sent and that the server has not acknowledged.
+  get waiting() {
+    return this.session.unacknowledgedSamples / this.graph.wireRate;
+  }
+
+  // Of what the delay is made: parts of { name, ms, what }, and whether their sum was measured. In a call the other end's
+  // way to the server is not known, so the sum is the least that it can be.
   delay() {
-    const { graph } = this, { rate } = graph;
+    const { graph } = this, room = this.hello.mode === "room", rtt = median(this.connection.rtts);
+    const block = (1000 * graph.block) / graph.wireRate;
+    const usual = rtt + this.welcome.limits.acknowledge_every * block;
     const parts = delayParts({
-      rtt: median(this.connection.rtts), delays: this.welcome.delays, block: (1000 * graph.block) / rate,
-      input: graph.inputLatency, output: graph.outputLatency, cushion: 1000 * median(this._fills),
-      room: this.hello.mode === "room",
+      rtt, delays: this.welcome.delays, resampling: graph.resampling, block,
+      input: graph.inputLatency, output: graph.outputLatency, waiting: 1000 * this.waiting - usual,
+      cushion: 1000 * median(this._fills), room,
     });
     const path = median(this._measured);
     if (!path) return { parts, measured: false };
@@ -136,13 +155,19 @@ export class Live {
 
   _block({ samples, rms, peak, position }) {
     this.on.levels("input", rms, peak);
+    if (this._flushed || !this.welcome) return;
+    this._noticeSlow();
     // While the server is away what is said is lost: it would come late otherwise, and stay late.
-    if (this.session.state !== OPEN || !this.session.writable || this._flushed) {
-      if (this.welcome && !this._flushed) this.skipped += samples.length;
-      return;
-    }
+    if (this.session.state !== OPEN || !this.session.writable) return void this.pacer.leave(samples.length);
+    const chosen = this.pacer.take(samples, this.waiting + this.graph.age(position));
+    if (this.pacer.leaving) this._leftOut(this._slowWay());
+    if (chosen) this._send(chosen, position);
+  }
+
+  _send({ samples, gap }, position) {
     const wire = toInt16(samples);
-    const index = this.session.sendPcm(wire);
+    const index = this.session.sendPcm(wire, gap);
+    this._told += gap;
     this.record?.sent.push({ index, samples: wire });
     this._captured.push({ index: index + samples.length, end: position });
     if (this._captured.length > CAPTURED_KEPT) this._captured.shift();
@@ -165,7 +190,38 @@ export class Live {
     this._known.add(stream);
     if (!(first && this.hello.mode === "room")) this.lost += gap;
     this.record?.received.push({ stream, index, samples });
-    this.graph.play(toFloat32(samples), { stream, index, gap, last });
+    if (this._tooLate(index)) {
+      this.lost += samples.length;
+      this._late += gap + samples.length;
+      return;
+    }
+    this.graph.play(toFloat32(samples), { stream, index, gap: gap + this._late, last });
+    this._late = 0;
+  }
+
+  // A pause of the page or of the network: what comes then would only hold up what follows.
+  _tooLate(index) {
+    if (this.hello.mode === "room" || this._draining) return false;
+    const captured = this._capturedAt(index);
+    return captured !== null && this.graph.age(captured) > this.maxDelay;
+  }
+
+  // What keeps audio from being on time, as far as it can be told: pings go the same way as audio, and the server answers
+  // them also when it cannot take more.
+  _slowWay() {
+    return this.connection.roundTrip / 1000 > this.pacer.bound / 4 ? "slow_uplink" : "slow_server";
+  }
+
+  _leftOut(cause) {
+    if (this._slow.cause && this._slow.cause !== cause) this.on.notice(this._slow.cause, null);
+    this._slow = { cause, until: performance.now() + 1000 * NOTICE_SECONDS };
+    this.on.notice(cause, {});
+  }
+
+  _noticeSlow() {
+    if (!this._slow.cause || performance.now() < this._slow.until) return;
+    this.on.notice(this._slow.cause, null);
+    this._slow.cause = null;
   }
 
   _report(report) {
@@ -173,14 +229,19 @@ export class Live {
     this._fills = [...this._fills, report.fill].slice(-MEASURED_KEPT);
     this.on.levels("output", report.rms, report.peak);
     if (this._draining && report.streams === 0) return this.on.ended();
-    if (report.playing && this.hello.mode !== "room") this._measure(report);
+    if (report.streams && this.hello.mode !== "room") this._measure(report);
   }
 
-  // Where on the audio clock the sample that is played now was captured.
+  // Where on the audio clock the sample `index` was captured, if it is known.
+  _capturedAt(index) {
+    const block = this._captured.find((one) => one.index > index);
+    return block ? block.end - ((block.index - index) * this.graph.rate) / this.graph.wireRate : null;
+  }
+
+  // How late the sample is that is played now, or waited for.
   _measure({ source, position }) {
-    const block = this._captured.find(({ index }) => index > source);
-    if (!block) return;
-    const captured = block.end - (block.index - source);
+    const captured = this._capturedAt(source);
+    if (captured === null) return;
     this._measured = [...this._measured, (1000 * (position - captured)) / this.graph.rate].slice(-MEASURED_KEPT);
   }
 
@@ -200,6 +261,9 @@ export class Live {
         break;
       case "statistics":
         this.statistics = event;
+        break;
+      case "dropped":
+        this._leftOut("slow_downlink");
         break;
       case "joined":
         this.members.set(event.member.id, event.member);

@@ -1,16 +1,22 @@
-// Plays what the server sends: a jitter buffer for each speaker, mixed.
+// Plays what the server sends: a jitter buffer for each speaker, mixed, and resampled to the rate of the sound context.
 //
+// Options of the processor: rate, of what the server sends (Hz), and most, the seconds that may wait of a speaker.
 // To it: { samples, stream, index, gap, last } one packet; { end: stream } no more comes; { clear } forget all;
 //        { tap: true or false } whether played blocks are to be posted back.
-// From it, ten times a second: { report }, the figures below; and { played, position } while it is tapped.
+// From it, ten times a second: { report }, the figures below; and { played, position } while it is tapped, at the
+// server's rate.
 
 import { Playout } from "./playout.js";
+import { Resampler } from "./resampler.js";
 
 const REPORTS_PER_SECOND = 10;
 
 class Playback extends AudioWorkletProcessor {
-  constructor() {
+  constructor({ processorOptions: { rate, most } }) {
     super();
+    this._rate = rate;
+    this._most = most;
+    this._resampler = new Resampler(rate, sampleRate);
     this._streams = new Map();
     this._past = { underruns: 0, cuts: 0, gaps: 0 }; // of streams that are gone
     this._tap = false;
@@ -22,7 +28,7 @@ class Playback extends AudioWorkletProcessor {
     if (message.samples) {
       let playout = this._streams.get(message.stream);
       if (!playout) {
-        playout = new Playout(sampleRate);
+        playout = new Playout(this._rate, { most: this._most });
         this._streams.set(message.stream, playout);
         message.gap = 0; // before a listener came is no gap to be heard
       }
@@ -42,32 +48,40 @@ class Playback extends AudioWorkletProcessor {
   }
 
   process(inputs, [[out]]) {
-    out.fill(0);
-    for (const [stream, playout] of this._streams) {
-      playout.mix(out);
-      if (playout.done) {
-        this._forget(playout);
-        this._streams.delete(stream);
-      }
-    }
+    out.set(this._resampler.push(this._mixed(this._resampler.needed(out.length)), out.length));
     for (const value of out) {
       this._square += value * value;
       this._peak = Math.max(this._peak, Math.abs(value));
     }
-    if (this._tap) this.port.postMessage({ played: out.slice(), position: this._position });
-    this._position += out.length;
     this._measured += out.length;
     if (this._measured >= sampleRate / REPORTS_PER_SECOND) this._report();
     return true;
   }
 
+  // The next `count` samples at the server's rate.
+  _mixed(count) {
+    const mix = new Float32Array(count);
+    for (const [stream, playout] of this._streams) {
+      playout.mix(mix);
+      if (playout.done) {
+        this._forget(playout);
+        this._streams.delete(stream);
+      }
+    }
+    if (this._tap) this.port.postMessage({ played: mix.slice(), position: this._position });
+    this._position += count;
+    return mix;
+  }
+
   _report() {
     const report = { ...this._past, fill: 0, target: 0, playing: 0, streams: this._streams.size };
     for (const [stream, playout] of this._streams) {
-      if (playout.playing) Object.assign(report, { stream, source: playout.source, position: currentFrame + 128 });
+      // The sample that is heard when this quantum is over; where nothing plays, the one that is waited for.
+      const source = playout.source - this._resampler.delay * this._rate;
+      Object.assign(report, { stream, source, position: currentFrame + 128 });
       for (const name of Object.keys(this._past)) report[name] += playout[name];
-      report.fill = Math.max(report.fill, playout.fill / sampleRate);
-      report.target = Math.max(report.target, playout.target / sampleRate);
+      report.fill = Math.max(report.fill, playout.fill / this._rate);
+      report.target = Math.max(report.target, playout.target / this._rate);
       report.playing += playout.playing ? 1 : 0;
     }
     report.rms = Math.sqrt(this._square / this._measured);

@@ -3,7 +3,7 @@
 //
 // Playing begins when a cushion is there. Where the cushion does not last (an underrun), the last sample fades out over
 // 5 ms, the cushion grows, and the sound fades in when the new one is full. Where for 3 s there was always more than
-// needed, the surplus is left out under a crossfade. What the server left out (DISCONTINUITY) is silence between fades.
+// needed, the surplus is left out under a crossfade; at once, where more waits than may. What the server left out (DISCONTINUITY) is silence between fades.
 
 export const FADE_SECONDS = 0.005; // long enough not to click, too short to be heard as a fade
 const FIRST_MARGIN = 0.04; // a page's main thread draws and collects garbage: tens of milliseconds
@@ -19,8 +19,8 @@ const NO_EVENTS = 256; // changes of course that are remembered, so that memory 
 
 export class Playout {
   // rate: Hz. packet: seconds that come at a time. base: seconds by which the cushion must be larger for the blocks of
-  // the device.
-  constructor(rate, { packet = 0.02, base = 0.005, margin = FIRST_MARGIN } = {}) {
+  // the device. most: seconds that may wait.
+  constructor(rate, { packet = 0.02, base = 0.005, margin = FIRST_MARGIN, most = CAPACITY } = {}) {
     this.rate = rate;
     this.fade = Math.max(1, Math.round(FADE_SECONDS * rate));
     this.underruns = this.cuts = this.gaps = this.silence = this.position = 0;
@@ -32,6 +32,7 @@ export class Playout {
     this._burst = Math.round(packet * rate);
     this._base = Math.round(base * rate);
     this._margin = Math.round(margin * rate);
+    this._most = Math.round(most * rate);
     this._ended = true; // no stream yet: that nothing comes is no underrun
     this._fadeIn = 0; // samples of a fade-in that are still to be pushed
     this._up = this.fade; // how far the gain has risen
@@ -169,6 +170,10 @@ export class Playout {
   // slowly of the margin itself.
   _watch(count) {
     if (!this.playing || this._cut || this._ended) return;
+    if (this._fill > Math.max(this._most, this.target + this._burst)) {
+      this._leaveOut(this._fill - this.target - this.fade);
+      return this._forgetWatch();
+    }
     this._lowest = Math.min(this._lowest, this._fill);
     this._watched += count;
     const much = this._lowest > this._margin + MUCH * this.rate;
@@ -178,12 +183,14 @@ export class Playout {
       this._margin = Math.max(least, this._margin - Math.round((MORE_MARGIN / 2) * this.rate));
     }
     const surplus = this._lowest - this._margin - this.fade;
-    if (surplus > 2 * this.fade && this._fill > surplus + this.fade) {
-      this._cut = { length: surplus, at: 0 };
-      this.cuts++;
-      this._note("cut", this.position, surplus);
-    }
+    if (surplus > 2 * this.fade && this._fill > surplus + this.fade) this._leaveOut(surplus);
     this._forgetWatch();
+  }
+
+  _leaveOut(length) {
+    this._cut = { length, at: 0 };
+    this.cuts++;
+    this._note("cut", this.position, length);
   }
 
   _note(kind, position, skipped = 0) {

@@ -38,6 +38,15 @@ const OF_CODES = {
   sound_paused: () => "The system has paused the sound, as for a call. It goes on by itself; if not, touch the page.",
   microphone_muted: () => "The system has muted the microphone: nobody hears you. Look for its switch or its key.",
   microphone_gone: () => "The microphone is gone. Plug it in or choose another one, then start again.",
+  slow_uplink: () =>
+    "This connection is too slow to send: some of the audio is left out, so that the rest is not late. Close other " +
+    "uploads, or try another network.",
+  slow_downlink: () =>
+    "This connection is too slow to receive: some of the audio is left out, so that the rest is not late. Close other " +
+    "downloads, or try another network.",
+  slow_server: () =>
+    "The server cannot keep up: some of the audio is left out, so that the rest is not late. Try a lower bandwidth, or " +
+    "come back later.",
   unreadable_file: () => "This file could not be read as audio. Choose another one: WAV, FLAC, OGG or MP3.",
 };
 

@@ -41,7 +41,7 @@ export class Session {
     this._hello = null;
     this._out = [];
     this._held = []; // numbered messages, kept until the server has them
-    this._heldBytes = 0;
+    this._heldBytes = this._heldSamples = 0;
     this._next = 0; // the number of the next message to send
     this._expected = 0; // the number of the next one to receive
     this._holds = false; // whether any has come
@@ -70,14 +70,15 @@ export class Session {
     this._say({ type: "resume", version: VERSION, token, ...held });
   }
 
-  // samples: Int16Array or Float32Array as the format agreed has it, interleaved. Returns the index of the first.
-  sendPcm(samples) {
+  // samples: Int16Array or Float32Array as the format agreed has it, interleaved. gap: samples a channel that were left
+  // out before them. Returns the index of the first.
+  sendPcm(samples, gap = 0) {
     this._require(OPEN, DETACHED);
     const { format, channels = 1 } = this._hello.pcm;
-    const count = samples.length / channels, index = this._indexOut;
+    const count = samples.length / channels, index = this._indexOut + gap;
     const packet = { kind: PCM, stream: 0, index, count, depth: channels, width: format === "s16le" ? 16 : 32,
-      last: false, discontinuity: false, crc: this.welcome.crc, samples };
-    this._number((sequence) => encodePacket({ ...packet, sequence }));
+      last: false, discontinuity: gap > 0, crc: this.welcome.crc, samples };
+    this._number((sequence) => encodePacket({ ...packet, sequence }), count);
     this._indexOut = index + count;
     return index;
   }
@@ -119,6 +120,11 @@ export class Session {
 
   get unacknowledgedBytes() {
     return this._heldBytes;
+  }
+
+  // Samples a channel in them.
+  get unacknowledgedSamples() {
+    return this._heldSamples;
   }
 
   // What has to go out now, in order: strings and Uint8Arrays, each once.
@@ -173,12 +179,13 @@ export class Session {
     this._send(JSON.stringify(values));
   }
 
-  _number(make) {
+  _number(make, samples = 0) {
     const message = make(this._next);
     this._next = (this._next + 1) % MODULUS;
     if (this.welcome.token != null) {
-      this._held.push(message);
+      this._held.push({ message, samples });
       this._heldBytes += message.length;
+      this._heldSamples += samples;
     }
     if (this.state === OPEN) this._send(message);
   }
@@ -210,7 +217,11 @@ export class Session {
   _acknowledged(sequence) {
     const behind = (this._next - 1 - sequence + 2 * MODULUS) % MODULUS;
     if (behind >= MODULUS / 2) return false;
-    while (this._held.length > behind) this._heldBytes -= this._held.shift().length;
+    while (this._held.length > behind) {
+      const { message, samples } = this._held.shift();
+      this._heldBytes -= message.length;
+      this._heldSamples -= samples;
+    }
     return true;
   }
 
@@ -249,7 +260,7 @@ export class Session {
     if (lacking > this._held.length) throw new Fault("resume_gap", "the server lacks what is not held here any more");
     if (last !== null) this._acknowledged(last);
     this.state = OPEN;
-    for (const message of this._held) this._send(message);
+    for (const { message } of this._held) this._send(message);
   }
 
   _on_ack(values) {
@@ -308,7 +319,7 @@ export class Session {
   _end(code, message, { allowed, retry_after } = {}) {
     this.state = CLOSED;
     this._held = [];
-    this._heldBytes = 0;
+    this._heldBytes = this._heldSamples = 0;
     return { type: "ended", code, message, allowed, retry_after };
   }
 }
