@@ -140,3 +140,15 @@ test("memory is bounded: what does not fit pushes out the oldest", () => {
   assert.equal(playout.fill, capacity);
   assert.equal(playout.source, capacity);
 });
+
+test("the level is that of what was played since the last one", () => {
+  const playout = make(), out = [];
+  playout.push(ramp(0, 4000), { index: 0, last: true });
+  assert.equal(playout.takeLevel(), 0);
+  for (let turn = 0; turn < 3; turn++) {
+    for (let n = 0; n < 5; n++) out.push(...mixed(playout));
+    const since = out.slice(-5 * QUANTUM), square = since.reduce((sum, value) => sum + value * value, 0);
+    assert.ok(Math.abs(playout.takeLevel() - Math.sqrt(square / since.length)) < 1e-9);
+  }
+  assert.equal(playout.takeLevel(), 0);
+});

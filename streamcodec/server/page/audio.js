@@ -14,6 +14,7 @@ const MOST_DELAY = 5; // seconds by which the original can be held back
 const LOAD_SECONDS = 10; // for the worklets to come from the server
 const WAKE_SECONDS = 5; // for a sound context to begin
 const WAKE_AGAIN_SECONDS = 1; // between attempts to have one go on that the system has paused
+const HEAD_START = 0.05; // seconds
 const SETTLE_SECONDS = 1; // a track may be muted until its first samples are there
 
 // rate: Hz, or null for the browser's own.
@@ -142,7 +143,7 @@ export class AudioGraph {
   run(seconds) {
     this.block = Math.round(seconds * this.wireRate);
     this._capture.port.postMessage({ block: this.block });
-    this._file?.start();
+    this._file?.start(this.context.currentTime + HEAD_START); // the capture has its block by then: nothing is cut off
   }
 
   pause() {
@@ -164,7 +165,9 @@ export class AudioGraph {
     this._playback.port.postMessage({ tap: on });
   }
 
+  // Before the first block there is nothing to glide from: not a sample of who joins muted is sent.
   set muted(value) {
+    if (!this.block) this._input.gain.value = value ? 0 : 1;
     this._input.gain.setTargetAtTime(value ? 0 : 1, this.context.currentTime, GLIDE / 3);
   }
 

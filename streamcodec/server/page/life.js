@@ -47,7 +47,7 @@ class Run {
 }
 
 export class Life {
-  // on: { changed() when anything below has, event(event) of the session, levels(name, rms, peak) }.
+  // on: { changed() when anything below has, event(event) of the session, levels(name, rms, peak, streams) }.
   constructor(on, tools = BROWSER) {
     this.phase = IDLE;
     this.why = "ready"; // why nothing runs: ready, stopped, over (a file is), not_started or ended

@@ -26,7 +26,7 @@ export function streamUrl(page) {
 
 export class Live {
   // hello: of the session, without pcm. wire: Hz of the codec, at which audio is sent. maxDelay: seconds. rate: Hz of the sound context, or null for the browser's own.
-  // on: { event, state, levels(name, rms, peak), ended() when a file is over, failed(code), notice(code, details): see
+  // on: { event, state, levels(name, rms, peak, streams), ended() when a file is over, failed(code), notice(code, details): see
   // AudioGraph }.
   static async open({ hello, wire, maxDelay = MOST_DELAY, rate = null }, on) {
     const live = new Live(on, maxDelay);
@@ -65,6 +65,7 @@ export class Live {
     this._fills = []; // seconds in the jitter buffer, lately
     this._known = new Set(); // streams that were heard
     this._asked = null;
+    this._began = performance.now();
     this._rates = { at: performance.now(), sent: 0, received: 0, up: 0, down: 0 };
     this._flushed = false; // the file is over, and the server knows
     this._draining = false; // all has come, and is played out
@@ -106,12 +107,22 @@ export class Live {
     return (this.codebooks * codec.bits * codec.sample_rate) / codec.hop_length / 1000;
   }
 
+  // Milliseconds of sound that were lost, by where: never sent; missing at the server; left out by it, or too late.
+  get loss() {
+    const ms = (samples) => (1000 * samples) / this.graph.wireRate;
+    const missing = Math.max(0, (this.statistics?.missing ?? 0) - this._told);
+    return { unsent: ms(this.pacer.leftOut), missing: ms(missing), left: ms(this.lost) };
+  }
+
   // Frames that were lost on either way; silence stands for them.
   get lostFrames() {
-    const { codec } = this.welcome;
-    const missing = Math.max(0, (this.statistics?.missing ?? 0) - this._told);
-    const frame = (codec.hop_length * this.graph.wireRate) / codec.sample_rate;
-    return Math.ceil((this.lost + this.pacer.leftOut + missing) / frame);
+    const { codec } = this.welcome, { unsent, missing, left } = this.loss;
+    return Math.ceil((unsent + missing + left) / ((1000 * codec.hop_length) / codec.sample_rate));
+  }
+
+  // Seconds since it began.
+  get seconds() {
+    return (performance.now() - this._began) / 1000;
   }
 
   // kbit/s over the network since the last call: [up, down].
@@ -227,7 +238,7 @@ export class Live {
   _report(report) {
     this.report = report;
     this._fills = [...this._fills, report.fill].slice(-MEASURED_KEPT);
-    this.on.levels("output", report.rms, report.peak);
+    this.on.levels("output", report.rms, report.peak, report.levels);
     if (this._draining && report.streams === 0) return this.on.ended();
     if (report.streams && this.hello.mode !== "room") this._measure(report);
   }

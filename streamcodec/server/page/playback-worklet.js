@@ -74,7 +74,7 @@ class Playback extends AudioWorkletProcessor {
   }
 
   _report() {
-    const report = { ...this._past, fill: 0, target: 0, playing: 0, streams: this._streams.size };
+    const report = { ...this._past, fill: 0, target: 0, playing: 0, streams: this._streams.size, levels: [] };
     for (const [stream, playout] of this._streams) {
       // The sample that is heard when this quantum is over; where nothing plays, the one that is waited for.
       const source = playout.source - this._resampler.delay * this._rate;
@@ -83,6 +83,7 @@ class Playback extends AudioWorkletProcessor {
       report.fill = Math.max(report.fill, playout.fill / this._rate);
       report.target = Math.max(report.target, playout.target / this._rate);
       report.playing += playout.playing ? 1 : 0;
+      report.levels.push([stream, playout.takeLevel()]);
     }
     report.rms = Math.sqrt(this._square / this._measured);
     report.peak = this._peak;

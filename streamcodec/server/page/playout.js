@@ -40,6 +40,7 @@ export class Playout {
     this._tail = 0; // the last sample played, which fades out
     this._tailAt = 0; // samples of that fade that are left
     this._cut = null; // { length, at }: a surplus that is being left out
+    this._square = this._mixed = 0; // of what was played since `takeLevel`
     this._forgetWatch();
   }
 
@@ -93,9 +94,18 @@ export class Playout {
       }
       if (this._tailAt > 0) value += (this._tail * --this._tailAt) / this.fade;
       out[n] += value;
+      this._square += value * value;
     }
     this.position += out.length;
+    this._mixed += out.length;
     this._watch(out.length);
+  }
+
+  // RMS of what was played since the last call, full scale 1.
+  takeLevel() {
+    const level = this._mixed ? Math.sqrt(this._square / this._mixed) : 0;
+    this._square = this._mixed = 0;
+    return level;
   }
 
   _pushGap(gap) {

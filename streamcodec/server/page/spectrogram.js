@@ -12,6 +12,8 @@ export class Spectrogram {
     const canvas = figure.querySelector("canvas");
     this.canvas = canvas;
     this.analyser = null; // an AnalyserNode, once there is one
+    this._drawn = false; // whether anything was
+    this._image = null; // one column, once there is room
     this._span = figure.querySelector(".span");
     this._context = canvas.getContext("2d", { alpha: false });
     this._carry = this._sweepAt = 0;
@@ -30,7 +32,7 @@ export class Spectrogram {
 
   // Draws what was heard in the last `seconds`.
   draw(seconds) {
-    if (!this.analyser || !this.canvas.width) return;
+    if (!this.analyser || !this._image) return; // no image while it is not laid out
     if (this._still.matches) this._sweep(seconds);
     else this._scroll(seconds);
   }
@@ -58,6 +60,7 @@ export class Spectrogram {
 
   _column(x, columns) {
     const { analyser } = this, rows = this.canvas.height;
+    this._drawn = true;
     if (this._levels?.length !== analyser.frequencyBinCount || this._rate !== analyser.context.sampleRate) {
       this._levels = new Float32Array(analyser.frequencyBinCount);
       this._rate = analyser.context.sampleRate;
@@ -79,11 +82,24 @@ export class Spectrogram {
     const rows = Math.round(this.canvas.clientHeight * this._scale);
     if (!width || !rows || (width === this.canvas.width && rows === this.canvas.height)) return;
     this._span.textContent = `last ${Math.round(this.canvas.clientWidth / PIXELS_PER_SECOND)} s`;
+    const before = this._copy();
     this.canvas.width = width;
     this.canvas.height = rows;
     this._levels = null;
     this._image = this._context.createImageData(1, rows);
     this._clear();
+    // What was heard stays, newest at the right. (The sweep begins anew.)
+    if (before && !this._still.matches) {
+      const shown = Math.min(width, before.width);
+      this._context.drawImage(before, before.width - shown, 0, shown, before.height, width - shown, 0, shown, rows);
+    }
+  }
+
+  _copy() {
+    if (!this._drawn) return null;
+    const copy = new OffscreenCanvas(this.canvas.width, this.canvas.height);
+    copy.getContext("2d").drawImage(this.canvas, 0, 0);
+    return copy;
   }
 
   _clear() {
