@@ -178,7 +178,7 @@ def test_codes_come_as_soon_as_the_spec_says(codec, samples, piece):
             assert frames == segments * spec.segment_frames
         else:
             ready = max(0, (heard - spec.encoder_delay) // spec.hop_length)
-            wait = codec.encoder_network.at.rows(spec.encoder_prefill) if spec.encoder_prefill else 0
+            wait = codec.framing.encoder.at.rows(spec.encoder_prefill) if spec.encoder_prefill else 0
             assert frames == (ready if heard >= wait else 0)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import codecs
 from ..codecs import Codec, Original
-from ..codecs.base import PRECISION_HINT, PRECISIONS
+from ..codecs.tracked import PRECISION_HINT, PRECISIONS
 from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
 from ..surroundings import built_alone

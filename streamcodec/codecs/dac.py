@@ -250,7 +250,7 @@ class DacCodec(Codec):
         )
         if tensors is not None:
             self._take(TensorReader(tensors))
-        self.place(
+        self.finish_construction(
             name=name,
             sample_rate=settings.sampling_rate,
             channels=1,

@@ -161,7 +161,7 @@ class EncodecCodec(Codec):
         if tensors is not None:
             self._take(TensorReader(tensors))
         default = settings.default_bandwidth or settings.target_bandwidths[0]  # upstream's own default is the first
-        self.place(
+        self.finish_construction(
             name=name,
             sample_rate=settings.sampling_rate,
             channels=settings.audio_channels,

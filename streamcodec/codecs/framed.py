@@ -3,12 +3,83 @@
 import torch
 from torch import Tensor
 
+from .. import state as states
 from ..errors import StateError
-from ..nn.piece import Piece
+from ..nn.layer import Layer
+from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Progress, Transducer
+from ..spec import SemanticWindow
 from ..state import State
+from ..stream import Start
+from .framing import Primed
 
-__all__ = ["FramedCore", "primed"]
+__all__ = ["Framed", "FramedCore", "primed"]
+
+
+class Framed:
+    """Frame by frame; see `Framing`. encoder, decoder: the two halves placed for streaming."""
+
+    scaled = False
+    appends = True
+    delays: tuple[int, int]
+
+    def __init__(
+        self, encoder: Layer, decoder: Layer, *, channels: int, encoded: int, decoded: int, hop_length: int,
+        floors: bool = False,
+    ) -> None:  # fmt: skip
+        """channels: of the audio; encoded, decoded: of the latents that `encoder` gives and that `decoder` takes.
+
+        floors: whether the encoder leaves out samples that do not fill a last frame.
+        """
+        self.hop_length, self.floors = hop_length, floors
+        self.encoder = Network(encoder, channels, encoded, hop_length)
+        self.decoder = Network(decoder, decoded, channels, 1, look_ahead=0)
+        self.networks = (self.encoder, self.decoder)
+        self.delays = (self.encoder.look_ahead, self.decoder.out.lag)
+        self.prefills = (self.encoder.prefill_frames, self.decoder.prefill_frames)
+
+    def stream_bytes(self, itemsize: int) -> tuple[int, int]:
+        return states.nbytes(self.encoder.spec), states.nbytes(self.decoder.spec)
+
+    def analyse(self, rows: Tensor) -> Piece:
+        return Piece(self.encoder.layer(rows))
+
+    def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
+        rows: Tensor = self.decoder.layer(latents)
+        return rows
+
+    def missing(self, samples: int) -> int:
+        if not (self.floors and samples):
+            return 0
+        # DAC's decoder at 16 and 24 kHz ends 8 samples before its last frame does, which may take one frame more.
+        short = max(0, self.hop_length - self.decoder.layer.output_length(1))
+        return -(-(samples + short) // self.hop_length) * self.hop_length - samples
+
+    def covered(self, samples: int, frames: int) -> int:
+        return min(samples, self.decoder.layer.output_length(frames))
+
+    def ends_short(self, length: int, frames: int) -> bool:
+        return False
+
+    def check_streamable(self, name: str) -> None:
+        """Nothing stands against it."""
+
+    def check_latents_suffice(self, name: str, call: str) -> None:
+        """They do."""
+
+    def encoder_core(
+        self, batch: int, start: Start, window: SemanticWindow | None, like: Tensor, primed: Primed
+    ) -> Core:
+        return _core(self.encoder, batch, start, like, primed)
+
+    def decoder_core(self, batch: int, start: Start, like: Tensor, primed: Primed) -> Core:
+        return _core(self.decoder, batch, start, like, primed)
+
+
+def _core(network: Network, batch: int, start: Start, like: Tensor, primed: Primed) -> "FramedCore":
+    if start == "exact" or not network.prefill_frames:
+        return FramedCore(Transducer(network, batch, like.device, like.dtype))
+    return FramedCore(primed(network).fork_primed(batch))
 
 
 class FramedCore:

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, StateError
+from ..errors import ConfigError, InputError, NotStreamableError, StateError
 from ..nn.layer import Layer
-from ..nn.piece import Piece
+from ..nn.piece import Core, Piece
+from ..spec import SemanticWindow
+from ..stream import Start
+from .framing import Primed
 
-__all__ = ["SegmentDecoder", "SegmentEncoder", "Segments"]
+__all__ = ["SegmentDecoder", "SegmentEncoder", "Segmented", "Segments"]
 
 # Upstream's guard against division by zero in digital silence (EncodecModel._encode_frame).
 SCALE_FLOOR = 1e-8
@@ -76,6 +79,68 @@ class Segments:
             return self.decode_one(latents, scale, decoder)
         core = SegmentDecoder(self, decoder, latents[:, :0])
         return torch.cat([core.push(Piece(latents, scale, length)).rows, core.flush().rows], 1)
+
+
+class Segmented:
+    """In segments; see `Framing`. channels, latent_channels: of audio and latents."""
+
+    appends = False
+    prefills = (0, 0)
+    networks = ()
+
+    def __init__(self, segments: Segments, encoder: Layer, decoder: Layer, channels: int, latent_channels: int) -> None:
+        self.segments, self.encoder, self.decoder = segments, encoder, decoder
+        self.channels, self.latent_channels = channels, latent_channels
+        self.scaled = segments.normalize
+        self.delays = (0, 0)
+        if segments.length is not None and segments.stride is not None:
+            # A segment's first frame waits for its last sample; the decoder holds back what the next one overlaps.
+            self.delays = (segments.length - segments.hop_length, segments.length - segments.stride)
+
+    def stream_bytes(self, itemsize: int) -> tuple[int, int]:
+        length, stride, frames = self.segments.length, self.segments.stride, self.segments.frames
+        if length is None or stride is None or frames is None:
+            return 0, 0
+        # At most: a segment's samples; its latents with their scale, and the overlap with its weights.
+        overlap = frames * self.segments.hop_length - stride
+        values = (length * self.channels, frames * (self.latent_channels + 1) + overlap * (self.channels + 1))
+        return values[0] * itemsize, values[1] * itemsize
+
+    def analyse(self, rows: Tensor) -> Piece:
+        return self.segments.encode(rows, self.encoder)
+
+    def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
+        return self.segments.decode(latents, scale, length, self.decoder)
+
+    def missing(self, samples: int) -> int:
+        return 0
+
+    def covered(self, samples: int, frames: int) -> int:
+        return samples
+
+    def ends_short(self, length: int, frames: int) -> bool:
+        return sum(self.segments.cut(length)) == frames
+
+    def check_streamable(self, name: str) -> None:
+        if self.segments.length is None:
+            raise NotStreamableError(
+                f"{name} normalises over the whole signal (its configuration has no chunk_length_s), so nothing can "
+                "come out before the end; use encode() and decode(), or set chunk_length_s and overlap"
+            )
+
+    def check_latents_suffice(self, name: str, call: str) -> None:
+        raise InputError(
+            f"{call}: {name} codes each segment by itself, at a level of its own, so its latents alone do not say what "
+            "the signal is; use encode() and decode()"
+        )
+
+    def encoder_core(
+        self, batch: int, start: Start, window: SemanticWindow | None, like: Tensor, primed: Primed
+    ) -> Core:
+        return SegmentEncoder(self.segments, self.encoder, like.new_zeros(batch, 0, self.channels))
+
+    def decoder_core(self, batch: int, start: Start, like: Tensor, primed: Primed) -> Core:
+        return SegmentDecoder(self.segments, self.decoder, like.new_zeros(batch, 0, self.latent_channels))
 
 
 def join(pieces: list[Piece]) -> Piece:

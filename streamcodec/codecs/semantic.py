@@ -7,155 +7,34 @@ reconstruction loss. The parts are written once, for X-Codec and for any acousti
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import state as states
 from ..codes import Codes
 from ..errors import ConfigError
-from ..nn.conv import Conv1d, ConvTranspose1d
-from ..nn.layer import Elementwise, Layer, Sequential
+from ..nn.conv import Conv1d
+from ..nn.layer import Layer, Sequential
 from ..nn.piece import Piece
 from ..nn.quantize import ResidualVectorQuantizer
-from ..nn.residual import Residual
 from ..nn.transducer import Network
 from ..pcm import AudioLike
-from ..program import Padding
 from ..spec import SemanticWindow
-from ..stream import Start
 from ..surroundings import undisturbed
 from .base import Codec
-from .checks import check_start
 from .dac import Weighted, give_layers, take_layers
-from .semantic_model import SpeechModel, resample
+from .framed import Framed
+from .framing import Framing
+from .hearing import Hearing, SpeechFeatures
+from .semantic_layers import SemanticConfig, semantic_decoder, semantic_encoder, semantic_layers
+from .semantic_model import SpeechModel
 from .tensors import TensorReader
-from .windowed import WindowedCore, WindowedParts, whole_frames, windowed_features
+from .windowed import Windowed, joined, whole_frames
 
-__all__ = ["SemanticBase", "SemanticConfig", "SemanticOutput", "semantic_decoder", "semantic_encoder"]
-
-
-@dataclass(frozen=True)
-class SemanticConfig:
-    """The semantic encoder and decoder, with the defaults of `transformers.XcodecConfig`.
-
-    kernel_size: of the first and last convolution; channel_ratios: channels of each block over those of the features;
-    strides: of each block; block_dilations, unit_kernel_size: of a block's residual units.
-    """
-
-    kernel_size: int = 3
-    channel_ratios: tuple[float, ...] = (1, 1)
-    strides: tuple[int, ...] = (1, 1)
-    block_dilations: tuple[int, ...] = (1, 1)
-    unit_kernel_size: int = 3
-
-    def __post_init__(self) -> None:
-        if len(self.strides) != len(self.channel_ratios) or not self.strides:
-            raise ConfigError(
-                f"strides are {list(self.strides)} and channel_ratios {list(self.channel_ratios)}; there must be one "
-                "of each per block, and a block at least"
-            )
-        for name in ("kernel_size", "unit_kernel_size"):
-            if getattr(self, name) % 2 == 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; an even kernel would shift the features")
-        if min(*self.strides, *self.block_dilations, self.kernel_size, self.unit_kernel_size) < 1:
-            raise ConfigError("strides, block_dilations and kernel sizes must be at least 1")
-        if min(self.channel_ratios) <= 0:
-            raise ConfigError(f"channel_ratios are {list(self.channel_ratios)}; they must be above 0")
-
-    @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "SemanticConfig":
-        """Its fields of a config.json. Raises ConfigError for a value of the wrong type or out of range."""
-        values: dict[str, Any] = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
-        for name, value in values.items():
-            listed, entries = isinstance(value, (list, tuple)), value if isinstance(value, (list, tuple)) else [value]
-            kinds = (int, float) if name == "channel_ratios" else (int,)
-            if listed == name.endswith("size") or not entries or not all(type(entry) in kinds for entry in entries):
-                kind = "a whole number" if name.endswith("size") else "a list of numbers"
-                raise ConfigError(f"{name} is {value!r}; it must be {kind}")
-            values[name] = tuple(value) if listed else value
-        return cls(**values)
-
-    def channels(self, features: int) -> tuple[int, ...]:
-        """Channels after each block of the encoder, for features of `features` channels."""
-        return tuple(max(1, int(features * ratio)) for ratio in self.channel_ratios)
-
-
-def _same(channels: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = False) -> Conv1d:
-    pad = (kernel - 1) // 2 * dilation
-    return Conv1d(channels, outputs, kernel, dilation=dilation, padding=Padding(pad, pad), bias=bias)
-
-
-def _units(config: SemanticConfig, channels: int) -> list[Layer]:
-    return [
-        Residual(
-            Sequential(
-                [
-                    Elementwise("elu"),
-                    _same(channels, channels, config.unit_kernel_size, dilation),
-                    Elementwise("elu"),
-                    _same(channels, channels, 1),
-                ]
-            )
-        )
-        for dilation in config.block_dilations
-    ]
-
-
-def semantic_encoder(config: SemanticConfig, features: int) -> Sequential:
-    """Features [B, F, features] to semantic latents [B, F / product of strides, channels of the last block]."""
-    channels = features
-    layers: list[Layer] = [_same(channels, channels, config.kernel_size)]
-    for stride, outputs in zip(config.strides, config.channels(features), strict=True):
-        kernel = 3 if stride == 1 else 2 * stride
-        pad = (kernel - 1) // 2
-        down = Conv1d(channels, outputs, kernel, stride=stride, padding=Padding(pad, pad))
-        layers.append(Sequential([*_units(config, channels), down]))
-        channels = outputs
-    return Sequential(layers)
-
-
-def semantic_decoder(config: SemanticConfig, features: int) -> Sequential:
-    """Latents [B, T, features] to features [B, T * product of strides, features]; for training alone."""
-    widths = config.channels(features)
-    layers: list[Layer] = [_same(features, widths[0], config.kernel_size)]
-    for stride, channels, outputs in zip(config.strides, widths, (*widths[1:], features), strict=True):
-        up: Layer
-        if stride == 1:
-            up = _same(channels, outputs, 3, bias=True)
-        else:
-            trim = (stride + 1) // 2
-            right = trim - stride % 2
-            up = ConvTranspose1d(
-                channels, outputs, 2 * stride, stride=stride, trim_left=trim, trim_right=right, bias=False
-            )
-        layers.append(Sequential([up, *_units(config, outputs)]))
-    return Sequential([*layers, _same(features, features, config.kernel_size)])
-
-
-def semantic_layers(prefix: str, half: Sequential) -> Iterator[tuple[str, Weighted]]:
-    """Every layer with weights of `semantic_encoder` or `semantic_decoder`, under Hugging Face's name for it."""
-    first, *blocks = half.chain
-    last = blocks.pop() if isinstance(blocks[-1], Conv1d) else None
-    names = ("conv", "") if last is None else ("conv1", "conv2")
-    for name, layer in zip(names, (first, last), strict=True):
-        if isinstance(layer, Conv1d):
-            yield f"{prefix}.{name}", layer
-    for place, block in enumerate(blocks):
-        assert isinstance(block, Sequential)
-        unit = 0
-        for layer in block.chain:
-            if isinstance(layer, (Conv1d, ConvTranspose1d)):
-                yield f"{prefix}.conv_blocks.{place}.conv", layer
-            elif isinstance(layer, Residual) and isinstance(layer.branch, Sequential):
-                convolutions = [inner for inner in layer.branch.chain if isinstance(inner, Conv1d)]
-                for number, inner in enumerate(convolutions, 1):
-                    yield f"{prefix}.conv_blocks.{place}.res_units.{unit}.conv{number}", inner
-                unit += 1
+__all__ = ["SemanticBase", "SemanticOutput"]
 
 
 class SemanticOutput(NamedTuple):
@@ -175,22 +54,6 @@ class SemanticOutput(NamedTuple):
 
 # Latents [B, T, D] and a number of codebooks to quantized latents, with the gradients of training, and codes [B, T, K].
 Quantize = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Hearing:
-    """How the speech model hears the codec's samples.
-
-    sample_rate: the codec's; hop_length: samples per frame; padding: zeros before and after the samples, at the speech
-    model's rate; per_frame: rows of features per frame; stretch: give exactly that many rows by linear interpolation
-    over time where the speech model gives another number.
-    """
-
-    sample_rate: int
-    hop_length: int
-    padding: tuple[int, int]
-    per_frame: int = 1
-    stretch: bool = False
 
 
 class Widths(NamedTuple):
@@ -268,60 +131,32 @@ class SemanticBase(Codec):
                     f"semantic encoder's must be the acoustic hop length ({hearing.hop_length})"
                 )
 
-    def _encoder_network(self, channels: int, latent_channels: int, hop_length: int) -> tuple[Network, int]:
-        acoustic, look_ahead = super()._encoder_network(channels, self.widths.acoustic, hop_length)
-        self.semantic_network = Network(
-            self.encoder_semantic, self.speech.channels, self.widths.semantic, self.hearing.per_frame
-        )
-        return acoustic, max(look_ahead, self._semantic_look_ahead(self.default_window or SemanticWindow()))
-
-    def _semantic_look_ahead(self, window: SemanticWindow) -> int:
-        """Samples: at worst the last feature that a frame needs is the first of its hop, which waits for `right`."""
-        frames = self.semantic_network.program.last_input(0) // self.hearing.per_frame
-        return (frames + window.hop + window.right - 1) * self.hearing.hop_length
+    def make_framing(self, channels: int, latent_channels: int, hop_length: int) -> Framing:
+        self._windowed = Windowed(
+            Framed(
+                self.encoder, self.decoder, channels=channels, encoded=self.widths.acoustic, decoded=latent_channels,
+                hop_length=hop_length, floors=self.floors,
+            ),
+            Network(
+                self.encoder_semantic, self.speech.channels, self.widths.semantic, self.hearing.per_frame
+            ),
+            SpeechFeatures(self.speech, self.hearing), self.fc, self.default_window or SemanticWindow(),
+        )  # fmt: skip
+        return self._windowed
 
     def windowed_delay(self, window: SemanticWindow | None = None) -> int:
         """Samples beyond a frame's own last one that a streaming encoder needs before its codes come, at most."""
-        assert self.encoder_network is not None
-        return max(self.encoder_network.look_ahead, self._semantic_look_ahead(self._window(window)))
-
-    def _window(self, window: SemanticWindow | None) -> SemanticWindow:
-        return window or self.default_window or SemanticWindow()
-
-    def _stream_bytes(self, channels: int, latent_channels: int, hop_length: int) -> tuple[int, int]:
-        encoder, decoder = super()._stream_bytes(channels, latent_channels, hop_length)
-        window = self._window(None)
-        # At most: the samples of a window and of a frame, and what one branch is ahead of the other by.
-        ahead = self.windowed_delay() // hop_length + window.hop
-        values = (window.frames + 1) * hop_length + ahead * max(self.widths.acoustic, self.widths.semantic)
-        semantic = states.nbytes(self.semantic_network.spec)
-        return encoder + semantic + values * self.dtype.itemsize, decoder
+        return self._windowed.delay(window)
 
     # -- offline ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def features(self, rows: Tensor) -> Tensor:
         """What the speech model makes of samples [B, N, 1] that are the whole recording, [B, F, C]; no gradient."""
-        hearing = self.hearing
-        wav = resample(rows[:, :, 0], hearing.sample_rate, self.speech.sample_rate)
-        wav = F.pad(wav, hearing.padding)
-        wanted = -(-rows.shape[1] // hearing.hop_length) * hearing.per_frame
-        if hearing.stretch and wanted:  # a row at least, of which the others can be made
-            wav = F.pad(wav, (0, max(0, self.speech.extent - wav.shape[1])))
-        features = self.speech(wav)
-        if not hearing.stretch or features.shape[1] == wanted:
-            return features
-        if not wanted:
-            return features[:, :0]
-        return F.interpolate(features.transpose(1, 2), wanted, mode="linear", align_corners=False).transpose(1, 2)
+        return SpeechFeatures(self.speech, self.hearing)(rows)
 
     def join(self, acoustic: Tensor, semantic: Tensor) -> Tensor:
         """Latents of both branches, [B, T, D1] and [B, T, D2], to those that are quantized, [B, T, D1 + D2]."""
-        return self.fc(torch.cat([acoustic, semantic], 2))
-
-    def analyse(self, rows: Tensor) -> Piece:
-        rows = whole_frames(rows, self.hearing.hop_length)
-        return Piece(self.join(self.encoder(rows), self.encoder_semantic(self.features(rows))))
+        return joined(self.fc, acoustic, semantic)
 
     @undisturbed
     def encode_windowed(
@@ -347,26 +182,7 @@ class SemanticBase(Codec):
     def analyse_windowed(self, rows: Tensor, window: SemanticWindow | None = None) -> Piece:
         """`analyse` as a stream does it: a whole signal, [B, N, 1], to the latents that are quantized, [B, T, D]."""
         padded = whole_frames(rows, self.hearing.hop_length)
-        features = windowed_features(self._windowed_parts(), padded, self._window(window))
-        return Piece(self.join(self.encoder(padded), self.encoder_semantic(features)))
-
-    # -- streams ---------------------------------------------------------------------------------------------------
-
-    def _windowed_parts(self) -> WindowedParts:
-        assert self.encoder_network is not None
-        hearing = self.hearing
-        return WindowedParts(
-            self.encoder_network, self.semantic_network, self.features, self.join, hearing.hop_length, hearing.per_frame
-        )
-
-    def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> WindowedCore:
-        check_start(start)
-        core = WindowedCore(
-            self._windowed_parts(), self._window(window), self.quantizer.codebooks.new_zeros(batch, 0, 1)
-        )
-        if start == "primed" and self.spec.encoder_prefill:
-            core.prime(self.spec.encoder_prefill)
-        return core
+        return Piece(self.join(self.encoder(padded), self.encoder_semantic(self._windowed.features(padded, window))))
 
     # -- training --------------------------------------------------------------------------------------------------
 

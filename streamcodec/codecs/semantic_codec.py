@@ -10,7 +10,9 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..spec import SemanticWindow
 from .base import Codec
-from .semantic import Hearing, SemanticBase, SemanticConfig
+from .hearing import Hearing
+from .semantic import SemanticBase
+from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
 from .tensors import TensorReader
 
@@ -85,7 +87,7 @@ class SemanticCodec(SemanticBase):
         self._acoustic = (acoustic,)
         bits = math.log2(codebook_size) * spec.sample_rate / spec.hop_length
         bandwidths = tuple(round(count * bits) / 1000 for count in range(1, num_codebooks + 1))
-        self.place(
+        self.finish_construction(
             name=name,
             sample_rate=spec.sample_rate,
             channels=1,

@@ -12,19 +12,23 @@ that is there at once; `WindowedCore` is the same for one that arrives: each run
 the signal is cut. With left and right at least T it is the run over the whole signal.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .. import state as states
 from ..errors import StateError
-from ..nn.piece import Piece
+from ..nn.layer import Layer
+from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Transducer
 from ..spec import SemanticWindow
-from .framed import FramedCore
+from ..stream import Start
+from .framed import Framed, FramedCore
+from .framing import Primed
+from .hearing import SpeechFeatures
 
-__all__ = ["WindowedCore", "WindowedParts", "whole_frames", "windowed_features"]
+__all__ = ["Windowed", "WindowedCore", "WindowedParts", "joined", "whole_frames", "windowed_features"]
 
 
 def whole_frames(rows: Tensor, hop_length: int) -> Tensor:
@@ -32,20 +36,33 @@ def whole_frames(rows: Tensor, hop_length: int) -> Tensor:
     return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % hop_length))
 
 
+def joined(layer: Layer, acoustic: Tensor, semantic: Tensor) -> Tensor:
+    """Latents of both branches, [B, T, D1] and [B, T, D2], through the projection to those that are quantized."""
+    latents: Tensor = layer(torch.cat([acoustic, semantic], 2))
+    return latents
+
+
 class WindowedParts(NamedTuple):
     """What a windowed encoder is made of.
 
     acoustic: samples to acoustic latents; semantic: features to semantic latents, one row per frame; features: samples
-    of whole frames [B, n * hop_length, 1] to features [B, n * per_frame, C], offline; join: acoustic and semantic
-    latents of the same frames to what is quantized.
+    of whole frames [B, n * hop_length, 1] to features [B, n * per_frame, C], offline; projection: acoustic and semantic
+    latents of the same frames, side by side, to what is quantized.
     """
 
     acoustic: Network
     semantic: Network
-    features: Callable[[Tensor], Tensor]
-    join: Callable[[Tensor, Tensor], Tensor]
-    hop_length: int
-    per_frame: int
+    features: SpeechFeatures
+    projection: Layer
+
+    @property
+    def hop_length(self) -> int:
+        return self.features.hearing.hop_length
+
+    @property
+    def per_frame(self) -> int:
+        """Rows of features per frame."""
+        return self.features.hearing.per_frame
 
     def run(self, rows: Tensor, window: SemanticWindow, start: int, frames: int, first: int = 0) -> Tensor:
         """Features of the frames from `start` on, at most `window.hop`, of a signal of `frames` frames.
@@ -63,6 +80,81 @@ def windowed_features(parts: WindowedParts, rows: Tensor, window: SemanticWindow
     frames = rows.shape[1] // parts.hop_length
     runs = [parts.run(rows, window, start, frames) for start in range(0, frames, window.hop)]
     return torch.cat(runs or [parts.features(rows)], 1)
+
+
+class Windowed:
+    """The encoder in windows of a speech model, the decoder frame by frame; see `Framing`.
+
+    window: of streams that name none.
+    """
+
+    scaled = False
+    appends = True
+
+    def __init__(
+        self, framed: Framed, semantic: Network, features: SpeechFeatures, projection: Layer, window: SemanticWindow
+    ) -> None:
+        """framed: the acoustic encoder and the decoder; the others are those of `WindowedParts`."""
+        self.framed, self.window = framed, window
+        self.parts = WindowedParts(framed.encoder, semantic, features, projection)
+        self.networks = (*framed.networks, semantic)
+        self.delays, self.prefills = (self.delay(window), framed.delays[1]), framed.prefills
+
+    def delay(self, window: SemanticWindow | None = None) -> int:
+        """Samples by which an encoder with that window trails a frame's own last one, at most.
+
+        At worst the last feature that a frame needs is the first of its hop, which waits for `right`.
+        """
+        window = window or self.window
+        frames = self.parts.semantic.program.last_input(0) // self.parts.per_frame
+        return max(self.framed.delays[0], (frames + window.hop + window.right - 1) * self.parts.hop_length)
+
+    def features(self, rows: Tensor, window: SemanticWindow | None = None) -> Tensor:
+        """`windowed_features` with that window."""
+        return windowed_features(self.parts, rows, window or self.window)
+
+    def stream_bytes(self, itemsize: int) -> tuple[int, int]:
+        encoder, decoder = self.framed.stream_bytes(itemsize)
+        window, hop_length = self.window, self.parts.hop_length
+        # At most: the samples of a window and of a frame, and what one branch is ahead of the other by.
+        ahead = self.delays[0] // hop_length + window.hop
+        widest = max(self.parts.acoustic.out_channels, self.parts.semantic.out_channels)
+        semantic = states.nbytes(self.parts.semantic.spec)
+        return encoder + semantic + ((window.frames + 1) * hop_length + ahead * widest) * itemsize, decoder
+
+    def analyse(self, rows: Tensor) -> Piece:
+        rows, parts = whole_frames(rows, self.parts.hop_length), self.parts
+        semantic = parts.semantic.layer(parts.features(rows))
+        return Piece(joined(parts.projection, parts.acoustic.layer(rows), semantic))
+
+    def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
+        return self.framed.synthesise(latents, scale, length)
+
+    def missing(self, samples: int) -> int:
+        return self.framed.missing(samples)
+
+    def covered(self, samples: int, frames: int) -> int:
+        return self.framed.covered(samples, frames)
+
+    def ends_short(self, length: int, frames: int) -> bool:
+        return False
+
+    def check_streamable(self, name: str) -> None:
+        """Nothing stands against it."""
+
+    def check_latents_suffice(self, name: str, call: str) -> None:
+        """They do."""
+
+    def encoder_core(
+        self, batch: int, start: Start, window: SemanticWindow | None, like: Tensor, primed: Primed
+    ) -> Core:
+        core = WindowedCore(self.parts, window or self.window, like.new_zeros(batch, 0, 1))
+        if start == "primed" and self.prefills[0]:
+            core.prime(self.prefills[0])
+        return core
+
+    def decoder_core(self, batch: int, start: Start, like: Tensor, primed: Primed) -> Core:
+        return self.framed.decoder_core(batch, start, like, primed)
 
 
 class WindowedCore:
@@ -130,7 +222,7 @@ class WindowedCore:
         self.waiting = (acoustic[:, ready:].clone(), semantic[:, ready:].clone())
         dropped = min(self.skip, ready)
         self.skip -= dropped
-        return Piece(self.parts.join(acoustic[:, dropped:ready], semantic[:, dropped:ready]))
+        return Piece(joined(self.parts.projection, acoustic[:, dropped:ready], semantic[:, dropped:ready]))
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         tensors = {"pcm": self.pcm, "waiting.0": self.waiting[0], "waiting.1": self.waiting[1]}

@@ -22,7 +22,9 @@ from .dac import (
     weighted_layers,
     xcodec_decoder,
 )
-from .semantic import Hearing, SemanticBase, SemanticConfig
+from .hearing import Hearing
+from .semantic import SemanticBase
+from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
 from .tensors import TensorReader
 
@@ -197,7 +199,7 @@ class XcodecCodec(SemanticBase):
             take_layers(reader, self._acoustic_layers())
             self.take_branch(reader)
             reader.finish()
-        self.place(
+        self.finish_construction(
             name=name,
             sample_rate=settings.sample_rate,
             channels=1,

@@ -15,7 +15,7 @@ def facts_of(name: str, codec: Codec) -> CodecFacts:
         num_codebooks=spec.num_codebooks, codebook_size=spec.codebook_size, bandwidths=spec.bandwidths,
         bandwidth_codebooks=tuple(spec.codebooks(bandwidth) for bandwidth in spec.bandwidths),
         default_bandwidth=spec.default_bandwidth, encoder_delay=spec.encoder_delay, decoder_delay=spec.decoder_delay,
-        scaled=codec.segments is not None and codec.segments.normalize, fingerprint=codec.fingerprint,
+        scaled=codec.framing.scaled, fingerprint=codec.fingerprint,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import streamcodec
 from streamcodec.codecs.base import Codec
 from streamcodec.codecs.dac import DacCodec, DacConfig, dac_encoder, xcodec_decoder
 from streamcodec.codecs.encodec import EncodecCodec
-from streamcodec.codecs.semantic import SemanticConfig, semantic_decoder, semantic_encoder
+from streamcodec.codecs.semantic_layers import SemanticConfig, semantic_decoder, semantic_encoder
 from streamcodec.nn.conv import Conv1d, ConvTranspose1d
 
 BOUND = 0.02  # a rounding of bfloat16 is 0.4% at most, of float16 0.05%

@@ -22,7 +22,7 @@ from streamcodec.checkpoint import load, save, weights
 from streamcodec.codecs import Codec, SemanticCodec, SemanticWindow
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
-from streamcodec.codecs.semantic import SemanticConfig
+from streamcodec.codecs.semantic_layers import SemanticConfig
 from streamcodec.codecs.semantic_model import SpeechModel, resample
 from streamcodec.errors import CheckpointError, ConfigError
 

@@ -60,7 +60,7 @@ def test_encodec_32khz_has_the_least_delay():
     spec = codec.spec
     assert (spec.hop_length, spec.frame_rate, spec.num_codebooks) == (640, 50.0, 4)
     assert (spec.encoder_delay, spec.decoder_delay) == (2386, 2402)
-    assert codec.encoder_network.at.rows(spec.encoder_prefill) == 3026  # samples before the first frame
+    assert codec.framing.encoder.at.rows(spec.encoder_prefill) == 3026  # samples before the first frame
 
 
 def test_encodec_48khz_works_on_seconds():

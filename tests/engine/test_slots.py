@@ -121,7 +121,7 @@ def test_a_slot_that_changes_hands_during_a_step_is_its_new_owners(monkeypatch, 
     for mirror in live:
         mirror.feed(60)
     with monkeypatch.context() as patch:
-        hooked(patch, getattr(codec, f"{direction}_network"), change_hands)
+        hooked(patch, getattr(codec.framing, direction), change_hands)
         deliveries = engine.step()
     assert {delivery.session for delivery in deliveries} == {live[0].session, live[2].session}
     assert taken[0].session is not live[1].session
@@ -276,7 +276,7 @@ def test_a_failed_batch_is_run_again_one_by_one(monkeypatch):
     run(engine, live, 5)
     for part in ("encoder", "decoder"):
         with monkeypatch.context() as patch:
-            hooked(patch, getattr(codec, f"{part}_network"), refuse_batches)
+            hooked(patch, getattr(codec.framing, part), refuse_batches)
             run(engine, live, 6)
     assert engine.figures().failed == 0
     end(engine, live)
@@ -348,7 +348,7 @@ def test_a_step_inside_a_step_is_refused(monkeypatch):
 
     with monkeypatch.context() as patch:
         live[0].feed(codec.spec.hop_length)
-        hooked(patch, codec.encoder_network, step_again)
+        hooked(patch, codec.framing.encoder, step_again)
         deliver(live, engine.step())
     assert len(seen) == 2
     run(engine, live, 3)

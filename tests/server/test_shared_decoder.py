@@ -32,7 +32,7 @@ def random_frames(codec, count, seed=0):
     rng = np.random.default_rng(seed)
     spec = codec.spec
     codes = rng.integers(0, spec.codebook_size, (spec.num_codebooks, count)).astype(np.uint16)
-    scaled = codec.segments is not None and codec.segments.normalize
+    scaled = codec.framing.scaled
     if not scaled:
         return Frames(codes)
     # A scale is a segment's.

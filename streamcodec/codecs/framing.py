@@ -1,0 +1,68 @@
+"""How the signal of a codec is cut for coding: frame by frame, in windows of a speech model, or in segments.
+
+What depends on that, and on nothing else, is asked here: delays, memory of a stream, lengths, and the cores of streams.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+from ..nn.piece import Core, Piece
+from ..nn.transducer import Network, Transducer
+from ..spec import SemanticWindow
+from ..stream import Start
+
+__all__ = ["Framing", "Primed"]
+
+# Gives a transducer of batch 1 on that network that has heard its prefill frames of silence.
+Primed: TypeAlias = Callable[[Network], Transducer]
+
+
+class Framing(Protocol):
+    """`Framed`, `Windowed` and `Segmented` are the three.
+
+    networks: those that run frame by frame; delays: samples by which encoder and decoder trail a frame's own last one;
+    prefills: frames for which each waits in a stream with an exact start; scaled: whether frames have a gain, so that
+    codes need a scale; appends: whether frames of length 0 may follow the end of the audio.
+    """
+
+    @property
+    def networks(self) -> tuple[Network, ...]: ...
+
+    delays: tuple[int, int]
+    prefills: tuple[int, int]
+    scaled: bool
+    appends: bool
+
+    def stream_bytes(self, itemsize: int) -> tuple[int, int]:
+        """Memory of one encoder stream and of one decoder stream, for weights of `itemsize` bytes a value."""
+
+    def analyse(self, rows: Tensor) -> Piece:
+        """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
+
+    def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
+        """The whole signal, [B, at least `length` if there is as much, channels], of latents [B, T, D]."""
+
+    def missing(self, samples: int) -> int:
+        """Zeros that a signal of `samples` needs at its end, so that its frames bring all of it back."""
+
+    def covered(self, samples: int, frames: int) -> int:
+        """Samples of a whole signal of `samples` that its `frames` frames bring back."""
+
+    def ends_short(self, length: int, frames: int) -> bool:
+        """Whether a signal of `length` samples makes `frames` frames, though as many whole ones stand for fewer."""
+
+    def check_streamable(self, name: str) -> None:
+        """Raises NotStreamableError where nothing can come out before the end. name: the codec's, to tell."""
+
+    def check_latents_suffice(self, name: str, call: str) -> None:
+        """Raises InputError where latents alone do not say what the signal is. call: what was called, to tell."""
+
+    def encoder_core(
+        self, batch: int, start: Start, window: SemanticWindow | None, like: Tensor, primed: Primed
+    ) -> Core:
+        """The moving part of an `EncoderStream`. like: any tensor of the codec's element type, on its device."""
+
+    def decoder_core(self, batch: int, start: Start, like: Tensor, primed: Primed) -> Core:
+        """The moving part of a `DecoderStream`."""
