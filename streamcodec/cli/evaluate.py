@@ -1,16 +1,26 @@
-"""``streamcodec evaluate``: a codec and Opus on the same recordings."""
+"""``streamcodec evaluate``: a codec and others on the same recordings."""
 
 import json
 import math
 import sys
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
+from ..evaluate.evaluation import Evaluation
+from ..evaluate.folder import Folder
+from ..evaluate.lyra import Lyra
+from ..evaluate.measured import MeasuredCodec, usage_line
+from ..evaluate.measures import left_out
+from ..evaluate.opus import Opus, missing_tools
+from ..evaluate.recording import System
+from ..evaluate.spectrogram import draw
+from ..evaluate.table import NOTES, summary, table
 from ..files import NewFile
-from ..train.evaluate import Evaluation, skipped, table, usage_line
-from ..train.spectrogram import draw
 from .ends import check_folder, new_output
 from .running import open_codec
 from .signals import check_ended
@@ -19,52 +29,102 @@ from .telling import tell
 __all__ = ["run"]
 
 
+def run(args: Namespace) -> int:
+    """Run the command."""
+    if args.every < 1 or args.pictures < 0:
+        raise InputError(f"--every is {args.every} and --pictures {args.pictures}; at least 1 and 0 are needed")
+    others = _anchors(args)
+    if args.anchors_only and not others:
+        raise InputError("--anchors-only leaves the codec out, and there is no --anchor, --lyra or --opus")
+    if args.spectrograms is not None:
+        check_folder(args.spectrograms, "*.png", "pictures", args.force)
+    if args.output is None:
+        return _evaluate(args, others, None)
+    with new_output(args.output, args.force) as output:
+        return _evaluate(args, others, output)
+
+
+def _anchors(args: Namespace) -> list[System]:
+    opus = Opus(args.opus)
+    folders = [_folder(text) for text in args.anchor]
+    lyra = [] if args.lyra is None else [Lyra(args.lyra)]
+    return [*([opus] if args.opus and not missing_tools() else []), *lyra, *folders]
+
+
+def _folder(text: str) -> Folder:
+    name, found, folder = text.partition("=")
+    if not (found and name and folder):
+        raise InputError(f"--anchor {text}; it must be NAME=FOLDER, such as 'EnCodec 6=decoded/encodec'")
+    return Folder(name, Path(folder))
+
+
+def _left_out(args: Namespace) -> list[str]:
+    sentences = left_out()
+    if args.opus and (tools := missing_tools()):
+        sentences.append(f"left out: Opus, for want of {' and '.join(tools)} (opus-tools)")
+    return sentences
+
+
+def _evaluate(args: Namespace, others: Sequence[System], output: NewFile | None) -> int:
+    codec = open_codec(args.codec, args.device)
+    sentences = _left_out(args)
+    for sentence in sentences:
+        tell(sentence)
+    measured = None if args.anchors_only else MeasuredCodec(codec)
+    systems = others if measured is None else [measured, *others]
+    evaluation = Evaluation(systems, args.data, codec.spec.sample_rate, args.speech, args.english, args.every)
+    _measure(evaluation, args)
+    unmatched = [system.left_out() for system in others if isinstance(system, Folder)]
+    for line in filter(None, unmatched):
+        tell(line)
+        sentences.append(line)
+    text = _markdown(evaluation, measured, sentences)
+    if output is not None:
+        output.file.write(f"{text}\n".encode())
+        output.commit()
+    print(_json(evaluation, measured, sentences) if args.json else text)
+    return 0
+
+
 def _measure(evaluation: Evaluation, args: Namespace) -> None:
     from tqdm import tqdm
 
     drawn: Counter[str] = Counter()
     total = len(evaluation.files())
-    for heard in tqdm(evaluation.run(), total=total, disable=not sys.stderr.isatty(), file=sys.stderr, unit="file"):
+    for results in tqdm(evaluation.run(), total=total, disable=not sys.stderr.isatty(), file=sys.stderr, unit="file"):
         check_ended()
-        if args.spectrograms is not None and drawn[heard.group] < args.pictures:
-            drawn[heard.group] += 1
-            draw(heard, args.spectrograms / f"{heard.group}_{heard.name}.png")
+        recording = results.recording
+        if args.spectrograms is not None and drawn[recording.group] < args.pictures:
+            drawn[recording.group] += 1
+            draw(results, args.spectrograms / f"{recording.group}_{recording.name}.png")
 
 
-def _json(evaluation: Evaluation, left_out: list[str]) -> str:
-    scores = [
-        {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in row.items()}
-        for row in map(asdict, evaluation.scores)
-    ]
-    usage = evaluation.usage()
-    return json.dumps({"scores": scores, "codebook_use": usage.shares, "frames": usage.frames, "skipped": left_out})
+def _markdown(evaluation: Evaluation, measured: MeasuredCodec | None, left_out: Sequence[str]) -> str:
+    use = [] if measured is None else ["", usage_line(measured.usage())]
+    lines = [table(summary(evaluation.scores)), "", NOTES, *use, *(f"\n{sentence}." for sentence in left_out)]
+    return "\n".join(lines)
 
 
-def run(args: Namespace) -> int:
-    """Run the command."""
-    if args.every < 1 or args.pictures < 0:
-        raise InputError(f"--every is {args.every} and --pictures {args.pictures}; at least 1 and 0 are needed")
-    if bad := [rate for rate in args.opus if not 6 <= rate <= 256]:
-        raise InputError(f"--opus {bad[0]:g}: Opus has 6 to 256 kbps for one channel")
-    if args.spectrograms is not None:
-        check_folder(args.spectrograms, "*.png", "pictures", args.force)
-    if args.output is None:
-        return _evaluate(args, None)
-    with new_output(args.output, args.force) as output:
-        return _evaluate(args, output)
+def _json(evaluation: Evaluation, measured: MeasuredCodec | None, left_out: Sequence[str]) -> str:
+    scores = [{**asdict(score), **score.values} for score in evaluation.scores]
+    for score in scores:
+        del score["values"]
+    rows = [{**asdict(row), "statistics": _statistics(row.statistics)} for row in summary(evaluation.scores)]
+    use = {}
+    if measured is not None:
+        usage = measured.usage()
+        use = {"codebook_use": usage.shares, "frames": usage.frames}
+    return json.dumps(_finite({"scores": scores, "summary": rows, **use, "skipped": list(left_out)}))
 
 
-def _evaluate(args: Namespace, output: NewFile | None) -> int:
-    codec = open_codec(args.codec, args.device)
-    left_out = skipped(args.opus)
-    for sentence in left_out:
-        tell(sentence)
-    evaluation = Evaluation(codec, args.data, args.opus, args.speech, args.every)
-    _measure(evaluation, args)
-    lines = [table(evaluation.scores), "", usage_line(evaluation.usage()), *(f"{line}." for line in left_out)]
-    text = "\n".join(lines)
-    if output is not None:
-        output.file.write(f"{text}\n".encode())
-        output.commit()
-    print(_json(evaluation, left_out) if args.json else text)
-    return 0
+def _statistics(statistics: Any) -> dict[str, dict[str, float]]:
+    return {name: statistic._asdict() for name, statistic in statistics.items()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: null for them."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

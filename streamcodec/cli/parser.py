@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from ..install import how_to_install
 from .ends import add_force
-from .train_options import add_evaluate, add_train
+from .evaluate_options import add_evaluate
+from .train_options import add_train
 
 __all__ = ["SHELLS", "build_parser"]
 
@@ -81,7 +82,10 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     add_train(train)
     train.set_defaults(module=".train")
     evaluate = commands.add_parser(
-        "evaluate", help="how good a codec is, beside Opus", description="Measure a codec on recordings, beside Opus."
+        "evaluate",
+        help="how good a codec is, beside others",
+        description="Measure a codec on recordings, beside Opus, Lyra and others; see docs/measuring.md. What is not "
+        f"installed is named and left out. To have all of it: {how_to_install('evaluate-all')}.",
     )
     add_evaluate(evaluate)
     evaluate.set_defaults(module=".evaluate")

@@ -1,11 +1,11 @@
-"""The options of ``streamcodec train`` and ``streamcodec evaluate``. Imports nothing that takes time."""
+"""The options of ``streamcodec train``. Imports nothing that takes time."""
 
 import argparse
 from pathlib import Path
 
 from .ends import add_force
 
-__all__ = ["add_evaluate", "add_train"]
+__all__ = ["add_train"]
 
 DATA = "a folder of audio, a text file with one path a line, or a pack"
 
@@ -62,31 +62,3 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_force(pack)
     pack.add_argument("--seed", type=int, default=0, help="of the choice, where not all fits")
     pack.set_defaults(action="pack")
-
-
-def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Fill in ``streamcodec evaluate``."""
-    parser.add_argument("data", nargs="+", type=Path, help="folders of audio or text files with one path a line")
-    parser.add_argument("--codec", metavar="SOURCE", help="as for encode; default: the codec in this package")
-    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
-    parser.add_argument(
-        "--opus",
-        type=float,
-        nargs="*",
-        default=[6.0, 8.0, 12.0, 16.0],
-        metavar="KBPS",
-        help="bitrates of Opus beside it (default: 6 8 12 16), through opusenc and opusdec; none: leave Opus out",
-    )
-    parser.add_argument(
-        "--speech",
-        nargs="*",
-        default=["speech", "alsa"],
-        metavar="NAME",
-        help="folders whose names begin so are speech, for STOI and PESQ (default: speech alsa)",
-    )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth file of each folder")
-    parser.add_argument("--spectrograms", type=Path, metavar="DIR", help="write pictures: original, codec and Opus")
-    parser.add_argument("--pictures", type=int, default=1, metavar="N", help="files of each folder that get one")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown there too")
-    add_force(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")

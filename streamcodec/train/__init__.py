@@ -1,7 +1,6 @@
-"""Training and measuring codecs: ``streamcodec train``, ``streamcodec evaluate`` and docs/training.md.
+"""Training codecs: ``streamcodec train`` and docs/training.md.
 
 ``config`` has the settings; ``data``, ``augment`` and ``pack`` the audio; ``losses``, ``discriminator``, ``adversary``,
 ``balancer`` and ``quantizer`` the objective; ``model`` the networks; ``trainer`` an update, ``loop`` a run, ``shards``
 its checkpoints, ``distributed`` its processes, ``board`` TensorBoard; ``build`` puts a run together and exports it.
-``scores``, ``opus``, ``evaluate`` and ``spectrogram`` measure codecs.
 """

@@ -28,7 +28,7 @@ def lines(paths: list[Path], pattern: str) -> list[str]:
 
 def extras() -> set[str]:
     section = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional-dependencies]")[2]
-    return set(re.findall(r"^(\w+) = \[", section.partition("\n[")[0], re.MULTILINE))
+    return set(re.findall(r"^([\w-]+) = \[", section.partition("\n[")[0], re.MULTILINE))
 
 
 def test_nothing_says_to_install_from_an_index_by_name() -> None:
@@ -45,12 +45,12 @@ def test_every_extra_that_is_named_exists() -> None:
     found = {
         (path.name, name)
         for path in [*PROSE, ROOT / ".ci" / "run"]
-        for names in re.findall(r"['\"]\.\[([a-z,]+)\]['\"]", path.read_text(encoding="utf-8"))
+        for names in re.findall(r"['\"]\.\[([a-z,-]+)\]['\"]", path.read_text(encoding="utf-8"))
         for name in names.split(",")
     }
     assert len(found) > 10
     assert [(path, name) for path, name in sorted(found) if name not in extras()] == []
-    asked = {name for path in SOURCES for name in re.findall(r"how_to_install\(['\"](\w+)['\"]\)", path.read_text())}
+    asked = {name for path in SOURCES for name in re.findall(r"how_to_install\(['\"]([\w-]+)['\"]\)", path.read_text())}
     assert {"client", "server", "torch"} <= asked <= extras()
 
 

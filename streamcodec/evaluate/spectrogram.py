@@ -1,12 +1,13 @@
-"""Pictures of spectrograms side by side: the original, the codec, Opus."""
+"""Pictures of spectrograms side by side: the recording, and what each system made of it."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import MissingPackageError
 from ..install import how_to_install
-from .evaluate import OURS, Heard
+from .evaluation import Results
+from .recording import ORIGINAL
 
 __all__ = ["draw"]
 
@@ -24,26 +25,25 @@ def _decibels(wav: np.ndarray) -> np.ndarray:
     return 20 * np.log10(np.abs(np.fft.rfft(frames * window) / window.sum()).T + 1e-9)
 
 
-def draw(heard: Heard, path: Path) -> None:
-    """Write a PNG with a panel per system: the recording's first seconds. Raises ConfigError without matplotlib."""
+def draw(results: Results, path: Path) -> None:
+    """Write a PNG with a panel per system, the first seconds. Raises MissingPackageError without matplotlib."""
     try:
         from matplotlib import colormaps
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError(f"pictures need the package matplotlib: {how_to_install('plots')}") from error
-    end = int(SECONDS * heard.sample_rate)
-    panels = {"original": heard.original}
-    for (system, nominal), audio in sorted(heard.results.items(), key=lambda item: (item[0][0] != OURS, item[0][1])):
-        panels[f"{system} {nominal:g} kbps"] = audio
+        raise MissingPackageError(f"pictures need the package matplotlib: {how_to_install('plots')}") from error
+    rate, original = results.recording.sample_rate, results.recording.audio
+    end = int(SECONDS * rate)
+    panels = {ORIGINAL: original} | {f"{system} kbps": audio for system, audio, _ in results.decoded}
     columns = -(-len(panels) // 2) if len(panels) > 4 else len(panels)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
     colours = colormaps["magma"].resampled(COLOURS)
-    top = float(_decibels(heard.original[:end]).max())
+    top = float(_decibels(original[:end]).max())
     for place, (title, audio) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(rows, columns, place)
         shown = _decibels(audio[:end])
-        extent = (0, min(len(audio), end) / heard.sample_rate, 0, heard.sample_rate / 2000)
+        extent = (0, min(len(audio), end) / rate, 0, rate / 2000)
         axes.imshow(
             shown,
             origin="lower",

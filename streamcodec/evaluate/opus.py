@@ -3,27 +3,20 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import soxr
 
-from ..errors import AudioError
+from ..errors import AudioError, InputError
+from .recording import Decoded, Recording, at_rate, fitted
 
-__all__ = ["OpusResult", "audio_bytes", "missing_tools", "opus"]
+__all__ = ["Opus", "audio_bytes", "missing_tools"]
 
 TOOLS = ("opusenc", "opusdec")
 OPUS_RATE = 48000  # Hz, at which Opus decodes
 _HEADERS = 2  # packets before the audio: OpusHead and OpusTags (RFC 7845, section 3)
-
-
-class OpusResult(NamedTuple):
-    """audio: [N] float32 at the rate and of the length of what was encoded; bits: of its audio packets."""
-
-    audio: np.ndarray
-    bits: int
 
 
 def missing_tools() -> list[str]:
@@ -56,8 +49,23 @@ def _call(*command: str) -> None:
         raise AudioError(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
 
 
-def opus(wav: np.ndarray, sample_rate: int, kbps: float) -> OpusResult:
-    """Encode and decode [N] mono at a nominal bitrate, variable as is Opus's default. Raises AudioError."""
+class Opus:
+    """Opus at nominal bitrates in kbps, variable as is its default. Raises InputError for one that it has not."""
+
+    def __init__(self, rates: Sequence[float]):
+        if bad := [rate for rate in rates if not 6 <= rate <= 256]:
+            raise InputError(f"Opus at {bad[0]:g} kbps: it has 6 to 256 kbps for one channel")
+        self.rates = tuple(rates)
+
+    def __call__(self, recording: Recording) -> Iterator[Decoded]:
+        """One for each bitrate. Raises AudioError where a tool fails."""
+        for rate in self.rates:
+            audio, bits = _through(recording.audio, recording.sample_rate, rate)
+            yield Decoded(f"Opus {rate:g}", audio, bits)
+
+
+def _through(wav: np.ndarray, sample_rate: int, kbps: float) -> tuple[np.ndarray, int]:
+    """[N] encoded and decoded, at its rate and of its length, and the bits of its audio packets."""
     with tempfile.TemporaryDirectory() as folder:
         original, coded, decoded = (str(Path(folder) / name) for name in ("in.wav", "coded.opus", "out.wav"))
         soundfile.write(original, wav, sample_rate, subtype="FLOAT")
@@ -65,5 +73,4 @@ def opus(wav: np.ndarray, sample_rate: int, kbps: float) -> OpusResult:
         _call("opusdec", "--quiet", "--no-dither", "--rate", str(OPUS_RATE), coded, decoded)
         bits = 8 * audio_bytes(Path(coded).read_bytes())
         audio, rate = soundfile.read(decoded, dtype="float32", always_2d=True)
-    mono = soxr.resample(audio.mean(1), rate, sample_rate)[: len(wav)]
-    return OpusResult(np.pad(mono, (0, len(wav) - len(mono))).astype(np.float32), bits)
+    return fitted(at_rate(audio.mean(1), rate, sample_rate), len(wav)), bits
