@@ -70,7 +70,7 @@ def _marked(mark: Compute) -> Compute:
             return math.nan
         if np.abs(result).max() < MIN_PEAK:
             return LOWEST
-        return mark(*(at_rate(wav, sample_rate, WIDE_BAND) for wav in (reference, result)), WIDE_BAND)
+        return mark(at_rate(reference, sample_rate, WIDE_BAND), at_rate(result, sample_rate, WIDE_BAND), WIDE_BAND)
 
     return judge
 
