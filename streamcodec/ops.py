@@ -27,12 +27,15 @@ from .torch_executor import TorchExecutor
 __all__ = [
     "Executor",
     "backend_of",
+    "backends",
     "check_backend",
     "executor",
     "factorised_encode",
+    "runner",
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
+    "serving",
 ]
 
 
@@ -49,8 +52,6 @@ class Kernel(NamedTuple):
 
 class Executor(Protocol):
     """Runs a program. Threads may share it."""
-
-    name: str
 
     def workspace(self, batch: int, frames: int) -> Any:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
@@ -78,33 +79,56 @@ class Runner(NamedTuple):
 _EXECUTORS: dict[str, Runner] = {"torch": Runner(TorchExecutor, lambda program: None, lambda program: True)}
 
 
-def executor(program: Program, backend: str = "auto") -> Executor:
-    """What runs `program`: the executor `backend`, or the one that suits, where that is "auto" or has none.
+def runner(program: Program, backend: str) -> str:
+    """The name of the executor that runs `program`: `backend`, or the one that suits; torch for a kernel's name.
 
     Raises BackendError for a name that nothing has, and for an executor asked for by name that cannot run it.
     """
     check_backend(backend)
     if backend in _EXECUTORS:
-        chosen = _EXECUTORS[backend]
-        if lack := chosen.lacks(program):
+        if lack := _EXECUTORS[backend].lacks(program):
             raise BackendError(f"backend {backend!r} cannot run this codec: it has no {lack}. Use 'auto' or 'torch'")
-        return chosen.make(program)
-    if backend == "auto":
-        fit = (chosen for chosen in _EXECUTORS.values() if chosen.auto(program) and not chosen.lacks(program))
-        return next(fit).make(program)
-    return TorchExecutor(program)
+        return backend
+    if backend != "auto":
+        return "torch"
+    return next(name for name, one in _EXECUTORS.items() if one.auto(program) and not one.lacks(program))
+
+
+def executor(program: Program, backend: str = "auto") -> Executor:
+    """What runs `program` (see `runner`)."""
+    return _EXECUTORS[runner(program, backend)].make(program)
+
+
+def backends() -> tuple[str, ...]:
+    """The names that may be asked for."""
+    names = {*_EXECUTORS, *(name for operation in _TABLE.values() for name in operation.kernels)}
+    return ("auto", *sorted(names))
 
 
 def check_backend(backend: str) -> None:
-    """Raises BackendError for a name that neither an executor nor a kernel has."""
-    names = sorted({*_EXECUTORS, *(name for operation in _TABLE.values() for name in operation.kernels)})
-    if backend != "auto" and backend not in names:
-        raise BackendError(f"backend is {backend!r}; it must be one of auto, {', '.join(names)}")
+    """Raises BackendError for a name that neither an executor nor a kernel has, and for one that is not installed."""
+    if backend not in backends():
+        raise BackendError(f"backend is {backend!r}; it must be one of {', '.join(backends())}")
+    if backend == "triton" and not _has_triton():
+        raise BackendError(
+            f"backend is 'triton', and Triton is not installed. Use 'auto' or 'torch', or install it (on Linux) with: "
+            f"{how_to_install('triton')}"
+        )
 
 
 def backend_of(operation: str, backend: str) -> str:
     """The backend by which `operation` runs where a codec was asked to run by `backend`: torch where it has no such."""
     return backend if backend == "auto" or backend in _TABLE[operation].kernels else "torch"
+
+
+def serving(operation: str, backend: str, *arguments: Any) -> str:
+    """The name of what `operation` would run on, for such arguments as its reference takes."""
+    named = backend_of(operation, backend)
+    if named != "auto":
+        return named
+    kernels = _TABLE[operation].kernels.items()
+    suited = (name for name, kernel in kernels if (operation, name) not in _failed and kernel.auto(*arguments))
+    return next(suited, "torch")
 
 
 class Operation(NamedTuple):

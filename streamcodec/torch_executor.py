@@ -29,18 +29,11 @@ Weights = dict[str, Matrix]
 class TorchExecutor:
     """Runs one program. Threads may share it: each has workspaces of its own."""
 
-    name = "torch"
-
     def __init__(self, program: Program):
         self.program = program
         with torch.inference_mode(False), torch.no_grad():
             self._weights = [_weights(op) for op in program.ops]
         self._kept = threading.local()
-
-    @staticmethod
-    def lacks(program: Program) -> str | None:
-        """What of a program this executor cannot run: nothing."""
-        return None
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""

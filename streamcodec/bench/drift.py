@@ -20,7 +20,7 @@ from ..codecs import SemanticWindow
 from ..codecs.semantic import SemanticBase
 from ..codes import Codes
 from ..errors import InputError
-from .pairs import open_codec, tell
+from .pairs import add_backend, open_codec, tell
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an X-Codec checkpoint; default: xcodec, the published sizes with random weights, whose agreement says "
         "nothing about a trained codec",
     )
+    add_backend(parser)
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument(
         "--windows",
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads < 1 or not 0 < args.seconds < float("inf"):
         raise InputError("--threads and --seconds must be positive")
     torch.set_num_threads(args.threads)
-    codec, random = open_codec(args.codec)
+    codec, random = open_codec(args.codec, args.backend)
     if not isinstance(codec, SemanticBase):
         raise InputError(
             f"--codec {args.codec}: a {type(codec).__name__} streams with the offline run's own codes; drift is for "

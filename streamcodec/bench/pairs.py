@@ -1,5 +1,6 @@
 """The same codec here and in `transformers`, and the check that the two do the same."""
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable
@@ -38,14 +39,19 @@ class Upstream(NamedTuple):
     decode: Callable[[Any], Tensor]
 
 
-def open_codec(source: str) -> tuple[Codec, bool]:
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """--backend, of what runs a codec."""
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="what computes: auto, torch or triton")
+
+
+def open_codec(source: str, backend: str = "auto") -> tuple[Codec, bool]:
     """What `load` makes of `source`, or a preset where nothing lies there under its name; whether it is a preset."""
     if source in PRESETS and not Path(source).exists():
-        return make(PRESETS[source]), True
-    return load(source), False
+        return make(PRESETS[source]).on(backend), True
+    return load(source, backend=backend), False
 
 
-def open_pair(source: str, bandwidth: float | None) -> tuple[Codec, Upstream, float]:
+def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tuple[Codec, Upstream, float]:
     """The codec, the same in transformers, and the bandwidth: the one asked for, the preset's, or the default.
 
     source: a directory that transformers reads too, the name of a preset, or that of the codec in this package.
@@ -66,7 +72,7 @@ def open_pair(source: str, bandwidth: float | None) -> tuple[Codec, Upstream, fl
                 f"--codec {source}: bench speed takes a directory in Hugging Face format, which transformers reads "
                 f"too, or one of {', '.join((*PRESETS, DEFAULT_CODEC))}"
             )
-        codec = load(directory)
+        codec = load(directory, backend=backend)
         families = {EncodecCodec: "EncodecModel", DacCodec: "DacModel", XcodecCodec: "XcodecModel"}
         if type(codec) not in families:
             raise InputError(f"--codec {source}: transformers has no model for a {type(codec).__name__}")

@@ -17,7 +17,7 @@ from ..codecs import Codec
 from ..codecs.xcodec import XcodecCodec
 from ..codes import Codes
 from ..errors import InputError
-from .pairs import Upstream, check_same, open_pair
+from .pairs import Upstream, add_backend, check_same, open_pair
 from .presets import PRESETS
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint directory that transformers reads too (EnCodec, DAC, X-Codec), or a published codec's sizes "
         f"with random weights: {', '.join(PRESETS)} (default: encodec_24khz)",
     )
+    add_backend(parser)
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")
     parser.add_argument("--only", choices=DIRECTIONS, help="measure one direction (X-Codec: always decode)")
     parser.add_argument("--steps", type=_counts, metavar="N,N", help="frames per step (default: 1, and 80 ms' worth)")
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repeats < 1 or args.threads < 1 or not 0 < args.seconds < float("inf"):
         raise InputError("--repeats, --threads and --seconds must be positive")
     torch.set_num_threads(args.threads)
-    codec, upstream, bandwidth = open_pair(args.codec, args.bandwidth)
+    codec, upstream, bandwidth = open_pair(args.codec, args.bandwidth, args.backend)
     audio = _audio(codec, args.seconds)
     check_same(codec, upstream, audio[..., : 2 * codec.spec.sample_rate], bandwidth)
     steps = args.steps or sorted({1, max(1, round(STEP_SECONDS * codec.spec.frame_rate))})
@@ -183,6 +184,7 @@ def _report(args: argparse.Namespace, codec: Codec, bandwidth: float, times: dic
         "repeats": args.repeats,
         "bytes_per_stream": codec.spec.bytes_per_stream,
         "torch": torch.__version__,
+        "backend": " ".join(f"{name}={backend}" for name, backend in codec.served_by().items()),
     }
     if args.json:
         print(json.dumps(facts | {"sides": rows}))

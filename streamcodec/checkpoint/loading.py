@@ -15,6 +15,7 @@ from ..codecs import Codec, Original
 from ..codecs.tracked import PRECISION_HINT, PRECISIONS
 from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
+from ..ops import check_backend
 from ..surroundings import built_alone
 from . import files, sources, state_dicts, weights
 
@@ -52,6 +53,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
     pad: bool = True,
+    backend: str = "auto",
 ) -> Codec:
     """A codec with its weights, ready to encode and decode.
 
@@ -72,10 +74,14 @@ def load(
         pad: bring a recording back whole where a codec's frames are floored (DAC, X-Codec): zeros at its end fill the
             last frame, as the upstream commands and transformers' processors do. False: codes are those of the bare
             models, and what does not fill a last frame is lost. It is `Codec.pad`.
+        backend: what computes the steps of streams and the quantizer: "auto" (the fastest that this machine has),
+            "torch", or "triton" (its kernels for the quantizer; the rest in torch). One asked for by name never falls
+            back to another. It is `Codec.backend`; `Codec.on` gives the same codec on another one.
 
     Raises:
         InputError: this machine has no such device.
         DtypeError: `dtype` is neither of the two.
+        BackendError: there is no such backend, or it cannot run here.
         UnknownCodecError: `source` is none of the above.
         HubError: the hub is needed and cannot be reached, or has no such repository.
         CheckpointError: the weights cannot be read, are unsafe to read, or do not fit the configuration.
@@ -84,13 +90,15 @@ def load(
     if dtype not in PRECISIONS:
         raise DtypeError(f"dtype={dtype}: {PRECISION_HINT}")
     device = usable_device(device)
+    check_backend(backend)
     checkpoint = read(source, revision=revision)
     try:
         codec = _build(checkpoint)
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{checkpoint.origin}: {error}") from error
     codec.pad = pad
-    return codec.to(device=device, dtype=dtype).eval()
+    codec = codec.to(device=device, dtype=dtype).eval()
+    return codec if backend == "auto" else codec.on(backend)
 
 
 def read(source: str | os.PathLike[str] | None = None, *, revision: str | None = None) -> Checkpoint:

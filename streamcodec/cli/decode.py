@@ -26,9 +26,9 @@ __all__ = ["run"]
 def _open(reader: CodesReader | EcdcReader, args: Namespace) -> Codec:
     """The codec that was asked for, or else the one that the file names."""
     if args.codec is not None:
-        return open_codec(args.codec, args.device)
+        return open_codec(args.codec, args)
     try:
-        return open_codec(reader.header.source or None, args.device)
+        return open_codec(reader.header.source or None, args)
     except CheckpointError as error:
         hint = f"{reader.path} was made with {reader.header.codec!r}; say where that is with --codec"
         raise type(error)(f"{error}. {hint}") from error
@@ -102,7 +102,7 @@ def _from_frames(
 def _from_dac(reader: DacReader, output: NewFile, form: str, args: Namespace) -> tuple[AudioWriter, dict[str, Any]]:
     if args.codec is None:
         raise InputError(f"{reader.path} does not say which model made it; name it with --codec, such as dac_44khz")
-    codec, file = open_codec(args.codec, args.device), reader.file
+    codec, file = open_codec(args.codec, args), reader.file
     reader.check(codec)
     spec = codec.spec
     run = Run(codec, args, spec.bandwidths[reader.codebooks - 1], args.start or "exact")

@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
     """Run the command."""
     source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
     with result_output(args, args.output, [source, args.codec]) as output:
-        codec = open_codec(args.codec, args.device)
+        codec = open_codec(args.codec, args)
         spec, run = codec.spec, Run(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
         with (
             AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,

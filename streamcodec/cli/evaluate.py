@@ -66,7 +66,7 @@ def _left_out(args: Namespace) -> list[str]:
 
 
 def _evaluate(args: Namespace, others: Sequence[System], output: NewFile | None) -> int:
-    codec = open_codec(args.codec, args.device)
+    codec = open_codec(args.codec, args)
     sentences = _left_out(args)
     for sentence in sentences:
         tell(sentence)

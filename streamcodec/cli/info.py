@@ -68,11 +68,12 @@ def _facts(spec: CodecSpec) -> dict[str, Any]:
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    spec = open_codec(args.codec, "cpu").spec
+    codec = open_codec(args.codec, args)
+    spec, served = codec.spec, codec.served_by()
     if args.json:
-        print(json.dumps(_facts(spec)))
+        print(json.dumps(_facts(spec) | {"backend": served}))
         return 0
-    rows = _rows(spec)
+    rows = [*_rows(spec), ("computed by", ", ".join(f"{name}: {backend}" for name, backend in served.items()))]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

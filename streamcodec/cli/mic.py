@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
 
 def _run(args: Namespace, outputs: "list[NewFile | None]") -> int:
     torch.set_num_threads(1)  # a step is too little work to share, and the callbacks need a core
-    codec = open_codec(args.codec, args.device)
+    codec = open_codec(args.codec, args)
     microphone = choose("input", args.input, codec.spec, args.rate)
     speaker = choose("output", args.output, codec.spec, args.rate)
     line = Line(

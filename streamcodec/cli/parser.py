@@ -181,6 +181,7 @@ def _add_info(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.add_argument(
         "codec", nargs="?", help="as for --codec of the other commands; default: the one in this package"
     )
+    _add_backend(parser)
     _add_json(parser)
     parser.set_defaults(module=".info")
 
@@ -236,6 +237,16 @@ def _add_codec(parser: argparse.ArgumentParser, default: str) -> None:
         "--codec", metavar="SOURCE", help=f"hub id, published name, directory or weight file; {default}"
     )
     parser.add_argument("--device", default="cpu", help="where to compute, such as cpu or cuda (default: cpu)")
+    _add_backend(parser)
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="what computes: auto (the fastest of this machine), torch, or triton (its kernels for the quantizer)",
+    )
 
 
 def _add_bandwidth(parser: argparse.ArgumentParser) -> None:

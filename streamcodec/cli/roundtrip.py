@@ -50,7 +50,7 @@ def run(args: Namespace) -> int:
     source, name = input_of(args.input or RECORDING), args.output or f"out.{args.format or 'wav'}"
     form = output_format(name, list(FORMATS), args.format)
     with result_output(args, name, [source, args.codec], numbered=args.output is None) as output:
-        codec = open_codec(args.codec, args.device)
+        codec = open_codec(args.codec, args)
         spec, run = codec.spec, Run(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
         comparison = _Comparison(spec.sample_rate)
         with (

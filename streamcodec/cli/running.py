@@ -35,9 +35,9 @@ FIGURES = {
 }
 
 
-def open_codec(source: str | None, device: str) -> Codec:
-    """`streamcodec.load`, as the options have it."""
-    return load(source, device=device)
+def open_codec(source: str | None, args: Namespace) -> Codec:
+    """`streamcodec.load` of `source`, with the options for where to compute."""
+    return load(source, device=getattr(args, "device", "cpu"), backend=args.backend)
 
 
 class Run:

@@ -1,5 +1,6 @@
 """What every codec family shares: the offline calls, the networks placed for streaming, and the way to a stream."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..codes import Codes, CodesLike
 from ..errors import CodesError, InputError, ShapeError, StreamError
 from ..nn.layer import Layer
@@ -100,6 +102,30 @@ class Codec(TrackedModule, ABC):
         sizes = self.framing.stream_bytes(self.dtype.itemsize)
         self.spec = replace(self.spec, bytes_per_stream=sum(sizes), encoder_bytes=sizes[0], decoder_bytes=sizes[1])
         return self
+
+    @property
+    def backend(self) -> str:
+        """What computes the steps of streams and the quantizer, by name: see `streamcodec.load`."""
+        return self.quantizer.backend
+
+    def on(self, backend: str) -> "Codec":
+        """The same codec, with the same weights, on another backend; names as for `streamcodec.load`.
+
+        Raises BackendError where there is no such backend or it cannot run here.
+        """
+        ops.check_backend(backend)
+        other, quantizer = self.twin(), copy.copy(self.quantizer)
+        quantizer.backend = backend
+        other.quantizer = quantizer
+        other.framing = other.make_framing(self.spec.channels, quantizer.dimension, self.spec.hop_length)
+        for network in other.framing.networks:
+            network.use(backend)
+        return other
+
+    def served_by(self) -> dict[str, str]:
+        """What runs on which backend: the networks whose steps streams run, and the quantizer's operations."""
+        steps = zip(("encoder", "decoder", "semantic"), self.framing.networks, strict=False)
+        return {name: network.served_by for name, network in steps} | self.quantizer.served_by()
 
     # -- offline ---------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """A module that notices when its weights change or move, and forgets then what it had made of them."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from ..spec import CodecSpec
 __all__ = ["PRECISIONS", "PRECISION_HINT", "TrackedModule"]
 
 T = TypeVar("T")
+M = TypeVar("M", bound="TrackedModule")
 
 # In fewer bits half of the codes are others, and a stream's are not the offline call's.
 PRECISIONS = (torch.float32, torch.float64)
@@ -78,6 +80,13 @@ class TrackedModule(nn.Module):
             self._sampled = self._sample()
         elif not torch.equal(self._sample(), before):
             self.refresh()
+
+    def twin(self: M) -> M:
+        """A module of its own with the same submodules and weights."""
+        other = copy.copy(self)
+        other._modules = self._modules.copy()
+        other._cache, other._cached_for, other._sampled = {}, None, None
+        return other
 
     def _sample(self) -> Tensor:
         return stamps.sample((*self.parameters(), *self.buffers()))

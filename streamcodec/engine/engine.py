@@ -48,7 +48,8 @@ class Engine:
     have fallen behind. frames_at_once: the most frames of all sessions together in a step longer than the least, which
     bounds the time of a step; None is 48 for the default step_frames, and no limit where they are named.
     max_queue_frames: frames per session that may wait for a step. threads: a step's sessions are shared among as many
-    threads (set torch's own number of threads to 1 then).
+    threads (set torch's own number of threads to 1 then). backend: what computes, None for what the codec was loaded
+    with (`Codec.on`).
 
     The defaults serve live sessions. On a CPU a batch of streams is no faster than `Codec.encode` of one recording
     after another: for a folder of files use that, or name long steps, such as step_frames=(1, 15).
@@ -70,7 +71,9 @@ class Engine:
         frames_at_once: SupportsIndex | None = None,
         max_queue_frames: SupportsIndex | None = None,
         threads: SupportsIndex = 1,
+        backend: str | None = None,
     ):
+        codec = codec if backend is None else codec.on(backend)
         codec.check_precision()
         codec.notice_writes()
         self.codec, self._made_for = codec, (codec.dtype, codec.device)

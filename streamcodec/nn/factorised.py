@@ -31,7 +31,7 @@ class FactorisedQuantizer(nn.Module):
 
     def __init__(self, num_codebooks: int, codebook_size: int, codebook_dim: int, dimension: int):
         super().__init__()
-        self.dimension = dimension
+        self.dimension, self.backend = dimension, "auto"
         self.in_weight = nn.Parameter(torch.randn(num_codebooks, dimension, codebook_dim) / math.sqrt(dimension))
         self.in_bias = nn.Parameter(torch.zeros(num_codebooks, codebook_dim))
         self.out_weight = nn.Parameter(torch.randn(num_codebooks, codebook_dim, dimension) / math.sqrt(codebook_dim))
@@ -70,7 +70,16 @@ class FactorisedQuantizer(nn.Module):
         tables = self._tables.get(self._sources(), self._make_tables)
         if not tables.comparable:
             return self.encode_reference(latents, num_codebooks)
-        return ops.factorised_encode(latents, *tables.first(num_codebooks))
+        backend = ops.backend_of("factorised_encode", self.backend)
+        return ops.factorised_encode(latents, *tables.first(num_codebooks), backend=backend)
+
+    def served_by(self) -> dict[str, str]:
+        """Its operations, and the name of what each runs on."""
+        tables = self._tables.get(self._sources(), self._make_tables)
+        if not tables.comparable:
+            return {"factorised_encode": "torch"}
+        arguments = (self.codebooks, *tables.first(self.codebooks.shape[0]))
+        return {"factorised_encode": ops.serving("factorised_encode", self.backend, *arguments)}
 
     @torch.no_grad()
     def encode_reference(self, latents: Tensor, num_codebooks: int) -> Tensor:

@@ -13,11 +13,16 @@ __all__ = ["Quantizer", "ResidualVectorQuantizer"]
 class Quantizer(Protocol):
     """What a codec needs of its quantizer.
 
-    codebooks: [K, N, d], stage, entry, dimension of an entry; dimension: D, the latents' channels.
+    codebooks: [K, N, d], stage, entry, dimension of an entry; dimension: D, the latents' channels; backend: what its
+    operations are asked to run on (see `ops`).
     """
 
     codebooks: Tensor
     dimension: int
+    backend: str
+
+    def served_by(self) -> dict[str, str]:
+        """Its operations, and the name of what each runs on."""
 
     def set_codebooks(self, codebooks: Tensor) -> None:
         """Take new entries, [K, N, d]."""
@@ -42,7 +47,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def __init__(self, num_codebooks: int, codebook_size: int, dimension: int):
         super().__init__()
-        self.dimension = dimension
+        self.dimension, self.backend = dimension, "auto"
         entries = torch.randn(num_codebooks, codebook_size, dimension)
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
@@ -63,8 +68,17 @@ class ResidualVectorQuantizer(nn.Module):
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
         used = slice(num_codebooks)
-        return ops.rvq_encode(latents, self.codebooks[used], self.half_norms[used], self.scan[used])
+        backend = ops.backend_of("rvq_encode", self.backend)
+        return ops.rvq_encode(latents, self.codebooks[used], self.half_norms[used], self.scan[used], backend=backend)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
-        return ops.rvq_decode(codes, self.codebooks)
+        return ops.rvq_decode(codes, self.codebooks, backend=ops.backend_of("rvq_decode", self.backend))
+
+    def served_by(self) -> dict[str, str]:
+        """Its operations, and the name of what each runs on."""
+        arguments = {
+            "rvq_encode": (self.codebooks, self.codebooks, self.half_norms, self.scan),
+            "rvq_decode": (self.codebooks, self.codebooks),
+        }
+        return {name: ops.serving(name, self.backend, *given) for name, given in arguments.items()}

@@ -49,6 +49,7 @@ class Network:
             look_ahead = max(0, self._lowered().last_input(0) + 1 - rate)
         self.look_ahead, self.at = look_ahead, Schedule(rate, -look_ahead % rate)
         self._stamp: stamps.Stamp | None = None
+        self._executor: ops.Executor | None = None
         program = self._lowered()
         self.out = program.buffers[program.out].at
         self.prefill_frames, self.warmup_frames = program.prefill_frames, program.warmup_frames
@@ -63,8 +64,17 @@ class Network:
         """Notice weights that changed. Called when a stream opens: looking at every step would cost too much."""
         stamp = stamps.stamp(self.layer.parameters())
         if stamp != self._stamp:
-            self._program = self._lowered()
-            self._executor, self._stamp = ops.executor(self._program, self.backend), stamp
+            self._program, self._executor, self._stamp = self._lowered(), None, stamp
+
+    def use(self, backend: str) -> None:
+        """Run on another backend from now on. Raises BackendError where that cannot run the network."""
+        ops.runner(self.program, backend)
+        self.backend, self._executor = backend, None
+
+    @property
+    def served_by(self) -> str:
+        """The name of what runs the steps."""
+        return ops.runner(self.program, self.backend)
 
     @property
     def program(self) -> Program:
@@ -75,9 +85,9 @@ class Network:
 
     @property
     def executor(self) -> ops.Executor:
-        """What runs it."""
-        if self._stamp is None:
-            self.refresh()
+        """What runs it, made for the first step: it packs the weights."""
+        if self._executor is None or self._stamp is None:
+            self._executor = ops.executor(self.program, self.backend)
         return self._executor
 
     @property
@@ -105,8 +115,8 @@ class Network:
 
     def __getstate__(self) -> dict[str, object]:
         """Without what is made of the weights: packed memory is opaque, and a copy's weights are its own."""
-        made = ("_program", "_executor")
-        return {name: value for name, value in self.__dict__.items() if name not in made} | {"_stamp": None}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_program"}
+        return kept | {"_stamp": None, "_executor": None}
 
 
 class Progress(NamedTuple):

@@ -70,6 +70,8 @@ class Server:
         self.handshakes = Handshakes(config.connections, config.limits)
         for name, codec in codecs.items():
             check_live(name, codec)
+            for operation, backend in codec.served_by().items():
+                self.metrics.backend.labels(name, operation, backend).set(1)
         self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
         options: dict[str, Any] = {
             "slots": config.slots, "threads": config.threads, "queue_seconds": config.queue_seconds,

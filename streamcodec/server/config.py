@@ -36,6 +36,7 @@ class Config:
         "SOURCE",
     )
     device: str = option("cpu", "where to compute, such as cpu or cuda", "DEVICE")
+    backend: str = option("auto", "what computes: auto, torch, or triton (its kernels for the quantizer)", "NAME")
     engines: int = option(
         1, "processes that compute, beside the one that serves; 0 computes in a thread of that one", "N"
     )

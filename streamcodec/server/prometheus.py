@@ -51,6 +51,10 @@ class Metrics:
             "streamcodec_engine_step_sessions", "Sessions that a step gave something", ["codec"], registry=registry,
             buckets=BATCH_BUCKETS,
         )  # fmt: skip
+        self.backend = Gauge(
+            "streamcodec_backend", "1: what an operation of a codec runs on",
+            ["codec", "operation", "backend"], registry=registry,
+        )  # fmt: skip
         self.engine_cpu = Gauge("streamcodec_engine_cpu_seconds", "CPU time of the engines", registry=registry)
         self.process_cpu = Gauge(
             "streamcodec_process_cpu_seconds", "CPU time of the server with its engines", registry=registry
