@@ -321,6 +321,22 @@ class Program:
         """Say what the program's output is."""
         self.out = self.buffer(output)
 
+    def __str__(self) -> str:
+        """One operation a line: what it reads, what it computes, and the buffers that it writes to."""
+        return "\n".join(self._line(op) for op in self.ops)
+
+    def _line(self, op: Op) -> str:
+        reads = ", ".join(f"b{w.buffer}[{w.first}::{w.stride}, {w.taps} rows]" for w in op.windows)
+        added = "" if op.add is None else f" + b{op.add}"
+        writes = ", ".join(self._place(b) for b in op.into)
+        return f"{type(op).__name__.lower()} {reads}{added} -> {writes}".replace("  ", " ")
+
+    def _place(self, buffer: int) -> str:
+        b = self.buffers[buffer]
+        activation = "" if b.activation is None else f"{b.activation.kind} "
+        history = f"{b.history} + " if b.history else ""
+        return f"{activation}b{buffer} ({history}{b.at.rate} rows of {b.channels})"
+
     # -- what follows from it ----------------------------------------------------------------------------------------
 
     @property
