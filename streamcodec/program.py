@@ -314,8 +314,10 @@ class Program:
         return value
 
     def rows(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
-        """Append a function of single rows, [B, n, C] to [B, n, C], zero to zero."""
-        return self.emit(Rows(self.buffer(x), function), x.channels, x.at, x.length)
+        """Append a function of single rows, [B, n, C] to [B, n, C'], zero to zero."""
+        with torch.no_grad():
+            channels = function(torch.zeros(1, 1, x.channels, dtype=self.dtype, device=self.device)).shape[2]
+        return self.emit(Rows(self.buffer(x), function), channels, x.at, x.length)
 
     def finish(self, output: Value) -> None:
         """Say what the program's output is."""

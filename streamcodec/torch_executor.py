@@ -25,6 +25,8 @@ KEPT_BYTES = 64 << 20
 
 Weights = dict[str, Matrix]
 
+_FOREACH = getattr(torch, "_foreach_copy_", None)
+
 
 class TorchExecutor:
     """Runs one program. Threads may share it: each has workspaces of its own."""
@@ -67,9 +69,14 @@ class TorchExecutor:
 
 
 def copy_all(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:
-    """Copy every source to its target, in one call where there is one."""
-    if targets:
-        torch._foreach_copy_(targets, sources)
+    """Copy every source to its target."""
+    if not targets:
+        return
+    if _FOREACH is not None:  # in one call
+        _FOREACH(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
 
 
 def _weights(op: Op) -> Weights:

@@ -7,7 +7,7 @@ that leaves every slot as it was. Each side's stream is a `Transducer` whose sta
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from threading import Barrier
 from typing import Any, NamedTuple
 
 import torch
@@ -134,7 +134,17 @@ class BatchedLane(Lane[Any]):
 
     def prepare(self) -> None:
         """Run every size and length of step once, on scratch memory: it makes what is made on first use."""
-        for size, scratch in product(self.batch_sizes, self.scratches):
+        # Each thread has things of its own to make: none may take the part of another.
+        together = Barrier(len(self.scratches))
+        others = [self.pool.submit(self._prepare, part, together) for part in self.scratches[1:]] if self.pool else []
+        self._prepare(self.scratches[0], together)
+        for other in others:
+            other.result()
+
+    @torch.inference_mode()
+    def _prepare(self, scratch: Scratch, together: Barrier) -> None:
+        together.wait()
+        for size in reversed(self.batch_sizes):  # of what a thread has no room to keep, the largest go
             edges = self._edge_tensors([(0, UNKNOWN)] * size)
             for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
                 y = self.network.step(scratch.inputs[frames][:size], scratch.batch.state(size), edge)

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import NotStreamableError
 from ..program import Activation, Program, Value
 
-__all__ = ["Elementwise", "Layer", "Pointwise", "Sequential", "activate"]
+__all__ = ["Elementwise", "Layer", "Sequential", "activate"]
 
 
 class Layer(nn.Module):
@@ -35,9 +36,14 @@ class Layer(nn.Module):
         """Append what a step does to `x`; returns the result. path: the layer's name, with which those of its state
         begin.
 
-        Raises NotStreamableError for a layer that needs the whole signal.
+        Here: for a layer that maps single rows, zero to zero, its `forward`, which only torch can run. Raises
+        NotStreamableError for a layer that needs the whole signal, or whose rows no such map gives.
         """
-        return x
+        if type(self).forward is Layer.forward:
+            return x
+        if type(self).output_length is not Layer.output_length:
+            raise NotStreamableError(f"{type(self).__name__} does not say what it does in a step; write its `lower`")
+        return program.rows(self.forward, x)
 
 
 def activate(program: Program, x: Value, activation: Activation) -> Value:
@@ -65,20 +71,6 @@ class Elementwise(Layer):
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         return activate(program, x, Activation(self.kind))
-
-
-class Pointwise(Layer):
-    """A function of single rows [B, T, C] to rows of the same shape, zero to zero, that only torch can run."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-    def lower(self, program: Program, x: Value, path: str) -> Value:
-        return program.rows(self.function, x)
 
 
 class Sequential(Layer):
