@@ -224,16 +224,19 @@ for (const type of ["dragover", "drop"]) {
   });
 }
 document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
-$("copy").addEventListener("click", async () => {
+
+async function copyLink({ currentTarget: button }) {
   const url = new URL(location.href);
   url.hash = new URLSearchParams({ room: $("room").value });
   try {
     await navigator.clipboard.writeText(url.href);
-    $("copy").textContent = "Copied";
+    button.textContent = "Copied";
   } catch {
-    $("copy").textContent = url.href;
+    button.textContent = url.href;
   }
-});
+}
+
+for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", copyLink);
 for (const type of ["pointerdown", "keydown", "visibilitychange"]) {
   document.addEventListener(type, () => life.wake());
 }
