@@ -16,7 +16,7 @@ from ..nn.residual import Residual
 from ..nn.snake import Snake
 from ..program import Padding
 from .base import Codec
-from .tensors import TensorReader
+from .tensors import TensorReader, layers_for
 
 __all__ = [
     "DacCodec",
@@ -243,11 +243,12 @@ class DacCodec(Codec):
         settings = config if isinstance(config, DacConfig) else DacConfig.from_dict(config)
         self.settings = settings
         self.config = settings.to_dict()
-        self.encoder = dac_encoder(settings)
-        self.decoder = dac_decoder(settings)
-        self.quantizer = FactorisedQuantizer(
-            settings.n_codebooks, settings.codebook_size, settings.codebook_dim, settings.latent_channels
-        )
+        with layers_for(self, tensors):
+            self.encoder = dac_encoder(settings)
+            self.decoder = dac_decoder(settings)
+            self.quantizer = FactorisedQuantizer(
+                settings.n_codebooks, settings.codebook_size, settings.codebook_dim, settings.latent_channels
+            )
         if tensors is not None:
             self._take(TensorReader(tensors))
         self.finish_construction(

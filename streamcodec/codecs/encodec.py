@@ -15,7 +15,7 @@ from ..nn.quantize import ResidualVectorQuantizer
 from ..nn.seanet import SEANetConfig, seanet_decoder, seanet_encoder
 from .base import Codec
 from .segments import Segments
-from .tensors import TensorReader
+from .tensors import TensorReader, layers_for
 
 __all__ = ["EncodecCodec", "EncodecConfig"]
 
@@ -154,9 +154,11 @@ class EncodecCodec(Codec):
         settings = config if isinstance(config, EncodecConfig) else EncodecConfig.from_dict(config)
         self.settings = settings
         self.config = settings.to_dict()
-        self.encoder = seanet_encoder(settings)
-        self.decoder = seanet_decoder(settings)
-        self.quantizer = ResidualVectorQuantizer(settings.num_codebooks, settings.codebook_size, settings.hidden_size)
+        with layers_for(self, tensors):
+            self.encoder = seanet_encoder(settings)
+            self.decoder = seanet_decoder(settings)
+            sizes = (settings.num_codebooks, settings.codebook_size, settings.hidden_size)
+            self.quantizer = ResidualVectorQuantizer(*sizes)
         self.segments = settings.segments
         if tensors is not None:
             self._take(TensorReader(tensors))

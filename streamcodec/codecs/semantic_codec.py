@@ -14,7 +14,7 @@ from .hearing import Hearing
 from .semantic import SemanticBase
 from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
-from .tensors import TensorReader
+from .tensors import TensorReader, layers_for, undrawn
 
 __all__ = ["MODEL_TYPE", "SemanticCodec"]
 
@@ -28,7 +28,8 @@ class SemanticCodec(SemanticBase):
     acoustic: a mono codec that runs frame by frame (`EncodecCodec`, `DacCodec`); its encoder and decoder are shared
     with this codec, its quantizer is not used. speech: a frozen `SpeechModel`. num_codebooks, codebook_size: of the new
     quantizer of the joined latents, whose entries start random. semantic: the semantic encoder and decoder.
-    window: the default window of streaming encoders.
+    window: the default window of streaming encoders. tensors: the weights of all but the acoustic codec, under the
+    names of `to_huggingface`; None for those of `speech` and random ones.
 
     Rates need not agree. Samples are resampled to the speech model's rate by a windowed sinc (`resample`), padded with
     zeros by what its convolutions cut off (a signal too short for one row of features: up to one), and where it then
@@ -49,6 +50,7 @@ class SemanticCodec(SemanticBase):
         semantic: SemanticConfig | None = None,
         window: SemanticWindow | None = None,
         name: str = "semantic",
+        tensors: Mapping[str, Tensor] | None = None,
     ):
         super().__init__()
         spec, semantic = acoustic.spec, semantic or SemanticConfig()
@@ -72,17 +74,26 @@ class SemanticCodec(SemanticBase):
             "codebook_size": codebook_size,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(semantic).items()},
         }
-        self.assemble(
-            (acoustic.encoder, acoustic.decoder),
-            acoustic.quantizer.dimension,
-            speech,
-            semantic,
-            Hearing(
-                spec.sample_rate, spec.hop_length, (cut // 2, cut - cut // 2), math.prod(semantic.strides), stretch=True
-            ),
-            (num_codebooks, codebook_size),
-            window,
-        )
+        with layers_for(self, tensors):
+            self.assemble(
+                (acoustic.encoder, acoustic.decoder),
+                acoustic.quantizer.dimension,
+                speech,
+                semantic,
+                Hearing(
+                    spec.sample_rate,
+                    spec.hop_length,
+                    (cut // 2, cut - cut // 2),
+                    math.prod(semantic.strides),
+                    stretch=True,
+                ),
+                (num_codebooks, codebook_size),
+                window,
+            )
+        if tensors is not None:
+            reader = TensorReader(tensors)
+            self.take_branch(reader)
+            reader.finish()
         # In a tuple, so that its encoder and decoder are not there twice: it is kept for the names of its weights.
         self._acoustic = (acoustic,)
         bits = math.log2(codebook_size) * spec.sample_rate / spec.hop_length
@@ -119,18 +130,18 @@ class SemanticCodec(SemanticBase):
         theirs = {key.removeprefix(_ACOUSTIC): value for key, value in tensors.items() if key.startswith(_ACOUSTIC)}
         if not theirs:
             raise CheckpointError(f"weights do not fit the configuration: missing {_ACOUSTIC}*")
-        codec = cls(
-            build(config["acoustic_model_config"], theirs, name),
-            SpeechModel.from_config(config["semantic_model_config"], config["semantic_sample_rate"]),
+        acoustic = build(config["acoustic_model_config"], theirs, name)
+        with undrawn():  # its weights are among `mine`
+            speech = SpeechModel.from_config(config["semantic_model_config"], config["semantic_sample_rate"])
+        return cls(
+            acoustic,
+            speech,
             num_codebooks=config["num_codebooks"],
             codebook_size=config["codebook_size"],
             semantic=SemanticConfig.from_dict(config),
             name=name,
+            tensors=mine,
         )
-        reader = TensorReader(mine)
-        codec.take_branch(reader)
-        reader.finish()
-        return codec
 
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """In transformers' manner of naming; the acoustic codec's weights, its own quantizer's too, under its names.

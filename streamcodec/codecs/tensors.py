@@ -1,12 +1,44 @@
 """Handing a checkpoint's tensors to layers so that every one is accounted for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
 
-__all__ = ["TensorReader"]
+__all__ = ["TensorReader", "layers_for", "undrawn"]
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """What is made inside has shapes and no numbers yet, and torch's random numbers stay as they were.
+
+    (transformers draws a vector all the same: it makes the one of masked frames with `torch.Tensor`.)
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        yield
+
+
+@contextmanager
+def layers_for(module: nn.Module, tensors: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Where `module` makes its layers: with random weights if `tensors` is None, else with memory to be filled.
+
+    Weights that `tensors` overwrite are not drawn, so torch's random numbers stay as they were.
+    """
+    if tensors is None:
+        yield
+        return
+    with undrawn():
+        yield
+    for layer in module.modules():
+        for name, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+            if tensor.is_meta:
+                empty = torch.empty_like(tensor, device="cpu")
+                if isinstance(tensor, nn.Parameter):
+                    empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+                setattr(layer, name, empty)
 
 
 class TensorReader:

@@ -26,7 +26,7 @@ from .hearing import Hearing
 from .semantic import SemanticBase
 from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
-from .tensors import TensorReader
+from .tensors import TensorReader, layers_for
 
 __all__ = ["XcodecCodec", "XcodecConfig"]
 
@@ -178,15 +178,16 @@ class XcodecCodec(SemanticBase):
         self.config = settings.to_dict()
         # Upstream pads the speech model's input with half a hop on either side, and hands it the samples as they are.
         half = settings.hop_length // 2
-        self.assemble(
-            (dac_encoder(settings.acoustic), xcodec_decoder(settings.acoustic, settings.upsampling_ratios)),
-            settings.acoustic.latent_channels,
-            SpeechModel.from_config(settings.speech, settings.sample_rate),
-            settings.semantic,
-            Hearing(settings.sample_rate, settings.hop_length, (half, half), math.prod(settings.semantic.strides)),
-            (settings.num_codebooks, settings.codebook_size),
-            window,
-        )
+        with layers_for(self, tensors):
+            self.assemble(
+                (dac_encoder(settings.acoustic), xcodec_decoder(settings.acoustic, settings.upsampling_ratios)),
+                settings.acoustic.latent_channels,
+                SpeechModel.from_config(settings.speech, settings.sample_rate),
+                settings.semantic,
+                Hearing(settings.sample_rate, settings.hop_length, (half, half), math.prod(settings.semantic.strides)),
+                (settings.num_codebooks, settings.codebook_size),
+                window,
+            )
         if settings.codebook_dim not in (None, self.widths.total) or self.widths.semantic != self.speech.channels:
             raise ConfigError(
                 f"codebook_dim is {settings.codebook_dim} and channel_ratios end at "
