@@ -9,7 +9,7 @@ from ..install import how_to_install
 
 __all__ = ["add_arguments", "run"]
 
-EXTRA = ("websockets", "prometheus_client")
+EXTRA = ("websockets", "prometheus_client", "h11")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -40,8 +40,10 @@ def run(args: Namespace) -> int:
     from ..server.config import Config
 
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)}
-    values = {name: tuple(value or ()) if name in ("codec", "origin") else value for name, value in values.items()}
-    config = Config(**values)
+    repeated = {
+        field.name: tuple(values[field.name] or ()) for field in dataclasses.fields(Config) if field.default == ()
+    }
+    config = Config(**{**values, **repeated})
     from ..server.workers import serve  # torch: a mistake in the options is told without it
 
     return serve(config)

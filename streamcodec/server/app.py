@@ -8,19 +8,16 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
-from websockets.http11 import Request, Response
 
 from ..codecs import Codec
 from ..errors import InputError, StreamError
 from ..protocol import SUBPROTOCOL
-from ..protocol.fields import write
 from .auth import AccessPolicy, bearer
 from .certificates import certified
 from .config import Config
@@ -28,14 +25,16 @@ from .connection import Connection
 from .engine_process import EngineProcesses
 from .engine_thread import EngineThread
 from .greeting import greeting
-from .http import SOCKET_PATH, Pages, as_json, respond
+from .http import Request
+from .http_connection import CLOSE_SECONDS
 from .logs import Log
 from .offers import check_live, facts_of
 from .peers import Peers
-from .prometheus import CONTENT_TYPE, Metrics
+from .prometheus import Metrics
+from .request_handler import RequestHandler
 from .rooms import Rooms
 from .sessions import Sessions
-from .sockets import CLOSE_SECONDS, OVERSIZE, READ_AHEAD, WRITE_BUFFER, Handshakes, quiet_logger, tls_context
+from .sockets import OVERSIZE, READ_AHEAD, WRITE_BUFFER, GuardedConnection, Handshakes, quiet_logger, tls_context
 from .voice import Output, Voice
 
 __all__ = ["Server"]
@@ -64,10 +63,9 @@ class Server:
         self.log = log or Log(config.log_level, format=config.log_format)
         self.metrics = Metrics()
         self.access = AccessPolicy.from_file(config.key_file, config.origin)
-        self.pages = Pages()
         with certified(config, self.log) as files:
             self.tls = tls_context(files)
-        self.handshakes = Handshakes(config.connections, config.limits)
+        self.handshakes = Handshakes(config, RequestHandler(self), self._cut)
         for name, codec in codecs.items():
             check_live(name, codec)
             for operation, backend in codec.served_by().items():
@@ -138,12 +136,12 @@ class Server:
             "logger": quiet_logger(),
         }
         if self.peers is not None:
-            self._servers.append(await self.peers.listen(self._inside, self._exposition, **options))
+            self._servers.append(await self.peers.listen(self._inside, self.exposition, **options))
             options["reuse_port"] = True
         # The library's pings end a connection that does not answer; `GuardedConnection` has pings of its own.
         server = await serve(
-            self._connected, config.host, config.port, process_request=self._request, ping_interval=None,
-            server_header=None, **self.handshakes.options(self.tls), **options,
+            self._connected, config.host, config.port, ping_interval=None, server_header=None,
+            **self.handshakes.options(self.tls), **options,
         )  # fmt: skip
         self._servers.insert(0, server)
 
@@ -253,32 +251,36 @@ class Server:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
+    @property
+    def full(self) -> bool:
+        """Whether no connection is free."""
+        return len(self.connections) >= self.config.connections
+
+    def _cut(self, address: str) -> None:
+        """A connection lost its place to a newer one, in its handshake."""
+        self.sessions.refused("handshakes", address)
+
     async def _connected(self, ws: ServerConnection) -> None:
-        request = ws.request
-        assert request is not None
+        assert isinstance(ws, GuardedConnection)
+        assert ws.asked is not None
         self.handshakes.leave(ws)
-        if len(self.connections) >= self.config.connections:  # several were in their handshakes at once
+        if self.full:  # several were in their handshakes at once
+            self.sessions.refused("connections", ws.address)
             await ws.close(CloseCode.TRY_AGAIN_LATER, "no connection is free")
             return
-        address = ws.remote_address[0] if ws.remote_address else ""
-        connection = Connection(self.sessions, ws, address, bearer(request.headers.get("Authorization")))
-        origin, host = request.headers.get("Origin"), request.headers.get("Host")
-        if not self.access.allows_origin(origin, host):
-            text = f"pages of {str(origin)[:200]} may not connect to this server"
-            assert connection.protocol is not None
-            connection.protocol.refuse("forbidden_origin", text, self.clock())
-            self.sessions.refused("forbidden_origin", address)
-            connection.pump()
-        await self._serve(connection)
+        connection = Connection(self.sessions, ws, ws.address, bearer(ws.asked.get("authorization")))
+        await self._serve(connection, ws.asked)
 
     async def _inside(self, ws: ServerConnection, address: str, token: str | None) -> None:
         """A connection that another process got, and passes on."""
         await self._serve(Connection(self.sessions, ws, address, token, inside=True))
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: Connection, request: Request | None = None) -> None:
         self.connections.add(connection)
         self.metrics.connections.set(len(self.connections))
         try:
+            if request is not None:
+                self._check_origin(connection, request)
             await connection.run()
         except Exception as error:
             self.log("error", "connection", address=connection.address, error=f"{type(error).__name__}: {error}")
@@ -287,51 +289,30 @@ class Server:
             self.connections.discard(connection)
             self.metrics.connections.set(len(self.connections))
 
-    async def _request(self, ws: ServerConnection, request: Request) -> Response | None:
-        """Answers what is no WebSocket; None lets the handshake go on."""
-        path = request.path.partition("?")[0]
-        if path == SOCKET_PATH and "Upgrade" in request.headers:
-            if self.draining or len(self.connections) >= self.config.connections:
-                return respond(
-                    HTTPStatus.SERVICE_UNAVAILABLE, "no connection is free\n",
-                    Retry_After=str(round(self.config.retry_seconds)),
-                )  # fmt: skip
-            return None
-        return await self._page(path, request)
-
-    async def _page(self, path: str, request: Request) -> Response:
-        if path == "/healthz":
-            if self.failure is not None:
-                return respond(HTTPStatus.INTERNAL_SERVER_ERROR, f"{self.failure}\n")
-            return respond(HTTPStatus.OK, "ok\n")
-        if path == "/readyz":
-            return respond(HTTPStatus.OK if self.is_ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self._state()}\n")
-        if path == "/v1/codecs":
-            default = next(iter(self.offers), None)
-            values = {"default": default, "codecs": [write(facts) for facts in self.offers.values()]}
-            return as_json(values)(HTTPStatus.OK)
-        if path == "/metrics":
-            if not self.access.admits(bearer(request.headers.get("Authorization"))):
-                return respond(HTTPStatus.UNAUTHORIZED, "a bearer token is needed\n", WWW_Authenticate="Bearer")
-            own = self._exposition()
-            body = own if self.peers is None else await self.peers.metrics(own)
-            return respond(HTTPStatus.OK, body, CONTENT_TYPE)
-        if path == SOCKET_PATH:
-            return respond(HTTPStatus.UPGRADE_REQUIRED, "a WebSocket is spoken here\n", Upgrade="websocket")
-        return self.pages.get(path) or respond(HTTPStatus.NOT_FOUND, "not found\n")
+    def _check_origin(self, connection: Connection, request: Request) -> None:
+        origin = request.get("origin")
+        if not self.access.allows_origin(origin, request.get("host")):
+            text = f"pages of {str(origin)[:200]} may not connect to this server"
+            assert connection.protocol is not None
+            connection.protocol.refuse("forbidden_origin", text, self.clock())
+            self.sessions.refused("forbidden_origin", connection.address)
+            connection.pump()
 
     @property
     def is_ready(self) -> bool:
-        return self._state() == "ready"
+        return self.state == "ready"
 
-    def _state(self) -> str:
+    @property
+    def state(self) -> str:
+        """What /readyz says."""
         if self.draining:
             return "draining"
         return self.failure or ("ready" if self.engine.ready.is_set() else "starting")
 
     # -- metrics ---------------------------------------------------------------------------------------------------
 
-    def _exposition(self) -> bytes:
+    def exposition(self) -> bytes:
+        """The metrics of this process."""
         self.sessions.count()
         self.metrics.unwritten.inc(self.log.dropped - self._counted_drops)
         self._counted_drops = self.log.dropped

@@ -8,7 +8,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..protocol.limits import Limits
+from .auth import origin_of
 from .logs import FORMATS
+from .proxies import Proxies
 
 __all__ = ["Config", "is_loopback"]
 
@@ -75,6 +77,12 @@ class Config:
     )
     no_key: bool = option(False, "let anyone in, though the address is not a loopback one")
     origin: tuple[str, ...] = option((), "origin of pages that may connect, repeatable; `any` allows all", "URL")
+    trusted_proxy: tuple[str, ...] = option(
+        (),
+        "address, or network (CIDR), of reverse proxies, repeatable; they tell the clients' addresses in "
+        "X-Forwarded-For or Forwarded",
+        "ADDRESS",
+    )
     tls_certificate: str | None = option(None, "PEM file with the certificate and its chain", "PATH")
     tls_key: str | None = option(None, "PEM file with the private key (default: in the certificate's file)", "PATH")
     tls_self_signed: bool = option(False, "TLS with a certificate that the server makes and signs itself")
@@ -102,6 +110,9 @@ class Config:
             raise InputError(
                 f"--host {self.host} lets other machines in: give a key with --key-file, or say --no-key to let all in"
             )
+        for origin in self.origin:
+            origin_of(origin)
+        Proxies(self.trusted_proxy)
         if self.tls_key and not self.tls_certificate:
             raise InputError("--tls-key without --tls-certificate; give both")
         if self.tls_self_signed and self.tls_certificate:

@@ -24,9 +24,9 @@ from ..protocol import (
 from ..protocol.end import MAX_HELD
 from ..protocol.messages import FROM_CLIENT, Goodbye, Message, type_of
 from ..protocol.text import parse as parse_text
+from .http_connection import CLOSE_SECONDS
 from .live_session import LiveSession
 from .peers import Peers
-from .sockets import CLOSE_SECONDS
 
 __all__ = ["Connection"]
 

@@ -1,11 +1,14 @@
 """What the server counts, for Prometheus."""
 
+import re
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+MADE = re.compile(r"(# (HELP|TYPE) )?\w+_created[ {]")  # a line of a series that says when another one was made
 STEP_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 
@@ -23,7 +26,9 @@ class Metrics:
         self.rooms = Gauge("streamcodec_rooms", "Rooms with members", registry=registry)
         self.opened = Counter("streamcodec_sessions_opened", "Sessions admitted", ["mode"], registry=registry)
         self.ended = Counter("streamcodec_sessions_ended", "Sessions that are over", ["code"], registry=registry)
-        self.refused = Counter("streamcodec_refusals", "Hellos and resumes refused", ["code"], registry=registry)
+        self.refused = Counter(
+            "streamcodec_refusals", "Connections, hellos and resumes refused", ["code"], registry=registry
+        )
         self.resumed = Counter("streamcodec_resumes", "Sessions resumed", registry=registry)
         self.lost = Counter("streamcodec_connections_lost", "Connections lost under a session", registry=registry)
         self.messages = Counter(
@@ -65,4 +70,4 @@ class Metrics:
         """In the text format of Prometheus."""
         lines = generate_latest(self.registry).decode().splitlines()
         # The times at which series were made say nothing, and cannot be added up over processes.
-        return ("\n".join(line for line in lines if "_created" not in line) + "\n").encode()
+        return ("\n".join(line for line in lines if not MADE.match(line)) + "\n").encode()

@@ -13,24 +13,24 @@ import logging
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import Server
 from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from ..errors import InputError
 from ..protocol.end import MAX_HELD
-from ..protocol.limits import Limits
 from ..protocol.link import Bucket
 from .config import Config
 from .conversion import MAX_COUNT
+from .http_connection import CLOSE_SECONDS, Handler, HttpConnection
+from .proxies import Proxies
 
-__all__ = ["CLOSE_SECONDS", "OVERSIZE", "WRITE_BUFFER", "Handshakes", "quiet_logger", "tls_context"]
+__all__ = ["OVERSIZE", "WRITE_BUFFER", "Handshakes", "quiet_logger", "tls_context"]
 
-# Seconds for what is still to be sent when a connection is closed, and for the closing handshake.
-CLOSE_SECONDS = 3.0
 # A message above the limit is refused by the protocol; one above this many times it ends the connection unread.
 OVERSIZE = 4
 # Messages that the library reads ahead of us.
@@ -50,10 +50,12 @@ class Handshakes:
     """The connections that are in their handshake or ask for a page: at most `most`, beyond which the oldest is cut.
 
     A client's own handshake takes milliseconds, so under a flood of slow ones it is the slow ones that go.
+    cut: called with a connection's address.
     """
 
-    def __init__(self, most: int, limits: Limits) -> None:
-        self.most, self.limits = most, limits
+    def __init__(self, config: Config, handler: Handler, cut: Callable[[str], None]) -> None:
+        self.most, self.limits, self.proxies = config.connections, config.limits, Proxies(config.trusted_proxy)
+        self.handler, self._cut = handler, cut
         self._opening: dict[GuardedConnection, None] = {}  # in the order in which they came
 
     def options(self, tls: ssl.SSLContext | None) -> dict[str, Any]:
@@ -73,11 +75,12 @@ class Handshakes:
             oldest = next(iter(self._opening))
             self.leave(oldest)
             oldest.transport.abort()
+            self._cut(oldest.address)
         self._opening[connection] = None
 
-    def leave(self, connection: ServerConnection) -> None:
+    def leave(self, connection: "GuardedConnection") -> None:
         """It is through, or gone. Twice is fine."""
-        self._opening.pop(connection, None)  # type: ignore[call-overload]
+        self._opening.pop(connection, None)
 
     def shut(self) -> None:
         """Cut all that are still in the handshake."""
@@ -88,11 +91,11 @@ class Handshakes:
         return len(self._opening)
 
 
-class GuardedConnection(ServerConnection):
+class GuardedConnection(HttpConnection):
     """A connection that ends with 1008 (policy violation) or is cut when its client takes too much."""
 
     def __init__(self, protocol: ServerProtocol, server: Server, *, handshakes: Handshakes, **options: Any) -> None:
-        super().__init__(protocol, server, **options)
+        super().__init__(protocol, server, handler=handshakes.handler, proxies=handshakes.proxies, **options)
         limits = handshakes.limits
         self._handshakes = handshakes
         self._control = Bucket(limits.messages_per_second, limits.burst, time.monotonic())
@@ -138,13 +141,13 @@ class GuardedConnection(ServerConnection):
         self._ahead -= 1
         return message
 
+    # -- inside ----------------------------------------------------------------------------------------------------
+
     def _knock(self) -> None:
         self._timer = self.loop.call_later(PING_SECONDS, self._knock)
         if self.protocol.state is State.OPEN:
             self.protocol.send_ping(b"")
             self.send_data()
-
-    # -- inside ----------------------------------------------------------------------------------------------------
 
     def _objection(self, frame: Frame) -> str | None:
         """What is wrong with one more frame."""

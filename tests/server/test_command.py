@@ -27,7 +27,7 @@ def without(*modules):
     return f"import sys\n{blocked}from streamcodec.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
-@pytest.mark.parametrize("missing", [("websockets",), ("prometheus_client",), ("websockets", "prometheus_client")])
+@pytest.mark.parametrize("missing", [("websockets",), ("h11",), ("websockets", "prometheus_client")])
 def test_what_is_missing_is_named_with_the_extra_that_has_it(missing):
     done = run(without(*missing), "serve", "--port", "0")
     assert done.returncode == 2
