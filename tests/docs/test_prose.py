@@ -8,7 +8,7 @@ from pages import BACKGROUND, ELSEWHERE, FILE, GENERATED, NOT_RUN, PAGES, ROOT, 
 
 WIDTH = 100
 CODE_WIDTH = 120
-LANGUAGES = {"sh", "python", "console", "text", "toml", "json", "html", "dockerfile", "nginx", "caddy"}
+LANGUAGES = {"sh", "python", "console", "text", "toml", "json", "html", "dockerfile", "haproxy", "nginx", "caddy"}
 RUN = {"sh", "python"}
 
 

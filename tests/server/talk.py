@@ -67,8 +67,8 @@ async def served(codecs=None, **options):
 class Talk:
     """One client. events: all that came, in order; connection: options of the WebSocket library's."""
 
-    def __init__(self, server, opening=None, scheme="ws", **connection):
-        self.server, self.opening, self.scheme, self.connection = server, opening, scheme, connection
+    def __init__(self, server, opening=None, scheme="ws", path="/v1/stream", **connection):
+        self.server, self.opening, self.scheme, self.path, self.connection = server, opening, scheme, path, connection
         self.session = ClientSession()
         self.events = []
         self.ws = None
@@ -88,7 +88,7 @@ class Talk:
         await self.cut()
 
     async def open(self):
-        url = f"{self.scheme}://127.0.0.1:{self.server.port}/v1/stream"
+        url = f"{self.scheme}://127.0.0.1:{self.server.port}{self.path}"
         options = {"subprotocols": ["streamcodec.v1"], "compression": None, "max_size": None, **self.connection}
         self.closed = None
         self.ws = await connect(url, **options)
