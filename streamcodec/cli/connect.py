@@ -55,6 +55,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ca", metavar="PATH", help="PEM file with the certificate to trust, as for a self-signed one")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="try so long to connect (default: once)")
+    parser.add_argument(
+        "--max-delay",
+        type=float,
+        metavar="S",
+        help="leave out audio that would be later (default: none is left out)",
+    )
     parser.add_argument("--no-reconnect", action="store_true", help="end where the connection breaks")
     parser.add_argument("--stats", action="store_true", help="ask the server for its counts at the end")
     add_force(parser)
@@ -126,7 +132,7 @@ class _Talk:
             args.url, args.mode, codec=args.codec, bandwidth=args.bandwidth, sample_rate=args.rate,
             channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
             room=args.room, role=args.role, member=args.member, key=_key(args.key_file),
-            reconnect=not args.no_reconnect, open_seconds=args.wait, ssl=_trust(args.ca),
+            reconnect=not args.no_reconnect, max_delay=args.max_delay, open_seconds=args.wait, ssl=_trust(args.ca),
         )  # fmt: skip
         self.block = round(PLAY_SECONDS * args.rate)
         self.mixer = Mixer(args.rate, args.channels, self.block)

@@ -5,7 +5,7 @@ from typing import SupportsFloat, SupportsIndex
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InputError
-from ..protocol import VERSION, Hello, PcmFormat, RoomRequest
+from ..protocol import MAX_DELAY, VERSION, Hello, PcmFormat, RoomRequest
 from ..scalars import real, whole
 from .session import Session
 
@@ -35,6 +35,7 @@ def connect(
     key: str | None = None,
     reconnect: bool = True,
     renew: bool = False,
+    max_delay: SupportsFloat | None = None,
     open_seconds: float = 0.0,
     queue: int = 256,
     ssl: tls.SSLContext | None = None,
@@ -53,6 +54,9 @@ def connect(
     then. Otherwise that is a SessionError. open_seconds: for how long opening is tried again where the server is busy
     or cannot be reached. queue: packets and messages that wait to be taken; beyond it the server is not read from.
 
+    max_delay: for live audio, the seconds (0.1 to 60) by which it may be late. What would be later is left out, by this
+    end and by the server, and `send` does not wait. Without it nothing is left out.
+
     ssl: for wss; None trusts what the system does. For a certificate of the server's own give
     ``ssl.create_default_context(cafile=FILE)``.
 
@@ -70,9 +74,20 @@ def connect(
     hello = Hello(
         version=VERSION, mode=mode, codec=codec, bandwidth=None if bandwidth is None else real(bandwidth, "bandwidth"),
         frames_per_packet=whole(frames_per_packet, "frames_per_packet", 0), pcm=pcm, crc=crc, resume=reconnect,
-        start=start, room=place, key=key,
+        start=start, max_delay=_max_delay(max_delay, reconnect), room=place, key=key,
     )  # fmt: skip
     return Session(server, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
+
+
+def _max_delay(seconds: SupportsFloat | None, reconnect: bool) -> float | None:
+    if seconds is None:
+        return None
+    value, (least, most) = real(seconds, "max_delay"), MAX_DELAY
+    if not least <= value <= most:
+        raise InputError(f"max_delay is {value:g} s; it must be {least:g} to {most:g}")
+    if not reconnect:
+        raise InputError("max_delay with reconnect=False: only what the server acknowledges can be bounded")
+    return value
 
 
 def address(url: str) -> str:

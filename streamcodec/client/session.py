@@ -103,9 +103,9 @@ class Session:
     async def send(self, samples: Array) -> None:
         """Samples [n, C] (or [n] of one channel), float32, float64 or int16, any n; at the session's rate.
 
-        Waits while the server is behind, or the connection is lost and as much waits as may. Raises ShapeError,
-        DtypeError or NonFiniteError, and nothing was sent then; InputError where the mode takes no PCM; SessionError
-        where the session is over.
+        Waits while the server is behind, or the connection is lost and as much waits as may. With a max_delay it does
+        not wait, and what would be late is left out: see `left_out`. Raises ShapeError, DtypeError or NonFiniteError,
+        and nothing was sent then; InputError where the mode takes no PCM; SessionError where the session is over.
         """
         self._check_open("send")
         check_takes(self.hello, "send", "pcm")
@@ -113,9 +113,9 @@ class Session:
         assert pcm is not None, "who sends PCM has said how"
         columns = checked_pcm(samples, pcm, limits.peak)
         for piece in pieces(columns.shape[1], samples_of(pcm, limits.message_bytes)):
-            await self._writable()
-            self._protocol.send_pcm(columns[:, piece])
-            self._pump()
+            if await self._on_time(piece.stop - piece.start):
+                self._protocol.send_pcm(columns[:, piece])
+                self._pump()
 
     async def send_codes(self, codes: Array, scale: Array | None = None) -> None:
         """Codes [K, T] of integers, with scale [T] for a codec that has scales. As `send`; raises CodesError too."""
@@ -125,9 +125,9 @@ class Session:
         codes, scale = checked_codes(codes, scale, codec)
         most = frames_of(codes.shape[0], codec, self.welcome.limits.message_bytes)
         for piece in pieces(codes.shape[1], most):
-            await self._writable()
-            self._protocol.send_codes(codes[:, piece], scale=None if scale is None else scale[piece])
-            self._pump()
+            if await self._on_time(piece.stop - piece.start):
+                self._protocol.send_codes(codes[:, piece], scale=None if scale is None else scale[piece])
+                self._pump()
 
     async def marker(self, name: str | None = None) -> str:
         """A mark in what is sent; the iteration has a `Marker` of that id after all output of what was sent before."""
@@ -224,6 +224,11 @@ class Session:
         return self._protocol.state is State.OPEN
 
     @property
+    def left_out(self) -> int:
+        """With a max_delay: samples or frames that were not sent, since they would have been late."""
+        return self._protocol.left_out
+
+    @property
     def unacknowledged(self) -> tuple[int, int]:
         """Messages and bytes that were sent and that the server may not have yet."""
         return self._protocol.unacknowledged
@@ -233,6 +238,17 @@ class Session:
     def _check_open(self, call: str) -> None:
         if not hasattr(self, "welcome"):
             raise self._over or InputError(f"{call}: the session is not open yet; open it by `async with` first")
+
+    async def _on_time(self, count: int) -> bool:
+        """Whether so many samples or frames may be sent now. Without a max_delay: waits until they may."""
+        if self.hello.max_delay is None:
+            await self._writable()
+            return True
+        await self._until(lambda: True)  # raises where the session is over
+        ready = self.connected and self._protocol.writable
+        if not ready:
+            self._protocol.leave_out(count)
+        return ready
 
     async def _writable(self) -> None:
         await self._until(self._may_send)

@@ -10,6 +10,7 @@ from .events import CodesReceived, Ended, Event, HelloReceived, Lost, Missing, P
 from .faults import FAULTS, Close, Fault, ProtocolError, Scope
 from .limits import Limits
 from .messages import (
+    MAX_DELAY,
     SUBPROTOCOL,
     VERSION,
     CodecFacts,
@@ -27,6 +28,7 @@ from .states import Cause, State
 
 __all__ = [
     "FAULTS",
+    "MAX_DELAY",
     "REPLACED",
     "SUBPROTOCOL",
     "VERSION",

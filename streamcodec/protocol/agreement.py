@@ -58,6 +58,8 @@ def negotiate(hello: Hello, offers: Mapping[str, CodecFacts], limits: Limits) ->
     bandwidth = meant(bandwidth, codec.bandwidths) or bandwidth  # 0.3125 where 0.312 is on offer
     codebooks = codebooks_at(codec, bandwidth)
     _check_frames(hello, limits)
+    if hello.max_delay is not None and not hello.resume:
+        raise ProtocolError("bad_message", "hello.max_delay without resume; only what is acknowledged can be bounded")
     _check_pcm(hello.pcm, "pcm" in (takes, gives), limits)
     return Agreement(hello, codec, bandwidth, codebooks, hello.pcm, takes, gives)
 

@@ -45,6 +45,7 @@ from .text import parse as parse_text
 
 __all__ = ["ClientSession"]
 
+MOST_GAP = 1.0  # seconds of silence that stand for what was left out; who listens would not wait for more
 MAX_BYTES = 2**24  # of one message of the server's: welcome to a room with thousands of members has some 100 kB
 
 
@@ -80,14 +81,24 @@ class ClientSession(End):
         self._say(Resume(version=VERSION, token=token, last_sequence=self._arrivals.last))
 
     def send_pcm(self, samples: Array, *, index: int | None = None) -> None:
-        """samples: float32 [C, N], in the rate and channels of hello; index: where some were left out before."""
+        """samples: float32 [C, N], in the rate and channels of hello; index: where some were left out before.
+
+        With a max_delay in hello they may be left out: see `left_out`.
+        """
         self._require(State.OPEN, State.DETACHED)
-        self._send_samples(samples, 0, index, False)
+        if self._takes(samples.shape[1], False):
+            self._send_samples(samples, 0, self._after_omitted(index), False)
 
     def send_codes(self, codes: Array, *, scale: Array | None = None, index: int | None = None) -> None:
-        """codes: [K, T]; scale: [T] where the codec has one; index: where some were left out before."""
+        """codes: [K, T]; scale: [T] where the codec has one; index: where some were left out before. As `send_pcm`."""
         self._require(State.OPEN, State.DETACHED)
-        self._send_frames(codes, scale, 0, index, False, None, False)
+        if self._takes(codes.shape[1], False):
+            self._send_frames(codes, scale, 0, self._after_omitted(index), False, None, False)
+
+    def leave_out(self, count: int) -> None:
+        """With a max_delay: so many samples or frames are not sent, as while there is no connection."""
+        if self._valve is not None:
+            self._valve.leave_out(count)
 
     def change_bandwidth(self, bandwidth: float) -> None:
         """kbps, from here on."""
@@ -103,6 +114,7 @@ class ClientSession(End):
         """The stream ends. length: its samples at the codec's rate, where codes are sent. The next index is 0."""
         self._require(State.OPEN, State.DETACHED)
         self._next_out[0] = 0
+        self._omitted()
         self._say_numbered(lambda n: Flush(sequence=n, length=length))
 
     def ask_statistics(self) -> None:
@@ -145,6 +157,15 @@ class ClientSession(End):
         return []
 
     # Inside
+
+    def _after_omitted(self, index: int | None) -> int | None:
+        """The next index, where something was left out before it: the server takes silence for that."""
+        omitted, agreement = self._omitted(), self._agreed()
+        if not omitted or index is not None:
+            return index
+        codec, pcm = agreement.codec, agreement.pcm
+        rate = codec.sample_rate / codec.hop_length if agreement.takes == "codes" or pcm is None else pcm.sample_rate
+        return self._next_out.get(0, 0) + min(omitted, round(MOST_GAP * rate))
 
     def _require(self, *states: State) -> None:
         if self.state not in states:
@@ -200,6 +221,7 @@ class ClientSession(End):
         self._window = limits.unacknowledged_bytes
         self._held = Unacknowledged(welcome.token is not None)
         self._arrivals = Arrivals(limits.acknowledge_every, limits.unacknowledged_bytes // 4)
+        self._open_valve(takes, limits.acknowledge_every)
         self._move(Cause.ACCEPTED)
 
     def _resumed(self, message: Resumed) -> None:

@@ -8,7 +8,7 @@ from ..packet import LAST, MAX_INDEX, Array, CodesMessage, Header, PcmMessage, p
 from .agreement import Agreement
 from .events import Event, Missing
 from .faults import Close, ProtocolError
-from .link import Arrivals, Unacknowledged
+from .link import Arrivals, Unacknowledged, Valve
 from .media import Checks, checked_header, to_wire
 from .messages import Acknowledge, Message, to_text
 from .states import Cause, State, Table, after
@@ -35,6 +35,7 @@ class End(ABC):
         self._held = Unacknowledged(True)
         self._arrivals = Arrivals(1, 1)
         self._window = 0
+        self._valve: Valve | None = None  # where hello has a max_delay
         self._most = 0  # bytes of a binary message
         self._agreement: Agreement | None = None
         self._checks: Checks | None = None
@@ -77,10 +78,11 @@ class End(ABC):
     def _say(self, message: Message) -> None:
         self._send(to_text(message))
 
-    def _number(self, make: Callable[[int], str | bytes]) -> None:
-        """Sends a numbered message. While the session is detached it is held for the resume."""
+    def _number(self, make: Callable[[int], str | bytes], count: int = 0) -> None:
+        """Sends a numbered message of `count` samples or frames. While the session is detached it is held for the
+        resume."""
         message = make(self._held.next)
-        self._held.add(message)
+        self._held.add(message, count)
         if self.state is State.OPEN:
             self._send(message)
 
@@ -104,7 +106,7 @@ class End(ABC):
             raise ValueError(f"samples of shape {samples.shape}; they must be [C, N] in the channels agreed")
         index, gap = self._place(stream, index, samples.shape[1], last)
         rows, crc = to_wire(samples, agreement.pcm), agreement.hello.crc
-        self._number(lambda number: pack(PcmMessage(number, index, rows, stream, last, gap, crc)))
+        self._number(lambda number: pack(PcmMessage(number, index, rows, stream, last, gap, crc)), samples.shape[1])
 
     def _send_frames(
         self, codes: Array, scale: Array | None, stream: int, index: int | None, last: bool, length: int | None,
@@ -116,7 +118,8 @@ class End(ABC):
         self._number(
             lambda number: pack(
                 CodesMessage(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc)
-            )
+            ),
+            codes.shape[1],
         )
 
     def _place(self, stream: int, index: int | None, count: int, last: bool) -> tuple[int, bool]:
@@ -127,6 +130,33 @@ class End(ABC):
             raise ValueError(f"index {index} of stream {stream}; {expected} or more is expected")
         self._next_out[stream] = 0 if last else index + count
         return index, index != expected
+
+    def _open_valve(self, kind: str | None, usual: int) -> None:
+        """What this end sends ("pcm" or "codes") is bounded by max_delay: half of it is for each way."""
+        agreement = self._agreed()
+        codec, seconds = agreement.codec, agreement.hello.max_delay
+        if seconds is None or kind is None:
+            return
+        rate = codec.sample_rate / codec.hop_length
+        if kind == "pcm" and agreement.pcm is not None:
+            rate = agreement.pcm.sample_rate
+        self._valve = Valve(seconds / 2 * rate, usual)
+
+    def _takes(self, count: int, last: bool) -> bool:
+        """Whether media are sent; else they are left out, since they would be late. A last packet always is."""
+        return self._valve is None or last or self._valve.takes(count, self._held)
+
+    def _omitted(self) -> int:
+        """Samples or frames that were left out before what is sent now."""
+        if self._valve is None:
+            return 0
+        omitted, self._valve.omitted = self._valve.omitted, 0
+        return omitted
+
+    @property
+    def left_out(self) -> int:
+        """Samples or frames that were not sent, since with what was on its way they would have been late."""
+        return 0 if self._valve is None else self._valve.left_out
 
     def _agreed(self) -> Agreement:
         assert self._agreement is not None, "there is no media before the session is open"

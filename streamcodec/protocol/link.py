@@ -1,10 +1,11 @@
 """Numbered messages: what was sent and not yet acknowledged, what is expected next, and how fast they may come."""
 
 from collections import deque
+from itertools import islice
 
 from .faults import ProtocolError
 
-__all__ = ["MODULUS", "Arrivals", "Bucket", "Unacknowledged"]
+__all__ = ["MODULUS", "Arrivals", "Bucket", "Unacknowledged", "Valve"]
 
 MODULUS = 2**32
 Message = str | bytes  # text of ours is ASCII: its length is its size
@@ -21,16 +22,24 @@ class Unacknowledged:
         self.next = 0
         self.bytes = 0
         self._held: deque[Message] = deque()
+        self._counts: deque[int] = deque()  # samples or frames of each
+        self._count = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, message: Message) -> None:
-        """Takes the number `next`."""
+    def add(self, message: Message, count: int = 0) -> None:
+        """Takes the number `next`. count: samples or frames in it."""
         self.next = (self.next + 1) % MODULUS
         if self.keep:
             self._held.append(message)
+            self._counts.append(count)
+            self._count += count
             self.bytes += len(message)
+
+    def count(self, usual: int) -> int:
+        """Samples or frames held, but for those of the newest `usual` messages."""
+        return self._count - sum(islice(reversed(self._counts), usual))
 
     def acknowledge(self, sequence: int) -> bool:
         """Lets go of all up to this one. An old number changes nothing; False for one that was never sent."""
@@ -39,6 +48,7 @@ class Unacknowledged:
             return False
         while len(self._held) > behind:
             self.bytes -= len(self._held.popleft())
+            self._count -= self._counts.popleft()
         return True
 
     def after(self, last: int | None) -> list[Message] | None:
@@ -101,3 +111,27 @@ class Bucket:
     def _earned(self, now: float) -> float:
         seconds, self._then = max(0.0, now - self._then), max(self._then, now)
         return seconds * self._rate
+
+
+class Valve:
+    """Keeps audio from being late: while more than `most` samples or frames are on their way, none is sent, until half
+    of that is. usual: messages that any peer leaves unacknowledged for a while.
+
+    omitted: samples or frames that were left out since the last that were sent; left_out: in all.
+    """
+
+    def __init__(self, most: float, usual: int) -> None:
+        self.omitted = self.left_out = 0
+        self._most, self._usual = most, usual
+        self._shut = False
+
+    def takes(self, count: int, held: Unacknowledged) -> bool:
+        """Whether so many more may be sent; else they are left out."""
+        self._shut = held.count(self._usual) > (self._most / 2 if self._shut else self._most)
+        if self._shut:
+            self.leave_out(count)
+        return not self._shut
+
+    def leave_out(self, count: int) -> None:
+        self.omitted += count
+        self.left_out += count

@@ -73,6 +73,8 @@ _CODEC = text(r"[\x21-\x7e]{1,256}", "1 to 256 characters of ASCII without space
 _ROOM = text(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, - or _", "room_name")
 _SENTENCE = text(r"(?s).{0,2000}", "a sentence")
 _SECONDS = number(0, 10**9)
+MAX_DELAY = (0.1, 60.0)  # seconds: least and most
+_MAX_DELAY = number(*MAX_DELAY)
 
 
 class Message:
@@ -116,6 +118,7 @@ class Hello(Message):
     crc: bool = rule(boolean, False)
     resume: bool = rule(boolean, True)
     start: str = rule(choice("primed", "exact"), "primed")
+    max_delay: float | None = rule(optional(_MAX_DELAY), None)
     room: RoomRequest | None = rule(optional(nested(RoomRequest)), None)
     key: str | None = rule(optional(_KEY), None)
 

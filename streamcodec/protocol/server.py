@@ -166,6 +166,8 @@ class ServerSession(End):
         self._heard, self._clock, self._session = now, server_time - now, session
         self._held = Unacknowledged(agreed.hello.resume)
         self._checks = Checks.of_client(agreed, self.limits)
+        if agreed.hello.mode != "room":  # there the host knows who is slow
+            self._open_valve(agreed.gives, self.limits.acknowledge_every)
         self.bandwidth = agreed.bandwidth
         self._say(
             Welcome(
@@ -220,8 +222,8 @@ class ServerSession(End):
 
     def send_pcm(self, samples: Array, *, stream: int = 0, index: int | None = None, last: bool = False) -> None:
         """samples: float32 [C, N] at the session's rate and channels; index: where some were left out before these."""
-        if self._live():
-            self._send_samples(samples, stream, index, last)
+        if self._live() and self._takes(samples.shape[1], last):
+            self._send_samples(samples, stream, self._after_omitted(index), last)
 
     def send_codes(
         self, codes: Array, *, scale: Array | None = None, stream: int = 0, index: int | None = None,
@@ -231,8 +233,8 @@ class ServerSession(End):
 
         last: the stream ends, with `length` samples in all, at the codec's rate; its next packet has the index 0 again.
         """
-        if self._live():
-            self._send_frames(codes, scale, stream, index, last, length, reduced)
+        if self._live() and self._takes(codes.shape[1], last):
+            self._send_frames(codes, scale, stream, self._after_omitted(index), last, length, reduced)
             self.reduced_packets += reduced
 
     def change_bandwidth(self, bandwidth: float, frame: int) -> None:
@@ -243,6 +245,15 @@ class ServerSession(End):
             self._say_numbered(
                 lambda n: NewBandwidth(sequence=n, bandwidth=bandwidth, codebooks=codebooks, frame=frame)
             )
+
+    def _after_omitted(self, index: int | None) -> int | None:
+        """The next index, where something was left out before it, which the client is told."""
+        omitted = self._omitted()
+        if not omitted:
+            return index
+        place = self._next_out.get(0, 0)
+        self.drop(place, omitted)
+        return place + omitted
 
     def echo(self, marker: str) -> None:
         """All that came before this marker is through: call after the last packet of it."""
@@ -384,8 +395,8 @@ class ServerSession(End):
                 raise ProtocolError("bad_message", "flush.length where PCM is sent; it is for codes")
             self._next_in[0] = 0
 
-    def _number(self, make: Callable[[int], str | bytes]) -> None:
-        super()._number(make)
+    def _number(self, make: Callable[[int], str | bytes], count: int = 0) -> None:
+        super()._number(make, count)
         messages, held = self.unacknowledged
         if messages > MAX_HELD or held > 2 * self._window + self.limits.message_bytes:
             text = f"{messages} messages of {held} bytes are unacknowledged; acknowledge them as they come"

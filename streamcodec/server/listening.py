@@ -25,8 +25,10 @@ class Pace:
     ) -> None:
         self.heard = 0
         self.dropped, self.reduced = dropped, reduced
-        self._live, self._limit = live, lag
-        codec = live.agreement.codec
+        codec, self._bound = live.agreement.codec, live.agreement.hello.max_delay
+        self._live = live
+        # Half of what may be late at all is for the way to the listener.
+        self._limit = lag if self._bound is None else min(lag, self._bound / 2 / DROP_AT)
         self._packet = live.agreement.hello.frames_per_packet * codec.hop_length / codec.sample_rate
         self._level = FINE
 
@@ -37,7 +39,7 @@ class Pace:
             self._level = DROP
             return DROP
         lag, limit, previous = live.lag * self._packet / max(1, self.heard), self._limit, self._level
-        if live.catching_up or live.link is None:
+        if self._bound is None and (live.catching_up or live.link is None):
             # Gone, or just come back: nothing is lost as long as it can be held for the resume.
             live.catching_up = live.link is None or lag > limit / 2
             self._level = FINE

@@ -144,7 +144,8 @@ class LiveSession:
                 self._inbox.append(("codes", Frames(event.codes, event.scale)))
                 self._depth = event.codes.shape[0]
             elif isinstance(event, Missing):
-                self._inbox.append(("silence", event.count))
+                if not self._behind:
+                    self._inbox.append(("silence", event.count))
             elif isinstance(event, (Bandwidth, Marker, Flush)):
                 self._inbox.append((event.type, event))
             elif isinstance(event, AskStatistics):
@@ -159,6 +160,12 @@ class LiveSession:
     def full(self) -> bool:
         """Whether the client has to wait: what it sent before is not taken in yet."""
         return bool(self._inbox)
+
+    @property
+    def _behind(self) -> bool:
+        """Whether silence for what a client left out, so as not to be late, would make what follows late."""
+        bounded = self.agreement.hello.max_delay is not None
+        return bounded and (self.full or self._sent - self._taken > self._credit // 2)
 
     @property
     def _room(self) -> int:

@@ -1,6 +1,7 @@
 """The sessions of a server: who may open one, who comes back to one, and what is counted of them."""
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from .rooms import RoomMember, Rooms
 from .voice import Engines, queue_frames
 
 __all__ = ["ServerParts", "Sessions"]
+
+QUEUE_SHARE = 0.25  # of a client's max_delay, for its input that waits for the engine
 
 
 class ServerParts(Protocol):
@@ -120,9 +123,10 @@ class Sessions:
     def _open(self, connection: Connection, protocol: ServerSession, agreement: Agreement) -> None:
         hello, now, server = agreement.hello, self.clock(), self._server
         name, token = secrets.token_hex(6), new_token(server.worker)
+        queue = math.inf if hello.max_delay is None else hello.max_delay * QUEUE_SHARE
         live = LiveSession(
             name, protocol, agreement, connection.address, server.engine,
-            queue_frames(server.engine.codecs[agreement.codec.name], self._config.queue_seconds),
+            queue_frames(server.engine.codecs[agreement.codec.name], min(self._config.queue_seconds, queue)),
             self.clock, self._over, self._lost,
         )  # fmt: skip
         live.link, live.token = connection, digest(token)

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -265,6 +266,34 @@ def test_a_sender_waits_for_a_server_whose_output_is_not_taken():
             sending.cancel()
 
     asyncio.run(run())
+
+
+def test_with_a_max_delay_a_sender_does_not_wait_and_what_would_be_late_is_left_out():
+    async def run():
+        options = {"max_delay": 0.4, **WIRE}
+        async with served(**FAST) as server, connect(f"127.0.0.1:{server.port}", "roundtrip", **options) as session:
+            began = time.monotonic()
+            for _ in range(100):  # 20 s at once
+                await session.send(np.ascontiguousarray(wave(0.2).T))
+            seconds, left_out = time.monotonic() - began, session.left_out
+            await session.flush()
+            events = [event async for event in session.packets()]
+        assert seconds < 10  # as long as the audio lasts it would take without
+        assert 0.5 < left_out / (20 * RATE) < 1
+        index = 0
+        for event in events:
+            assert event.index >= index
+            index = event.index + len(event.samples)
+        assert events[-1].last
+        assert index <= 20 * RATE - left_out + 100 * RATE
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("value", "more"), [(0.01, {}), (99, {}), (1.0, {"reconnect": False})])
+def test_a_max_delay_out_of_range_is_refused(value, more):
+    with pytest.raises(InputError, match="max_delay"):
+        connect("127.0.0.1:1", max_delay=value, **more)
 
 
 def test_it_never_sends_faster_than_the_server_allows():

@@ -318,6 +318,9 @@ BAD_HELLO = [
     ({"pcm": {"format": "s16le", "sample_rate": 8000, "channels": 3}}, "bad_channels"),
     ({"pcm": {"format": "s16le", "sample_rate": 8000, "channels": 0}}, "bad_channels"),
     ({"crc": 1}, "bad_message"),
+    ({"max_delay": 0.05}, "bad_message"),
+    ({"max_delay": 61}, "bad_message"),
+    ({"max_delay": 1, "resume": False}, "bad_message"),
     ({"mode": "room"}, "bad_message"),
     ({"room": {"name": "r", "role": "speaker"}}, "bad_message"),
     ({"mode": "room", "room": {"name": "a b", "role": "speaker"}}, "room_name"),
@@ -448,6 +451,63 @@ def test_a_slow_client_stops_the_server_and_one_that_never_acknowledges_is_cut_o
         sent += 1
         assert sent < 10000
     assert link.server.close.code == FAULTS["too_slow"].close
+
+
+def test_with_a_max_delay_each_end_leaves_out_what_would_be_late():
+    link = Link(mode="roundtrip", max_delay=1.0)
+    for _ in range(100):  # 1.33 s; of which 16 packets and half a second may be on their way
+        link.client.send_pcm(wave(320))
+        link.server.send_pcm(wave(320))
+    sent = 16 + 38  # each end sends until *more* than half a second is on its way
+    assert link.client.unacknowledged[0] == sent
+    assert link.client.left_out == link.server.left_out == (100 - sent) * 320
+    link.run()
+    link.client.send_pcm(wave(320))
+    link.server.send_pcm(wave(320))
+    link.run()
+    assert of(link.at_server, Missing) == [Missing(sent * 320, (100 - sent) * 320, 0)]
+    assert of(link.at_client, m.Dropped)[0].index == sent * 320
+    assert of(link.at_client, m.Dropped)[0].count == (100 - sent) * 320
+    assert link.at_server[-1].index == link.at_client[-1].index == 100 * 320
+    assert link.server.dropped_units == (100 - sent) * 320
+
+
+def test_a_client_tells_of_a_second_that_it_left_out_at_most():
+    link = Link(mode="encode", max_delay=2.0)
+    link.client.send_pcm(wave(320))
+    link.client.leave_out(20 * 24000)  # more than gap_seconds
+    link.client.send_pcm(wave(320))
+    link.run()
+    assert of(link.at_server, Missing) == [Missing(320, 24000, 0)]
+    assert link.client.left_out == 20 * 24000
+
+
+@given(st.lists(st.tuples(st.sampled_from(["client", "server", "carry", "cut"]), st.integers(1, 40)), max_size=40))
+def test_what_is_on_its_way_is_bounded_whatever_the_link_does(steps):
+    link, given_frames = Link(mode="encode", max_delay=0.4), 0
+    for what, count in steps:
+        if what == "carry":
+            link.run()
+        elif what == "cut":
+            link.cut()
+            link.reconnect()
+        else:
+            for _ in range(count):
+                if what == "client":
+                    link.client.send_pcm(wave(320))
+                else:
+                    link.server.send_codes(frames(8, 1))
+                    given_frames += 1
+        for end in (link.client, link.server):
+            assert end.unacknowledged[0] <= 16 + 0.2 * 75 + 2 + 8  # a few of them tell what was dropped
+    link.server.send_codes(frames(8, 1), last=True, length=given_frames * 320)  # whatever waits: the end comes
+    link.run()
+    packets = of(link.at_client, CodesReceived)
+    assert packets[-1].index == given_frames
+    assert packets[-1].last
+    lost = sum(gap.count for gap in of(link.at_client, Missing))
+    assert lost == link.server.left_out == sum(one.count for one in of(link.at_client, m.Dropped))
+    assert sum(packet.codes.shape[1] for packet in packets) + lost == given_frames + 1
 
 
 def test_both_ends_hold_little_while_they_talk():
