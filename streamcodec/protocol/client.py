@@ -95,11 +95,6 @@ class ClientSession(End):
         if self._takes(codes.shape[1], False):
             self._send_frames(codes, scale, 0, self._after_omitted(index), False, None, False)
 
-    def leave_out(self, count: int) -> None:
-        """With a max_delay: so many samples or frames are not sent, as while there is no connection."""
-        if self._valve is not None:
-            self._valve.leave_out(count)
-
     def change_bandwidth(self, bandwidth: float) -> None:
         """kbps, from here on."""
         self._require(State.OPEN, State.DETACHED)

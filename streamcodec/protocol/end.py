@@ -10,7 +10,7 @@ from .events import Event, Missing
 from .faults import Close, ProtocolError
 from .link import Arrivals, Unacknowledged, Valve
 from .media import Checks, checked_header, to_wire
-from .messages import Acknowledge, Message, to_text
+from .messages import WAY_SHARE, Acknowledge, Message, to_text
 from .states import Cause, State, Table, after
 
 __all__ = ["End"]
@@ -132,7 +132,7 @@ class End(ABC):
         return index, index != expected
 
     def _open_valve(self, kind: str | None, usual: int) -> None:
-        """What this end sends ("pcm" or "codes") is bounded by max_delay: half of it is for each way."""
+        """What this end sends ("pcm" or "codes") is bounded by its share of max_delay."""
         agreement = self._agreed()
         codec, seconds = agreement.codec, agreement.hello.max_delay
         if seconds is None or kind is None:
@@ -140,7 +140,7 @@ class End(ABC):
         rate = codec.sample_rate / codec.hop_length
         if kind == "pcm" and agreement.pcm is not None:
             rate = agreement.pcm.sample_rate
-        self._valve = Valve(seconds / 2 * rate, usual)
+        self._valve = Valve(seconds * WAY_SHARE * rate, usual)
 
     def _takes(self, count: int, last: bool) -> bool:
         """Whether media are sent; else they are left out, since they would be late. A last packet always is."""
@@ -152,6 +152,11 @@ class End(ABC):
             return 0
         omitted, self._valve.omitted = self._valve.omitted, 0
         return omitted
+
+    def leave_out(self, count: int) -> None:
+        """With a max_delay: so many samples or frames are not sent, as while there is no connection."""
+        if self._valve is not None:
+            self._valve.leave_out(count)
 
     @property
     def left_out(self) -> int:

@@ -74,6 +74,7 @@ _ROOM = text(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, - or _", "room_na
 _SENTENCE = text(r"(?s).{0,2000}", "a sentence")
 _SECONDS = number(0, 10**9)
 MAX_DELAY = (0.1, 60.0)  # seconds: least and most
+WAY_SHARE = 0.4  # of a max_delay, for each way of the audio; the rest is for computing and playing
 _MAX_DELAY = number(*MAX_DELAY)
 
 

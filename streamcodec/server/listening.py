@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..protocol import ServerSession
+from ..protocol import WAY_SHARE, ServerSession
 from .conversion import FramePackets, Outlet, no_frames
 from .live_session import LiveSession
 from .voice import Array, Frames
@@ -27,8 +27,7 @@ class Pace:
         self.dropped, self.reduced = dropped, reduced
         codec, self._bound = live.agreement.codec, live.agreement.hello.max_delay
         self._live = live
-        # Half of what may be late at all is for the way to the listener.
-        self._limit = lag if self._bound is None else min(lag, self._bound / 2 / DROP_AT)
+        self._limit = lag if self._bound is None else min(lag, self._bound * WAY_SHARE / DROP_AT)
         self._packet = live.agreement.hello.frames_per_packet * codec.hop_length / codec.sample_rate
         self._level = FINE
 

@@ -119,6 +119,7 @@ class LiveSession:
             "pcm": self._feed_pcm,
             "codes": self._feed_codes,
             "silence": self._feed_silence,
+            "skip": self._feed_skip,
             "bandwidth": self._feed_bandwidth,
             "marker": self._feed_marker,
             "flush": self._feed_flush,
@@ -144,8 +145,7 @@ class LiveSession:
                 self._inbox.append(("codes", Frames(event.codes, event.scale)))
                 self._depth = event.codes.shape[0]
             elif isinstance(event, Missing):
-                if not self._behind:
-                    self._inbox.append(("silence", event.count))
+                self._inbox.append(("skip" if self._behind else "silence", event.count))
             elif isinstance(event, (Bandwidth, Marker, Flush)):
                 self._inbox.append((event.type, event))
             elif isinstance(event, AskStatistics):
@@ -237,6 +237,11 @@ class LiveSession:
             self.membership.spread(self._engine.silence(self.agreement.codec.name, now, self._depth))
         return count - now or None
 
+    def _feed_skip(self, count: int, room: int) -> None:
+        """No time for silence: what comes back has a gap as long, so that it keeps its place."""
+        if self.voice is not None and self._inlet is not None and self._outlet is not None:
+            self.voice.mark(count)
+
     def _feed_bandwidth(self, message: Bandwidth, room: int) -> None:
         codec = self.agreement.codec
         if self.membership is not None and self.agreement.gives == "codes":
@@ -302,6 +307,10 @@ class LiveSession:
     def _answer(self, kind: str, tag: Any, frames: int) -> None:
         if kind == "bandwidth":
             self.protocol.change_bandwidth(tag, frames)
+        elif kind == "mark" and isinstance(tag, int):
+            assert self._outlet is not None, "only what is decoded is given a gap"
+            self.protocol.leave_out(tag)
+            self._outlet.index += tag
         elif kind == "mark":
             self.protocol.echo(tag)
         elif kind == "flushed":

@@ -455,10 +455,10 @@ def test_a_slow_client_stops_the_server_and_one_that_never_acknowledges_is_cut_o
 
 def test_with_a_max_delay_each_end_leaves_out_what_would_be_late():
     link = Link(mode="roundtrip", max_delay=1.0)
-    for _ in range(100):  # 1.33 s; of which 16 packets and half a second may be on their way
+    for _ in range(100):  # 1.33 s; of which 16 packets and 0.4 s may be on their way
         link.client.send_pcm(wave(320))
         link.server.send_pcm(wave(320))
-    sent = 16 + 38  # each end sends until *more* than half a second is on its way
+    sent = 16 + 31  # each end sends until more than 0.4 s, 30 packets, are on their way
     assert link.client.unacknowledged[0] == sent
     assert link.client.left_out == link.server.left_out == (100 - sent) * 320
     link.run()
@@ -499,7 +499,7 @@ def test_what_is_on_its_way_is_bounded_whatever_the_link_does(steps):
                     link.server.send_codes(frames(8, 1))
                     given_frames += 1
         for end in (link.client, link.server):
-            assert end.unacknowledged[0] <= 16 + 0.2 * 75 + 2 + 8  # a few of them tell what was dropped
+            assert end.unacknowledged[0] <= 16 + 0.16 * 75 + 2 + 8  # a few of them tell what was dropped
     link.server.send_codes(frames(8, 1), last=True, length=given_frames * 320)  # whatever waits: the end comes
     link.run()
     packets = of(link.at_client, CodesReceived)

@@ -10,7 +10,7 @@ const STREAM_PATH = "v1/stream"; // beside the page
 const PACKET_SECONDS = 0.01; // of audio in a packet: short, so that capture waits little
 const MOST_DELAY = 2; // seconds that audio may be late, where nothing else is chosen
 // Of these seconds, those that audio may be on its way to the server, and as many on its way back.
-const WAY = 0.5;
+const WAY = 0.4;
 const NOTICE_SECONDS = 5; // after audio was left out
 const SHARE = 0.5; // of the messages that the server allows, for audio
 const STATISTICS_SECONDS = 2;
@@ -29,7 +29,7 @@ export class Live {
   // on: { event, state, levels(name, rms, peak, streams), ended() when a file is over, failed(code), notice(code, details): see
   // AudioGraph }.
   static async open({ hello, wire, maxDelay = MOST_DELAY, rate = null }, on) {
-    const live = new Live(on, maxDelay);
+    const live = new Live(on);
     live.graph = await AudioGraph.open(
       {
         block: (block) => live._block(block),
@@ -47,18 +47,17 @@ export class Live {
     return live;
   }
 
-  constructor(on, maxDelay) {
+  constructor(on) {
     this.on = on;
-    this.maxDelay = maxDelay;
     this.bandwidth = this.codebooks = 0;
     this.members = new Map(); // id: member
     this.report = null; // the last one of the playback worklet
     this.statistics = null; // the last one of the server
     this.record = null; // { sent, received, played }: see debug.js
     this.pacer = null; // decides what is sent
-    this.lost = 0; // samples that the server left out, or that came too late
+    this.lost = 0; // samples that the server left out
+    this._droppedAt = -Infinity; // when the server told last that it left something out
     this._told = 0; // samples that were not sent, and for which the server was told to take silence
-    this._late = 0; // samples that came too late since the last that were played
     this._slow = { cause: null, until: 0 }; // why audio was left out lately: the notice's code
     this._captured = []; // { index, end }: where on the audio clock a block ended
     this._measured = []; // ms from capture to playback, lately
@@ -201,25 +200,14 @@ export class Live {
     this._known.add(stream);
     if (!(first && this.hello.mode === "room")) this.lost += gap;
     this.record?.received.push({ stream, index, samples });
-    if (this._tooLate(index)) {
-      this.lost += samples.length;
-      this._late += gap + samples.length;
-      return;
-    }
-    this.graph.play(toFloat32(samples), { stream, index, gap: gap + this._late, last });
-    this._late = 0;
-  }
-
-  // A pause of the page or of the network: what comes then would only hold up what follows.
-  _tooLate(index) {
-    if (this.hello.mode === "room" || this._draining) return false;
-    const captured = this._capturedAt(index);
-    return captured !== null && this.graph.age(captured) > this.maxDelay;
+    this.graph.play(toFloat32(samples), { stream, index, gap, last });
   }
 
   // What keeps audio from being on time, as far as it can be told: pings go the same way as audio, and the server answers
   // them also when it cannot take more.
   _slowWay() {
+    // Over a slow way back acknowledgements are late too.
+    if (performance.now() - this._droppedAt < 1000 * NOTICE_SECONDS) return "slow_downlink";
     return this.connection.roundTrip / 1000 > this.pacer.bound / 4 ? "slow_uplink" : "slow_server";
   }
 
@@ -274,6 +262,7 @@ export class Live {
         this.statistics = event;
         break;
       case "dropped":
+        this._droppedAt = performance.now();
         this._leftOut("slow_downlink");
         break;
       case "joined":
