@@ -363,14 +363,14 @@ class Program:
         """The operation whose result a buffer holds."""
         return next(i for i, op in enumerate(self.ops) if buffer in op.into)
 
-    def output_length(self, length: int) -> int:
-        """Rows of output for `length` rows of input."""
-        chain = [self.buffers[self.out].length]
-        while chain[-1]:
-            chain.append(self.lengths[chain[-1]].source)
-        for which in reversed(chain[:-1]):
-            length = self.lengths[which].of(length)
-        return length
+    @property
+    def output_lengths(self) -> list[Length]:
+        """The way from the input's length to the output's."""
+        chain, which = [], self.buffers[self.out].length
+        while which:
+            chain.append(self.lengths[which])
+            which = self.lengths[which].source
+        return chain[::-1]
 
     def last_input(self, row: int) -> int:
         """The last row of the input on which row `row` of the output depends, far from the edges."""

@@ -71,6 +71,10 @@ class State:
         state._view(spec, memory)
         return state
 
+    def __reduce__(self) -> tuple[object, tuple[Spec, Tensor]]:
+        """By its bytes alone: torch writes no tensors that view the same memory as other types."""
+        return State.of, (dict(self.spec), self.bytes)
+
     @property
     def batch(self) -> int:
         """Streams."""

@@ -1,5 +1,8 @@
 """States: whatever is done to one reaches every leaf, and touches nothing else."""
 
+import copy
+import io
+
 import pytest
 import torch
 from hypothesis import given
@@ -109,6 +112,19 @@ def test_load_inverts_save(spec, batch, prefix):
     for tensor in saved.values():
         tensor.add_(2)
     assert equal(state, filled(spec, batch, 4)), "save and load must copy"
+
+
+@given(specs, st.integers(1, 3))
+def test_a_state_can_be_written_by_torch_and_deeply_copied(spec, batch):
+    state, file = filled(spec, batch, 5), io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    for other in (torch.load(file, weights_only=False), copy.deepcopy(state)):
+        assert equal(other, state)
+        for tensor in other.tensors:
+            tensor.add_(1)
+        assert torch.equal(State.of(spec, other.bytes).bytes, other.bytes)
+    assert equal(state, filled(spec, batch, 5))
 
 
 SPEC = {"0.history": TensorSpec((2, 3), torch.float32), "1.cell": TensorSpec((1,), torch.int64)}

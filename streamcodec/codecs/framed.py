@@ -52,11 +52,11 @@ class Framed:
         if not (self.floors and samples):
             return 0
         # DAC's decoder at 16 and 24 kHz ends 8 samples before its last frame does, which may take one frame more.
-        short = max(0, self.hop_length - self.decoder.layer.output_length(1))
+        short = max(0, self.hop_length - self.decoder.output_length(1))
         return -(-(samples + short) // self.hop_length) * self.hop_length - samples
 
     def covered(self, samples: int, frames: int) -> int:
-        return min(samples, self.decoder.layer.output_length(frames))
+        return min(samples, self.decoder.output_length(frames))
 
     def ends_short(self, length: int, frames: int) -> bool:
         return False

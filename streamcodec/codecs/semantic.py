@@ -102,7 +102,6 @@ class SemanticBase(Codec):
         self.decoder = Sequential([Conv1d(total, acoustic_channels, 1), decoder])
         self.quantizer = ResidualVectorQuantizer(*codebooks, total)
         self.default_window = window or SemanticWindow()
-        self._check_rates()
 
     @property
     def fc2(self) -> Conv1d:
@@ -117,13 +116,13 @@ class SemanticBase(Codec):
         return self.decoder.chain[1]
 
     def _check_rates(self) -> None:
-        hearing = self.hearing
+        hearing, parts = self.hearing, self._windowed.parts
         for frames in (1, 2, 3, 50):
             samples = frames * hearing.hop_length
             rows = frames * hearing.per_frame
             if not hearing.stretch:
                 rows = self.speech.rows(samples + sum(hearing.padding))
-            found = self.encoder.output_length(samples), self.encoder_semantic.output_length(rows)
+            found = parts.acoustic.output_length(samples), parts.semantic.output_length(rows)
             if found != (frames, frames):
                 raise ConfigError(
                     f"of {samples} samples, {frames} frames, the acoustic encoder makes {found[0]} frames and the "
@@ -142,6 +141,7 @@ class SemanticBase(Codec):
             ),
             SpeechFeatures(self.speech, self.hearing), self.fc, self.default_window or SemanticWindow(),
         )  # fmt: skip
+        self._check_rates()
         return self._windowed
 
     def windowed_delay(self, window: SemanticWindow | None = None) -> int:

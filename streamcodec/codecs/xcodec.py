@@ -217,7 +217,8 @@ class XcodecCodec(SemanticBase):
     def filled(self, rows: Tensor) -> Tensor:
         """With zeros at the end only where upstream's alignment would lose samples: 1 to 79 beyond whole frames."""
         samples = rows.shape[1]
-        frames = self.encoder_semantic.output_length(self.speech.rows(samples + sum(self.hearing.padding)))
+        features = self.speech.rows(samples + sum(self.hearing.padding))
+        frames = self._windowed.parts.semantic.output_length(features)
         return super().filled(rows) if frames * self.spec.hop_length < samples else rows
 
     def analyse(self, rows: Tensor) -> Piece:
@@ -227,7 +228,7 @@ class XcodecCodec(SemanticBase):
         on the signal with half a hop of zeros on either side, which moves its frames by half a frame.
         """
         semantic = self.encoder_semantic(self.features(rows))
-        if self.encoder.output_length(rows.shape[1]) != semantic.shape[1]:
+        if self._windowed.parts.acoustic.output_length(rows.shape[1]) != semantic.shape[1]:
             rows = F.pad(rows, (0, 0, *self.hearing.padding))
         return Piece(self.join(self.encoder(rows), semantic))
 

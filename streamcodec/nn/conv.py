@@ -70,7 +70,7 @@ class _Convolution(Layer):
 
 
 class Conv1d(_Convolution):
-    """Convolution, [B, T, C_in] to [B, T', C_out], T' = output_length(T).
+    """Convolution, [B, T, C_in] to [B, T', C_out].
 
     weight: [kernel, C_in, C_out], a matrix of ``kernel * C_in`` rows; see `set_weight` for torch's layout.
     """
@@ -116,12 +116,6 @@ class Conv1d(_Convolution):
     def is_pointwise(self) -> bool:
         """Whether it takes single rows to single rows."""
         return self.span == self.stride == 1 and self.padding == Padding() and self.norm is None
-
-    def output_length(self, length: int) -> int:
-        if length == 0:
-            return 0
-        padded = length + self.padding.left + self.padding.right_total(length, self.stride)
-        return max(0, (padded - self.span) // self.stride + 1)
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         """The output is the fewest whole rows late at which every window is complete (docs/design.md)."""
@@ -209,11 +203,6 @@ class ConvTranspose1d(_Convolution):
         """The weight in torch's layout, [C_in, C_out, kernel]."""
         full = self.weight.flip(0).permute(1, 3, 0, 2)
         return full.reshape(self.in_channels, self.out_channels, self.taps * self.stride)[:, :, : self.kernel]
-
-    def output_length(self, length: int) -> int:
-        if length == 0:
-            return 0
-        return (length - 1) * self.stride + self.kernel - self.trim_left - self.trim_right
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         _refuse_norm(self.norm)

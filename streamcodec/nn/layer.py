@@ -25,12 +25,8 @@ class Layer(nn.Module):
     """A layer. Subclasses override what differs from a memoryless, row-by-row map, zero to zero."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The whole signal, [B, T, C_in] to [B, output_length(T), C_out]; here the identity."""
+        """The whole signal, [B, T, C_in] to [B, T', C_out]; here the identity."""
         return x
-
-    def output_length(self, length: int) -> int:
-        """Rows that `forward` gives for `length` rows."""
-        return length
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         """Append what a step does to `x`; returns the result. path: the layer's name, with which those of its state
@@ -41,7 +37,9 @@ class Layer(nn.Module):
         """
         if type(self).forward is Layer.forward:
             return x
-        if type(self).output_length is not Layer.output_length:
+        with torch.no_grad():
+            rows = self(torch.zeros(1, 2, x.channels, dtype=program.dtype, device=program.device)).shape[1]
+        if rows != 2:
             raise NotStreamableError(f"{type(self).__name__} does not say what it does in a step; write its `lower`")
         return program.rows(self.forward, x)
 
@@ -85,11 +83,6 @@ class Sequential(Layer):
         for layer in self.chain:
             x = layer(x)
         return x
-
-    def output_length(self, length: int) -> int:
-        for layer in self.chain:
-            length = layer.output_length(length)
-        return length
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         for i, layer in enumerate(self.chain):

@@ -52,6 +52,7 @@ class Network:
         self._executor: ops.Executor | None = None
         program = self._lowered()
         self.out = program.buffers[program.out].at
+        self._lengths = program.output_lengths
         self.prefill_frames, self.warmup_frames = program.prefill_frames, program.warmup_frames
 
     def _lowered(self) -> Program:
@@ -106,7 +107,9 @@ class Network:
 
     def output_length(self, length: int) -> int:
         """Rows of output for a signal of `length` rows."""
-        return self.layer.output_length(length)
+        for step in self._lengths:
+            length = step.of(length)
+        return length
 
     @property
     def delay(self) -> int:

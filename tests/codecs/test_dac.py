@@ -24,7 +24,7 @@ sizes = st.lists(st.integers(0, 90) | st.integers(0, 7), max_size=12)
 
 def lengths(codec: DacCodec) -> list[int]:
     """Samples around the edges of a frame, where upstream runs at all."""
-    hop, short = codec.spec.hop_length, codec.spec.hop_length - codec.decoder.output_length(1)
+    hop, short = codec.spec.hop_length, codec.spec.hop_length - codec.framing.decoder.output_length(1)
     return [2 * hop, 4 * hop - short - 1, 4 * hop - short, 4 * hop, 8 * hop + 1, 9 * hop - 1]
 
 
@@ -84,7 +84,7 @@ def test_a_recording_comes_back_whole(codec, samples, batch):
         return
     zeros = torch.nn.functional.pad(wav, (0, frames * hop - samples))
     assert torch.equal(codes.data, bare(codec).encode(zeros).data)
-    assert min((frames - 1) * hop, codec.decoder.output_length(frames - 1)) < samples
+    assert min((frames - 1) * hop, codec.framing.decoder.output_length(frames - 1)) < samples
 
 
 @pytest.mark.parametrize("name", ["16khz", "44khz"])
@@ -95,7 +95,7 @@ def test_codes_are_those_of_transformers_with_its_processor(name):
     model = transformers_model(**PUBLISHED[name])
     codec, oracle = codec_of(model), transformers_model(**PUBLISHED[name]).double()
     hop = codec.spec.hop_length
-    short = hop - codec.decoder.output_length(1)
+    short = hop - codec.framing.decoder.output_length(1)
     assert short == (8 if name == "16khz" else 0)
     processor = DacFeatureExtractor(sampling_rate=codec.spec.sample_rate, hop_length=hop)
     for samples in (1, 100, hop - short, 2 * hop + 1, 3 * hop - short - 1, 3 * hop - short + 1, 3 * hop, 4 * hop - 9):
@@ -114,7 +114,7 @@ def test_a_length_cuts_and_never_stretches():
     codec = small_codec((2, 3))
     codes = codec.encode(noise(1, 100))
     frames, whole = codes.data.shape[2], codec.decode(codes.data)
-    assert whole.shape[2] == codec.decoder.output_length(frames) >= codes.length == 100
+    assert whole.shape[2] == codec.framing.decoder.output_length(frames) >= codes.length == 100
     for length in (0, 1, codes.length - 1):
         assert torch.equal(codec.decode(Codes(codes.data, None, length)), whole[:, :, :length])
     assert torch.equal(codec.decode(Codes(codes.data, None, frames * codec.spec.hop_length)), whole)

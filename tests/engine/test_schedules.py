@@ -128,7 +128,7 @@ def test_codes_that_end_before_their_last_frame_are_decoded_piece_by_piece():
     """DAC's decoder may need a frame in which nothing of the recording is: it is told apart from one too many."""
     codec = dac_models.small_codec((7, 5))
     hop = codec.spec.hop_length
-    short = hop - codec.decoder.output_length(1)
+    short = hop - codec.framing.decoder.output_length(1)
     assert short == 8
     for samples in (1, 5 * hop - short, 5 * hop - 3, 5 * hop, 6 * hop - short + 1):
         wav = dac_models.noise(1, samples, samples)

@@ -31,13 +31,10 @@ class Mixing(Layer):
 
 
 class Folding(Layer):
-    """A mean of neighbours, for which there is no rule."""
+    """Every second row, for which there is no rule."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, 2)).mean(2)
-
-    def output_length(self, length: int) -> int:
-        return length // 2
+        return x[:, ::2]
 
 
 def test_a_layer_of_single_rows_needs_forward_alone():

@@ -46,7 +46,7 @@ def test_any_partition_equals_plain_torch(pair, length, sizes, frame, ahead, max
     expected = pair.reference(x)
     with torch.no_grad():
         torch.testing.assert_close(pair.layer(x), expected, rtol=0, atol=1e-9)
-    assert expected.shape[1] == pair.layer.output_length(length)
+    assert expected.shape[1] == network(pair).output_length(length)
     streamed = stream(network(pair, frame, ahead), x, cuts(length, sizes), max_frames)
     torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-9)
 
