@@ -89,8 +89,8 @@ def test_one_stream_can_be_assigned_to_many_rows(spec, batch, data):
 def test_copies_share_no_memory_and_rows_do(spec, batch):
     state = filled(spec, 1, 3)
     before = state.clone()
-    for copy in (state.clone(), state.expand(batch), state.expand(batch).to("cpu"), state.to("cpu")):
-        for tensor in copy.tensors:
+    for other in (state.clone(), state.expand(batch), state.expand(batch).to("cpu"), state.to("cpu")):
+        for tensor in other.tensors:
             tensor.add_(1)
     assert equal(state, before)
     many = state.expand(batch)
