@@ -5,22 +5,19 @@ when they fail, the count of samples, the bandwidth, and bytes to save. It knows
 """
 
 import dataclasses
-import hashlib
-import json
 from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from .codes import Codes, CodesLike
+from .counts import DecoderCount, EncoderCount
 from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
 from .nn.quantize import Quantizer
 from .pcm import AudioLike
 from .scalars import whole
+from .sealed import Seal
 from .spec import CodecSpec, SemanticWindow
 from .surroundings import undisturbed
 
@@ -29,9 +26,13 @@ __all__ = ["DecoderStream", "EncoderStream", "Start", "Streamed"]
 Start: TypeAlias = Literal["exact", "primed"]
 """How a stream begins; see `Codec.open_encoder`."""
 
-FORMAT = "streamcodec-stream"
-VERSION = 2  # 1: mirrored streams had no state before their first frames, and remembered fewer rows
-DIGEST_BYTES = hashlib.sha256().digest_size
+SEAL = Seal(
+    name="state",
+    entry="stream",
+    format="streamcodec-stream",
+    version=2,  # 1: mirrored streams had no state before their first frames, and remembered fewer rows
+    fields=frozenset({"kind", "batch", "start", "closed", "numbers", "core"}),
+)
 
 
 class Streamed(Protocol):
@@ -68,12 +69,11 @@ class _Stream:
     batch: int
     start: Start
     _core: Core
+    _count: EncoderCount | DecoderCount
     _opened_for: tuple[torch.dtype, torch.device]
 
     def __init__(self) -> None:
         self._closed = False
-        # Frames and samples so far; for a decoder `samples` is what the codes pushed stand for.
-        self._numbers = {"frames": 0, "samples": 0, "emitted": 0, "short": 0}
 
     @property
     def closed(self) -> bool:
@@ -101,65 +101,39 @@ class _Stream:
         They are a safetensors file and its SHA-256; nothing in them is ever executed.
         """
         tensors, core = self._core.save()
-        meta = {
-            "format": FORMAT,
-            "version": VERSION,
+        description = {
             "kind": self.kind,
-            "codec": self.codec.spec.name,
-            "fingerprint": self.codec.fingerprint,
             "batch": self.batch,
             "start": self.start,
             "closed": self._closed,
-            "numbers": self._numbers,
+            "numbers": self._count.save(),
             "core": core,
-        } | self._extra()
-        # save_tensors refuses an empty dict of tensors only on some versions, so there is always one.
-        blob = save_tensors(tensors | {"stream": torch.zeros(0)}, {"stream": json.dumps(meta)})
-        return blob + hashlib.sha256(blob).digest()
+        }
+        return SEAL.close(self.codec, description | self._extra(), tensors)
 
     def _extra(self) -> dict[str, Any]:
         return {}
 
-    def _restore(self, blob: bytes, meta: dict[str, Any]) -> None:
-        tensors = load_tensors(blob[:-DIGEST_BYTES])
-        tensors.pop("stream", None)
-        numbers = meta["numbers"]
-        if not _whole(numbers) or numbers.keys() != self._numbers.keys() or not _whole(meta["core"]):
+    def _restore(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        if not _whole(meta["core"]):
             raise StateError("saved state has damaged counters")
+        self._count.load(meta["numbers"])
         self._core.load(tensors, meta["core"])
-        self._numbers, self._closed = dict(numbers), bool(meta["closed"])
+        self._closed = bool(meta["closed"])
 
 
 def _whole(numbers: Any) -> bool:
     return isinstance(numbers, dict) and all(type(value) is int and value >= 0 for value in numbers.values())
 
 
-def _read(blob: bytes, kind: str, codec: Streamed) -> dict[str, Any]:
-    """The header of saved state, checked against this direction and codec. Raises StateError."""
-    if not isinstance(blob, (bytes, bytearray, memoryview)):
-        raise StateError(f"state is {type(blob).__name__}; it must be the bytes that save() returned")
-    content, digest = bytes(blob[:-DIGEST_BYTES]), bytes(blob[-DIGEST_BYTES:])
-    if hashlib.sha256(content).digest() != digest:
-        raise StateError("state does not match its checksum; it is cut short, damaged, or not from save()")
-    try:
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        load_tensors(content)
-        meta = json.loads(header["__metadata__"]["stream"])
-        found, version = meta["format"], meta["version"]
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, MemoryError, OverflowError) as error:
-        raise StateError(f"state cannot be read ({error}); it is not from save()") from error
-    if found != FORMAT or version != VERSION:
-        raise StateError(f"state is {found!r} version {version!r}; this release reads {FORMAT!r} version {VERSION}")
-    wanted = {"kind", "codec", "fingerprint", "batch", "start", "closed", "numbers", "core"}
-    if wanted - meta.keys():
-        raise StateError(f"state lacks {', '.join(sorted(wanted - meta.keys()))}; it is damaged")
+def _read(blob: bytes, kind: str, codec: Streamed) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Saved state, its description checked against this direction and codec. Raises StateError."""
+    meta, tensors = SEAL.open(codec, blob)
     if type(meta["batch"]) is not int or meta["batch"] < 1 or meta["start"] not in ("exact", "primed"):
         raise StateError(f"state has batch={meta['batch']!r} and start={meta['start']!r}; it is damaged")
     if meta["kind"] != kind:
         raise StateError(f"state is that of the {meta['kind']}; this is the {kind}")
-    if meta["fingerprint"] != codec.fingerprint:
-        raise StateError(f"state belongs to other weights (codec {meta['codec']!r}) than {codec.spec.name!r} has here")
-    return meta
+    return meta, tensors
 
 
 class EncoderStream(_Stream):
@@ -174,6 +148,7 @@ class EncoderStream(_Stream):
     """
 
     kind = "encoder"
+    _count: EncoderCount
 
     def __init__(
         self,
@@ -186,7 +161,7 @@ class EncoderStream(_Stream):
         window: SemanticWindow | None = None,
     ):
         super().__init__()
-        meta = None if state is None else _read(state, self.kind, codec)
+        meta, tensors = (None, {}) if state is None else _read(state, self.kind, codec)
         if meta is not None:
             _refuse_changes(meta, batch, start)
             window = _saved_window(meta, window, codec)
@@ -197,9 +172,10 @@ class EncoderStream(_Stream):
         self._open(codec, batch, start)
         self._set_bandwidth(codec.spec.resolve(bandwidth))
         self.window = codec.spec.semantic_window if window is None else window
+        self._count = EncoderCount(codec)
         self._core = codec.encoder_core(self.batch, self.start, window)
-        if state is not None and meta is not None:
-            self._restore(bytes(state), meta)
+        if meta is not None:
+            self._restore(meta, tensors)
 
     @property
     def bandwidth(self) -> float:
@@ -244,7 +220,7 @@ class EncoderStream(_Stream):
         self._check_open("push")
         rows = self.codec.as_rows(pcm, self.batch)
         piece = self._core.push(Piece(rows))
-        self._numbers["samples"] += rows.shape[1]
+        self._count.samples += rows.shape[1]
         return self._codes(piece, last=False)
 
     @undisturbed
@@ -252,7 +228,7 @@ class EncoderStream(_Stream):
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
         self._closed = True
-        missing = self.codec.missing(self._numbers["samples"])
+        missing = self.codec.missing(self._count.samples)
         filled = self._core.push(Piece(self._zeros(missing))).rows if missing else None
         piece = self._core.flush()
         return self._codes(piece if filled is None else Piece(torch.cat([filled, piece.rows], 1)), last=True)
@@ -262,12 +238,7 @@ class EncoderStream(_Stream):
         return torch.zeros(self.batch, rows, codec.spec.channels, device=codec.device, dtype=codec.dtype)
 
     def _codes(self, piece: Piece, last: bool) -> Codes:
-        numbers, spec = self._numbers, self.codec.spec
-        numbers["frames"] += piece.rows.shape[1]
-        covered = spec.samples(numbers["frames"])
-        if last:
-            covered = self.codec.covered(numbers["samples"], numbers["frames"])
-        length, numbers["emitted"] = covered - numbers["emitted"], covered
+        (length,) = self._count.lengths([piece.rows.shape[1]], ended=last, last=last)
         with torch.inference_mode():
             codes = self.codec.quantizer.encode(piece.rows, self._codebooks)
         # Copied outside inference mode: the caller may train a model on these.
@@ -284,6 +255,7 @@ class DecoderStream(_Stream):
     """
 
     kind = "decoder"
+    _count: DecoderCount
 
     def __init__(
         self,
@@ -295,14 +267,15 @@ class DecoderStream(_Stream):
         state: bytes | None = None,
     ):
         super().__init__()
-        meta = None if state is None else _read(state, self.kind, codec)
+        meta, tensors = (None, {}) if state is None else _read(state, self.kind, codec)
         if meta is not None:
             _refuse_changes(meta, batch, start)
             batch, start = meta["batch"], meta["start"]
         self._open(codec, batch, start)
+        self._count = DecoderCount(codec)
         self._core = codec.decoder_core(self.batch, self.start, bandwidth)
-        if state is not None and meta is not None:
-            self._restore(bytes(state), meta)
+        if meta is not None:
+            self._restore(meta, tensors)
 
     def __copy__(self) -> "DecoderStream":
         return DecoderStream(self.codec, state=self.save())
@@ -321,17 +294,10 @@ class DecoderStream(_Stream):
         """
         self._check_open("push")
         codes = self.codec.checked(codes, self.batch)
-        numbers, spec, frames = self._numbers, self.codec.spec, codes.data.shape[2]
-        self.codec.check_follows(codes, bool(numbers["short"]))
-        full = spec.samples(numbers["frames"] + frames) - spec.samples(numbers["frames"])
-        length = full if codes.length is None else codes.length
-        if length > full:
-            self.codec.check_length(numbers["samples"] + length, numbers["frames"] + frames)
+        length = self._count.check(codes)
         with torch.inference_mode():
             piece = self._core.push(Piece(self.codec.latents(codes), codes.scale, length))
-        numbers["frames"] += frames
-        numbers["samples"] += length
-        numbers["short"] |= int(length != full)
+        self._count.add(codes, length)
         return self._audio(piece.rows)
 
     @undisturbed
@@ -342,9 +308,7 @@ class DecoderStream(_Stream):
         return self._audio(self._core.flush().rows)
 
     def _audio(self, rows: Tensor) -> Tensor:
-        room = self._numbers["samples"] - self._numbers["emitted"]
-        rows = rows[:, : max(0, room)]
-        self._numbers["emitted"] += rows.shape[1]
+        rows = rows[:, : self._count.emit(rows.shape[1])]
         # Copied outside inference mode, so that the caller may do anything with it.
         return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..codecs import Codec
 from ..codecs.framed import FramedCore
+from ..counts import whole_numbers
 from ..errors import StateError
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
 from ..program import Edges
 from ..state import Spec
 from ..stream import Start
 from .arena import Arena, Batch
-from .counts import whole_numbers
 from .lane import Lane, Result, Saved, Side
 from .queue import Queue
 

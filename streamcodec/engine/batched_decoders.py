@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..codecs.framed import FramedCore
 from ..codes import Codes
+from ..counts import DecoderCount
 from ..errors import StateError
 from ..nn.transducer import Transducer
 from ..stream import Start
 from .batched import BatchedLane, BatchedSide, Plan, load_rows
-from .counts import DecoderCount
 from .lane import Saved
 
 __all__ = ["BatchedDecoders"]

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from ..codecs.framed import FramedCore
 from ..codes import Codes
+from ..counts import EncoderCount
 from ..errors import StateError
 from ..nn.transducer import Transducer
 from ..stream import Start
+from .bandwidths import Bandwidths
 from .batched import BatchedLane, BatchedSide, Plan, load_rows
-from .counts import Bandwidths, EncoderCount
 from .lane import Saved
 from .queue import Queue
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..codes import Codes
+from ..counts import DecoderCount, EncoderCount, whole_numbers
 from ..errors import StateError
 from ..stream import DecoderStream, EncoderStream, Start
-from .counts import DecoderCount, EncoderCount, whole_numbers
 from .lane import Lane, Result, Saved, Side
 
 __all__ = ["SingleDecoders", "SingleEncoders"]

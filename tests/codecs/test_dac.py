@@ -263,7 +263,9 @@ def test_saved_streams_go_on_to_the_bit(dtype, cut, pieces):
     codec = small_codec((2, 3), 3, dtype)
     wav = noise(1, cut + 150)
     encoder, decoder = codec.open_encoder(), codec.open_decoder()
-    decoder.push(encoder.push(wav[:, :, :cut]))
+    first = encoder.push(wav[:, :, :cut])
+    length = first.length or 0
+    decoder.push(first)
     again, player = codec.open_encoder(state=encoder.save()), codec.open_decoder(state=decoder.save())
     ends = [(cut + start, cut + stop) for start, stop in cuts(150, pieces)]
     for codes, other in [(encoder.push(wav[:, :, a:b]), again.push(wav[:, :, a:b])) for a, b in ends] + [
@@ -271,9 +273,10 @@ def test_saved_streams_go_on_to_the_bit(dtype, cut, pieces):
     ]:
         assert torch.equal(codes.data, other.data)
         assert codes.length == other.length
+        length += codes.length or 0
         assert torch.equal(decoder.push(codes), player.push(other))
     assert torch.equal(decoder.flush(), player.flush())
-    assert encoder._numbers["samples"] == encoder._numbers["emitted"] == cut + 150
+    assert length == cut + 150
 
 
 def test_a_primed_start_is_an_exact_one():
