@@ -9,10 +9,8 @@ __all__ = ["add_evaluate"]
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Fill in ``streamcodec evaluate``."""
+    """Fill in ``streamcodec evaluate``, without the options of its codec."""
     parser.add_argument("data", nargs="+", type=Path, help="folders of audio or text files with one path a line")
-    parser.add_argument("--codec", metavar="SOURCE", help="as for encode; default: the codec in this package")
-    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     _add_anchors(parser)
     _add_recordings(parser)
     parser.add_argument("--spectrograms", type=Path, metavar="DIR", help="write pictures: the original and each system")

@@ -87,6 +87,7 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
         description="Measure a codec on recordings, beside Opus, Lyra and others; see docs/measuring.md. What is not "
         f"installed is named and left out. To have all of it: {how_to_install('evaluate-all')}.",
     )
+    _add_codec(evaluate, "default: the codec in this package")
     add_evaluate(evaluate)
     evaluate.set_defaults(module=".evaluate")
     serve = commands.add_parser(
