@@ -66,7 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument("--codec", metavar="SOURCE", help="default: the codec in this package")
     parser.add_argument("--engines", type=int, default=1, help="processes of the server's engine (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1)")
     parser.add_argument("--url", metavar="URL", help="measure this server, ws://HOST:PORT, instead of starting one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
@@ -83,11 +82,9 @@ def run(args: argparse.Namespace) -> int:
     if (
         not 0 <= args.warm < args.seconds < float("inf")
         or args.target <= 0
-        or min(args.threads, args.packet_frames) < 1
+        or min(args.engines, args.packet_frames) < 1
     ):
-        raise InputError("--seconds must be above --warm; --target, --threads and --packet-frames positive")
-    if args.engines < 0:
-        raise InputError("--engines must be at least 0")
+        raise InputError("--seconds must be above --warm; --target, --engines and --packet-frames positive")
     with contextlib.ExitStack() as stack:
         url = args.url or stack.enter_context(_server(args, max(args.sessions)))
         codec = _default_codec(url)
@@ -96,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         blocks = _speech(rate, block)
         facts = {
             "codec": codec["name"], "rate": rate, "packet_ms": round(1000 * block / rate, 3), "target_ms": args.target,
-            "seconds": args.seconds, "cores": os.cpu_count(), "engines": args.engines, "threads": args.threads,
+            "seconds": args.seconds, "cores": os.cpu_count(), "engines": args.engines,
         }  # fmt: skip
         # The server's clock of its engine moves with the engine's steps: some, so that it has what the start cost.
         _run_loop(
@@ -119,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _server(args: argparse.Namespace, sessions: int) -> Iterator[str]:
     """A server of our own; its address."""
-    command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", "--threads", str(args.threads)]
-    command += ["--engines", str(args.engines)]
+    command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", "--engines", str(args.engines)]
     for name in ("sessions", "sessions-per-address", "slots"):
         command += [f"--{name}", str(sessions)]
     command += ["--connections", str(2 * sessions + 8)] + (["--codec", args.codec] if args.codec else [])

@@ -44,6 +44,6 @@ def run(args: Namespace) -> int:
         field.name: tuple(values[field.name] or ()) for field in dataclasses.fields(Config) if field.default == ()
     }
     config = Config(**{**values, **repeated})
-    from ..server.workers import serve  # torch: a mistake in the options is told without it
+    from ..server.start import serve  # torch: a mistake in the options is told without it
 
     return serve(config)

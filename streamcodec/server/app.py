@@ -7,13 +7,14 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
+from websockets.typing import Subprotocol
 
 from ..codecs import Codec
 from ..errors import InputError, StreamError
@@ -23,13 +24,11 @@ from .certificates import certified
 from .config import Config
 from .connection import Connection
 from .engine_process import EngineProcesses
-from .engine_thread import EngineThread
 from .greeting import greeting
 from .http import Request
 from .http_connection import CLOSE_SECONDS
 from .logs import Log
 from .offers import check_live, facts_of
-from .peers import Peers
 from .prometheus import Metrics
 from .request_handler import RequestHandler
 from .rooms import Rooms
@@ -44,7 +43,7 @@ READY_SECONDS = 0.02  # between looks whether the engine is ready
 
 
 class Server:
-    """One process of the server. codecs: by the name that clients use, the default first.
+    """codecs: by the name that clients use, the default first. engines: made with the codecs and what they tell.
 
     ::
 
@@ -54,10 +53,14 @@ class Server:
     """
 
     def __init__(
-        self, config: Config, codecs: dict[str, Codec], *, log: Log | None = None, peers: Peers | None = None
+        self,
+        config: Config,
+        codecs: dict[str, Codec],
+        *,
+        log: Log | None = None,
+        engines: Callable[..., EngineProcesses] = EngineProcesses,
     ) -> None:
-        self.config, self.peers = config, peers
-        self.worker = 0 if peers is None else peers.worker
+        self.config = config
         self.limits = config.limits
         self.clock = time.monotonic
         self.log = log or Log(config.log_level, format=config.log_format)
@@ -71,15 +74,10 @@ class Server:
             for operation, backend in codec.served_by().items():
                 self.metrics.backend.labels(name, operation, backend).set(1)
         self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
-        options: dict[str, Any] = {
-            "slots": config.slots, "threads": config.threads, "queue_seconds": config.queue_seconds,
-            "stepped": self._stepped, "failed": self._failed,
-        }  # fmt: skip
-        self.engine: EngineThread | EngineProcesses = (
-            EngineProcesses(codecs, engines=config.engines, deliver=self._delivered, **options)
-            if config.engines
-            else EngineThread(codecs, deliver=self._deliver, **options)
-        )
+        self.engine = engines(
+            codecs, engines=config.engines, slots=config.slots, queue_seconds=config.queue_seconds,
+            deliver=self._delivered, stepped=self._stepped, failed=self._failed,
+        )  # fmt: skip
         self.rooms = Rooms(
             self.engine, members=config.room_members, speakers=config.room_speakers, lag=config.listener_lag,
             dropped=self.metrics.dropped.inc, reduced=self.metrics.reduced.inc,
@@ -89,8 +87,7 @@ class Server:
         self.sessions = Sessions(self)
         self.connections: set[Connection] = set()
         self._counted_drops = 0  # lines of the log
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._servers: list[WebSocketServer] = []
+        self._listening: WebSocketServer | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._failure: str | None = None
 
@@ -102,14 +99,13 @@ class Server:
         Raises InputError where the address cannot be had, StreamError where the engine does not start.
         """
         config = self.config
-        self._loop = asyncio.get_running_loop()
         self.engine.start()
         try:
-            await self._listen()
+            self._listening = await self._listen()
         except (OSError, UnicodeError) as error:  # UnicodeError: no name at all
-            await self._loop.run_in_executor(None, self.engine.stop)
+            await asyncio.get_running_loop().run_in_executor(None, self.engine.stop)
             raise InputError(f"cannot listen at {config.host} port {config.port}: {error}") from error
-        self.port = next(iter(self._servers[0].sockets)).getsockname()[1]
+        self.port = next(iter(self._listening.sockets)).getsockname()[1]
         self._ticker = self._watched(self._tick(), "the task that ends what has waited too long")
         self.log("info", "listening", host=config.host, port=self.port, codecs=", ".join(self.offers))
         while not (self.engine.ready.is_set() or self.draining) and self.engine.alive:
@@ -120,30 +116,17 @@ class Server:
             await self.stop()
             raise StreamError(f"the engine did not start: {self.engine.broken}")
         self.log("info", "ready")
-        if self.worker == 0:
-            self.log.say(*greeting(config, self.port, self.offers, self.tls is not None))
+        self.log.say(*greeting(config, self.port, self.offers, self.tls is not None))
 
-    async def _listen(self) -> None:
-        config, limits = self.config, self.limits
-        options: dict[str, Any] = {
-            "subprotocols": [SUBPROTOCOL],
-            "compression": None,
-            "max_size": OVERSIZE * limits.message_bytes,
-            "max_queue": READ_AHEAD,
-            "write_limit": WRITE_BUFFER,
-            "open_timeout": limits.handshake_seconds,
-            "close_timeout": CLOSE_SECONDS,
-            "logger": quiet_logger(),
-        }
-        if self.peers is not None:
-            self._servers.append(await self.peers.listen(self._inside, self.exposition, **options))
-            options["reuse_port"] = True
+    async def _listen(self) -> WebSocketServer:
         # The library's pings end a connection that does not answer; `GuardedConnection` has pings of its own.
-        server = await serve(
+        config, limits = self.config, self.limits
+        return await serve(
             self._connected, config.host, config.port, ping_interval=None, server_header=None,
-            **self.handshakes.options(self.tls), **options,
+            subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, max_size=OVERSIZE * limits.message_bytes,
+            max_queue=READ_AHEAD, write_limit=WRITE_BUFFER, open_timeout=limits.handshake_seconds,
+            close_timeout=CLOSE_SECONDS, logger=quiet_logger(), **self.handshakes.options(self.tls),
         )  # fmt: skip
-        self._servers.insert(0, server)
 
     async def stop(self) -> None:
         """Readiness goes false, audio on the way is finished, sessions are told; then all connections are closed.
@@ -165,22 +148,19 @@ class Server:
                 live.link.pump()
         if self._ticker is not None:
             self._ticker.cancel()
-        # What is passed on to another process lasts as long as that one drains.
-        carried = any(connection.carried for connection in self.connections)
-        closing = (max(deadline, self.clock()) if carried else self.clock()) + CLOSE_SECONDS
+        closing = self.clock() + CLOSE_SECONDS
         while self.connections and self.clock() < closing:
             for connection in self.connections:
-                if connection.live is None and not connection.carried:
+                if connection.live is None:
                     connection.abort()
             await asyncio.sleep(0.01)
         for connection in self.connections:
             connection.abort()
         self.handshakes.shut()
-        for server in self._servers:
-            server.close()
-        closed = asyncio.gather(*(server.wait_closed() for server in self._servers))
-        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-            await asyncio.wait_for(closed, CLOSE_SECONDS)
+        if self._listening is not None:
+            self._listening.close()
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._listening.wait_closed(), CLOSE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, self.engine.stop)
         self.log("info", "stopped", unfinished=unfinished)
 
@@ -211,23 +191,15 @@ class Server:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self.clock()
-            broken = self.engine.broken if isinstance(self.engine, EngineThread) else None
             for live in list(self.sessions):
                 try:
                     live.tick(now)
-                    if broken is not None:
-                        self.sessions.fail(live, broken)
                 except Exception as error:
                     self.sessions.fail(live, error)
             for connection in list(self.connections):
                 connection.tick(now)
 
     # -- the engine ---------------------------------------------------------------------------------------
-
-    def _deliver(self, batch: list[tuple[Voice, Output]]) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
-            self._loop.call_soon_threadsafe(self._delivered, batch)
 
     def _delivered(self, batch: list[tuple[Voice, Output]]) -> None:
         for voice, output in batch:
@@ -271,11 +243,7 @@ class Server:
         connection = Connection(self.sessions, ws, ws.address, bearer(ws.asked.get("authorization")))
         await self._serve(connection, ws.asked)
 
-    async def _inside(self, ws: ServerConnection, address: str, token: str | None) -> None:
-        """A connection that another process got, and passes on."""
-        await self._serve(Connection(self.sessions, ws, address, token, inside=True))
-
-    async def _serve(self, connection: Connection, request: Request | None = None) -> None:
+    async def _serve(self, connection: Connection, request: Request) -> None:
         self.connections.add(connection)
         self.metrics.connections.set(len(self.connections))
         try:
@@ -312,14 +280,13 @@ class Server:
     # -- metrics ---------------------------------------------------------------------------------------------------
 
     def exposition(self) -> bytes:
-        """The metrics of this process."""
+        """The metrics, as text."""
         self.sessions.count()
         self.metrics.unwritten.inc(self.log.dropped - self._counted_drops)
         self._counted_drops = self.log.dropped
         self.metrics.rooms.set(len(self.rooms))
         self.metrics.engine_cpu.set(self.engine.cpu_seconds)
-        elsewhere = self.engine.cpu_seconds if isinstance(self.engine, EngineProcesses) else 0.0
-        self.metrics.process_cpu.set(time.process_time() + elsewhere)
+        self.metrics.process_cpu.set(time.process_time() + self.engine.cpu_seconds)
         self.metrics.resident.set(_resident())
         return self.metrics.exposition()
 

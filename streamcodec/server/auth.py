@@ -18,9 +18,9 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 NAME = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")  # of a host, in lower case
 
 
-def new_token(worker: int) -> str:
-    """A session's token. The worker that holds the session can be read from it; the rest is secret."""
-    return f"{worker}-{secrets.token_urlsafe(TOKEN_BYTES)}"
+def new_token() -> str:
+    """A session's token: a secret."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def digest(token: str) -> bytes:

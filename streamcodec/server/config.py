@@ -39,11 +39,7 @@ class Config:
     )
     device: str = option("cpu", "where to compute, such as cpu or cuda", "DEVICE")
     backend: str = option("auto", "what computes: auto, torch, or triton (its kernels for the quantizer)", "NAME")
-    engines: int = option(
-        1, "processes that compute, beside the one that serves; 0 computes in a thread of that one", "N"
-    )
-    threads: int = option(1, "threads that share a step of an engine", "N")
-    workers: int = option(1, "processes that share the port (Linux)", "N")
+    engines: int = option(1, "processes that compute, beside the one that serves", "N")
 
     sessions: int = option(64, "sessions at once, those that wait for a resume included", "N")
     slots: int = option(
@@ -99,11 +95,9 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            number = type(field.default) in (int, float) and field.name not in ("port", "engines")
+            number = type(field.default) in (int, float) and field.name != "port"
             if number and not 0 < value < math.inf:
                 raise InputError(f"--{field.name.replace('_', '-')} is {value}; it must be above 0, and finite")
-        if self.engines < 0:
-            raise InputError(f"--engines is {self.engines}; it must be at least 0")
         if not 0 <= self.port <= 65535:
             raise InputError(f"--port is {self.port}; it must be 0 to 65535")
         if not (is_loopback(self.host) or self.key_file or self.no_key):

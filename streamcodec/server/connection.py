@@ -26,7 +26,6 @@ from ..protocol.messages import FROM_CLIENT, Goodbye, Message, type_of
 from ..protocol.text import parse as parse_text
 from .http_connection import CLOSE_SECONDS
 from .live_session import LiveSession
-from .peers import Peers
 
 __all__ = ["Connection"]
 
@@ -41,7 +40,6 @@ class Reception(Protocol):
     offers: dict[str, CodecFacts]
     limits: Limits
     clock: Callable[[], float]
-    peers: Peers | None
 
     def admit(self, connection: "Connection", agreement: Agreement) -> None: ...
     def resume(self, connection: "Connection", request: Resume) -> None: ...
@@ -56,14 +54,10 @@ class Connection:
     address: of the peer, for limits and logs. live: the session, once it is open.
     """
 
-    def __init__(
-        self, server: Reception, ws: ServerConnection, address: str, bearer: str | None, inside: bool = False
-    ) -> None:
+    def __init__(self, server: Reception, ws: ServerConnection, address: str, bearer: str | None) -> None:
         self.server, self.ws, self.address, self.bearer = server, ws, address, bearer
         self.protocol: ServerSession | None = ServerSession(server.offers, server.limits, server.clock())
         self.live: LiveSession | None = None
-        self.inside = inside  # passed on by another process
-        self.carried = False  # passed on to another process
         self._outbox: deque[str | bytes] = deque()
         self._outbox_bytes = 0
         self._wake = asyncio.Event()
@@ -186,12 +180,6 @@ class Connection:
         async for message in self.ws:
             live = self.live
             if live is None:
-                peers = self.server.peers
-                if peers is not None and not self.inside and self.protocol is not None:
-                    worker = peers.place(message, self.protocol.limits.text_bytes)
-                    if worker != peers.worker:
-                        await self._carried(message, worker)
-                        return
                 self._first(message)
             elif live.full or self._parked or live.draining:
                 await self._read_ahead(live, message)
@@ -248,17 +236,6 @@ class Connection:
                 return
         if stopped:
             live.protocol.read_again(self.server.clock())
-
-    async def _carried(self, message: str | bytes, worker: int) -> None:
-        """The connection is another process's: pass it on."""
-        protocol, peers = self.protocol, self.server.peers
-        assert protocol is not None
-        assert peers is not None
-        self.protocol, self.carried = None, True
-        if not await peers.carry(self.ws, self.address, self.bearer, message, worker):
-            self.protocol, self.carried = protocol, False
-            protocol.refuse("internal", "the process that holds this is not there", self.server.clock())
-            self.pump()
 
     # -- the first message -----------------------------------------------------------------------------------------
 

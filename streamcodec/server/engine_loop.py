@@ -56,7 +56,7 @@ class _Part:
 
 
 class EngineLoop:
-    """codecs: by the name that clients use. slots, threads: of each engine. All calls are for one thread.
+    """codecs: by the name that clients use. slots: of each engine. All calls are for one thread.
 
     stepped: called after each step with the codec's name, its seconds and how many sessions it served. failed: called
     with a codec's name and what went wrong.
@@ -67,7 +67,6 @@ class EngineLoop:
         codecs: dict[str, Codec],
         *,
         slots: int,
-        threads: int,
         queue_seconds: float,
         stepped: Callable[[str, float, int], None] = lambda codec, seconds, sessions: None,
         failed: Callable[[str, Exception], None] = lambda codec, error: None,
@@ -75,7 +74,7 @@ class EngineLoop:
         self.codecs = codecs
         self._stepped, self._failed = stepped, failed
         self.engines = {
-            name: Engine(codec, slots=slots, threads=threads, max_queue_frames=queue_frames(codec, queue_seconds) + 1)
+            name: Engine(codec, slots=slots, max_queue_frames=queue_frames(codec, queue_seconds) + 1)
             for name, codec in codecs.items()
         }
         self._by_session: dict[Session, _Part] = {}

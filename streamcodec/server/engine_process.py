@@ -1,4 +1,4 @@
-"""The engines in processes of their own, behind the same calls as an `EngineThread`.
+"""The engines, in processes of their own.
 
 A step is hundreds of short operations, and after each its thread asks for the interpreter's lock again. Beside an event
 loop that holds the lock a quarter of the time a step takes half as long again (docs/load.md), so the engine runs
@@ -52,8 +52,8 @@ class _Engine:
 
 
 class EngineProcesses:
-    """engines: how many processes; a session stays in the one that had the fewest when it began. slots, threads: of
-    each engine. codecs: here they are without weights, which the processes share.
+    """engines: how many processes; a session stays in the one that had the fewest when it began. slots: of each engine.
+    codecs: here they are without weights, which the processes share.
 
     deliver: called with a batch of (voice, output) after each step. stepped, failed: as for an `EngineLoop`. They are
     called in the event loop's thread, and all calls but `stop` are for it.
@@ -69,7 +69,6 @@ class EngineProcesses:
         *,
         engines: int,
         slots: int,
-        threads: int,
         queue_seconds: float,
         deliver: Callable[[list[tuple[Voice, Output]]], None],
         stepped: Callable[[str, float, int], None] = lambda codec, seconds, sessions: None,
@@ -90,13 +89,13 @@ class EngineProcesses:
         self._engines: list[_Engine] = []
         for place in range(engines):
             here, there = socket.socketpair()
-            options = {"slots": slots, "threads": threads, "queue_seconds": queue_seconds}
+            options = {"slots": slots, "queue_seconds": queue_seconds}
             process = context.Process(
                 target=_run, args=(there, self._shared, options), name=f"engine-{place}", daemon=True
             )
             self._engines.append(_Engine(process, (here, there)))
 
-    # -- as EngineThread -------------------------------------------------------------------------------------------
+    # -- for the server --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """In a running event loop."""

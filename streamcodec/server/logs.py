@@ -27,13 +27,10 @@ class Log:
     stream: where they go. One that waits or fails does so to whoever logs; that of `log_on_stderr` does neither.
     """
 
-    def __init__(
-        self, level: str = "info", stream: IO[str] | LineWriter | None = None, format: str = "json", **always: object
-    ) -> None:
+    def __init__(self, level: str = "info", stream: IO[str] | LineWriter | None = None, format: str = "json") -> None:
         self._least = LEVELS[level]
         self._stream = sys.stderr if stream is None else stream
         self._text = format == "text" or (format == "auto" and self._stream.isatty())
-        self._always = always
 
     @property
     def dropped(self) -> int:
@@ -47,7 +44,7 @@ class Log:
 
     def line(self, level: str, event: str, **fields: object) -> str:
         """As it is written, with the line's end."""
-        values = {key: _plain(value) for key, value in {**self._always, **fields}.items()}
+        values = {key: _plain(value) for key, value in fields.items()}
         now = time.time()
         if self._text:
             return f"{_line(now, level, event, values)}\n"
@@ -60,10 +57,10 @@ class Log:
 
 
 @contextlib.contextmanager
-def log_on_stderr(level: str, format: str, **always: object) -> Iterator[Log]:
+def log_on_stderr(level: str, format: str) -> Iterator[Log]:
     """A log that neither waits nor fails, and in it what libraries log and warn of."""
     with unhurried_stderr() as writer:
-        log = Log(level, writer, format, **always)
+        log = Log(level, writer, format)
         if writer is not None:
             writer.note = lambda count: log.line("warning", "dropped", lines=count)
         handler = _Libraries(log)

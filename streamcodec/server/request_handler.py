@@ -13,7 +13,6 @@ from .config import Config
 from .http import Request, RequestError, Response
 from .logs import Log
 from .pages import Pages, respond
-from .peers import Peers
 from .prometheus import CONTENT_TYPE
 from .sessions import Sessions
 
@@ -28,7 +27,6 @@ class ServerState(Protocol):
 
     config: Config
     offers: dict[str, CodecFacts]
-    peers: Peers | None
     access: AccessPolicy
     log: Log
     sessions: Sessions
@@ -130,5 +128,4 @@ class RequestHandler:
         server = self.server
         if not server.access.admits(bearer(request.get("authorization"))):
             return respond(HTTPStatus.UNAUTHORIZED, "a bearer token is needed\n", WWW_Authenticate="Bearer")
-        own = server.exposition()
-        return respond(HTTPStatus.OK, own if server.peers is None else await server.peers.metrics(own), CONTENT_TYPE)
+        return respond(HTTPStatus.OK, server.exposition(), CONTENT_TYPE)

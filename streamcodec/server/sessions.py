@@ -22,7 +22,6 @@ from .connection import Connection
 from .conversion import delays
 from .live_session import LiveSession
 from .logs import Log
-from .peers import Peers
 from .prometheus import Metrics
 from .rooms import RoomMember, Rooms
 from .voice import Engines, queue_frames
@@ -38,12 +37,10 @@ class ServerParts(Protocol):
     config: Config
     offers: dict[str, CodecFacts]
     clock: Callable[[], float]
-    peers: Peers | None
     access: AccessPolicy
     metrics: Metrics
     log: Log
     rooms: Rooms
-    worker: int
     draining: bool
 
     @property
@@ -61,12 +58,7 @@ class Sessions:
 
     def __init__(self, server: ServerParts) -> None:
         self._server, self._config = server, server.config
-        self.offers, self.limits, self.clock, self.peers = (
-            server.offers,
-            server.config.limits,
-            server.clock,
-            server.peers,
-        )
+        self.offers, self.limits, self.clock = server.offers, server.config.limits, server.clock
         self.taken: dict[str, list[int]] = {name: [0, 0] for name in server.offers}
         self.by_token: dict[bytes, LiveSession] = {}
 
@@ -122,7 +114,7 @@ class Sessions:
 
     def _open(self, connection: Connection, protocol: ServerSession, agreement: Agreement) -> None:
         hello, now, server = agreement.hello, self.clock(), self._server
-        name, token = secrets.token_hex(6), new_token(server.worker)
+        name, token = secrets.token_hex(6), new_token()
         queue = math.inf if hello.max_delay is None else hello.max_delay * QUEUE_SHARE
         live = LiveSession(
             name, protocol, agreement, connection.address, server.engine,

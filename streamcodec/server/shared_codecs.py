@@ -43,7 +43,7 @@ class SharedCodecs:
                 raise
             raise InputError(
                 f"the weights cannot be written for the engines' processes: {reason(fault)}; set TMPDIR to a folder "
-                "with room for them, or use --engines 0"
+                "with room for them"
             ) from error
 
     def _create(self) -> str:

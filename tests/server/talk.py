@@ -7,6 +7,7 @@ import io
 import numpy as np
 import torch
 from deadlines import timeout
+from engine_thread import EngineThread
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -15,6 +16,7 @@ from streamcodec.protocol import ClientSession, CodesReceived, Ended, Hello, Los
 from streamcodec.protocol.messages import Flushed, Marker
 from streamcodec.server.app import Server
 from streamcodec.server.config import Config
+from streamcodec.server.engine_process import EngineProcesses
 from streamcodec.server.logs import Log
 
 RATE, HOP = 8000, 40
@@ -52,10 +54,14 @@ def hello(mode, **fields):
 
 @contextlib.asynccontextmanager
 async def served(codecs=None, **options):
-    """A server on a free port. `server.lines`: its log."""
+    """A server on a free port, with its engine in a thread unless `engines` says how many processes it has.
+
+    `server.stream` has its log.
+    """
     stream = io.StringIO()
-    config = Config(**{"port": 0, "engines": 0, "slots": 8, "sessions": 8, "drain_seconds": 5.0, **options})
-    server = Server(config, codecs or {"small": small_codec()}, log=Log("debug", stream))
+    engines = EngineProcesses if "engines" in options else EngineThread
+    config = Config(**{"port": 0, "slots": 8, "sessions": 8, "drain_seconds": 5.0, **options})
+    server = Server(config, codecs or {"small": small_codec()}, log=Log("debug", stream), engines=engines)
     await server.start()
     server.stream = stream
     try:

@@ -41,7 +41,7 @@ def test_the_loop_is_uvloops_only_where_there_is_one():
     pytest.importorskip("websockets", reason="the extra `server` is not installed")
     pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
     code = (
-        "import sys\nsys.modules['uvloop'] = None\nimport asyncio\nfrom streamcodec.server.workers import run_loop\n"
+        "import sys\nsys.modules['uvloop'] = None\nimport asyncio\nfrom streamcodec.server.start import run_loop\n"
         "async def main():\n    print(type(asyncio.get_running_loop()).__module__)\nrun_loop(main())"
     )
     done = run(code)
@@ -53,7 +53,6 @@ def test_the_loop_is_uvloops_only_where_there_is_one():
     ("options", "said"),
     [
         (["--device", "gpu"], "device 'gpu' cannot be used here"),
-        (["--device", "gpu", "--workers", "2"], "device 'gpu' cannot be used here"),
         (["--codec", "no_such_codec"], "unknown codec 'no_such_codec'"),
         (["--codec", "small="], "empty"),
         (["--codec", "=streamcodec_24khz"], "a name before the ="),
@@ -66,8 +65,7 @@ def test_the_loop_is_uvloops_only_where_there_is_one():
         (["--key-file", "."], "--key-file . cannot be read"),
         (["--tls-certificate", "."], "--tls-certificate . with --tls-key . cannot be used"),
         (["--tls-directory", "x"], "--tls-self-signed"),
-        (["--workers", "2", "--host", "nowhere.invalid", "--no-key"], "cannot listen at nowhere.invalid port 8765"),
-        (["--workers", "2", "--host", 70 * "a", "--no-key"], f"cannot listen at {70 * 'a'} port 8765"),
+        (["--engines", "0"], "--engines is 0; it must be above 0"),
     ],
 )
 def test_what_keeps_the_server_from_starting_is_a_sentence(options, said, capfd):
@@ -101,7 +99,7 @@ def test_every_option_that_the_documentation_names_is_there():
 
 
 def test_the_codec_of_the_package_is_offered_beside_another(tmp_path):
-    workers = pytest.importorskip("streamcodec.server.workers")
+    start = pytest.importorskip("streamcodec.server.start")
     talk = pytest.importorskip("talk")
     save(talk.small_codec(), tmp_path / "small")
     for entries, names in [
@@ -109,7 +107,7 @@ def test_the_codec_of_the_package_is_offered_beside_another(tmp_path):
         (("streamcodec_24khz", str(tmp_path / "small")), ["streamcodec_24khz", "small"]),
         ((f"other={tmp_path / 'small'}", "own=streamcodec_24khz"), ["other", "own"]),
     ]:
-        codecs = workers.load_codecs(Config(codec=entries))
+        codecs = start.load_codecs(Config(codec=entries))
         assert list(codecs) == names
         own = codecs.get("streamcodec_24khz") or codecs["own"]
         assert own.fingerprint == streamcodec.load().fingerprint

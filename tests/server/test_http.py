@@ -66,7 +66,7 @@ def test_names_from_a_client_are_keys_of_tables_too():
 def test_it_listens_where_only_this_machine_reaches_it():
     async def main():
         async with served({"small": CODEC}) as server:
-            assert {socket.getsockname()[0] for socket in server._servers[0].sockets} == {"127.0.0.1"}
+            assert {socket.getsockname()[0] for socket in server._listening.sockets} == {"127.0.0.1"}
 
     asyncio.run(main())
 

@@ -145,17 +145,17 @@ class Terminal(io.StringIO):
 )
 def test_the_log_is_json_but_on_a_terminal_or_as_the_option_says(stream, format, is_json):
     stream = stream()
-    log = Log("info", stream, format, worker=1)
+    log = Log("info", stream, format)
     log("info", "opened", session="ab", mode="encode")
     log.say("Hello.")
     log("debug", "unseen")
     if is_json:
         (line,) = map(json.loads, stream.getvalue().splitlines())
         assert abs(line.pop("time") - time.time()) < 60
-        assert line == {"level": "info", "event": "opened", "worker": 1, "session": "ab", "mode": "encode"}
+        assert line == {"level": "info", "event": "opened", "session": "ab", "mode": "encode"}
     else:
         line, sentence = stream.getvalue().splitlines()
-        assert line[8:] == "  opened  worker 1  session ab  mode encode"
+        assert line[8:] == "  opened  session ab  mode encode"
         assert time.strptime(line[:8], "%H:%M:%S")
         assert sentence == "Hello."
 

@@ -164,12 +164,14 @@ def test_a_codec_of_segments_is_heard_from_the_middle_of_one():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("send", "engines", "hasty"), [("pcm", 1, False), ("codes", 0, False), ("pcm", 0, True)])
-def test_what_was_said_before_a_goodbye_is_heard_and_then_the_speaker_has_left(send, engines, hasty):
+@pytest.mark.parametrize(
+    ("send", "where", "hasty"), [("pcm", {"engines": 1}, False), ("codes", {}, False), ("pcm", {}, True)]
+)
+def test_what_was_said_before_a_goodbye_is_heard_and_then_the_speaker_has_left(send, where, hasty):
     async def main():
         options = {"pcm": None} if send == "codes" else {}
         async with (
-            served({"small": CODEC}, engines=engines, queue_seconds=0.1) as server,
+            served({"small": CODEC}, queue_seconds=0.1, **where) as server,
             Talk(server, member("listener")) as codes,
             Talk(server, member("listener", "pcm")) as pcm,
         ):

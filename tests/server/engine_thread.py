@@ -1,43 +1,35 @@
-"""An `EngineLoop` in a thread of its own, which sleeps until there is something to do."""
+"""The server's engine in a thread, in place of `EngineProcesses`: it starts at once, and a test can look into it."""
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
-from ..codecs import Codec
-from .engine_loop import EngineLoop
-from .voice import Output, Voice
-
-__all__ = ["EngineThread"]
+from streamcodec.server.engine_loop import EngineLoop
 
 
 class EngineThread(EngineLoop):
-    """deliver: called in this thread with a batch of (voice, output) after each step; it has to hand them to the loop.
+    """The arguments are those of `EngineProcesses`; `stepped` and `failed` are called in the thread."""
 
-    The rest as for an `EngineLoop`, `stepped` and `failed` called in this thread.
-    """
-
-    def __init__(
-        self, codecs: dict[str, Codec], *, deliver: Callable[[list[tuple[Voice, Output]]], None], **options: Any
-    ) -> None:
+    def __init__(self, codecs, *, engines, deliver, **options):
         super().__init__(codecs, **options)
         self.ready = threading.Event()
         self.cpu_seconds = 0.0
-        self.broken: BaseException | None = None
+        self.broken = None
         self._deliver = deliver
         self._condition = threading.Condition()
-        self._commands: deque[tuple[Voice, str, Any]] = deque()
+        self._commands = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
     # -- from the event loop ---------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self):
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self):
         """Ends after the step that runs."""
         with self._condition:
             self._stopping = True
@@ -46,17 +38,17 @@ class EngineThread(EngineLoop):
             self._thread.join()
 
     @property
-    def alive(self) -> bool:
+    def alive(self):
         return self._thread.is_alive() and self.broken is None
 
-    def post(self, voice: Voice, kind: str, argument: Any) -> None:
+    def post(self, voice, kind, argument):
         with self._condition:
             self._commands.append((voice, kind, argument))
             self._condition.notify()
 
     # -- in the thread ---------------------------------------------------------------------------------------------
 
-    def _main(self) -> None:
+    def _main(self):
         try:
             self.prepare()
             self.ready.set()
@@ -67,7 +59,7 @@ class EngineThread(EngineLoop):
             self._failed("", error if isinstance(error, Exception) else RuntimeError(repr(error)))
             raise
 
-    def _next(self) -> bool:
+    def _next(self):
         """Wait for something to do, and do it. False at the end."""
         moving = self.moving
         with self._condition:
@@ -81,5 +73,6 @@ class EngineThread(EngineLoop):
         batch = self.turn()
         self.cpu_seconds = time.thread_time()
         if batch:
-            self._deliver(batch)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+                self._loop.call_soon_threadsafe(self._deliver, batch)
         return True

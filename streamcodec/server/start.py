@@ -1,0 +1,60 @@
+"""Starting a server: its codecs, its event loop, its log."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import torch
+
+from ..checkpoint import DEFAULT_CODEC, load
+from ..codecs import Codec
+from ..errors import InputError
+from .app import Server, run
+from .config import Config
+from .engine_process import settle
+from .logs import log_on_stderr
+
+__all__ = ["load_codecs", "run_loop", "serve"]
+
+FAILED = 2  # the exit code after a failure that is in the log
+
+Result = TypeVar("Result")
+
+
+def serve(config: Config) -> int:
+    """Run a server until it is told to stop; the exit code."""
+    torch.set_num_threads(1)  # this process computes next to nothing
+    with log_on_stderr(config.log_level, config.log_format) as log:
+        log.say(f"Loading {', '.join(config.codec or (DEFAULT_CODEC,))} ...")
+        server = Server(config, load_codecs(config), log=log)
+        settle()
+        return 0 if run_loop(run(server)) else FAILED
+
+
+def load_codecs(config: Config) -> dict[str, Codec]:
+    """The codecs on offer, by the names that clients use. Raises InputError, CheckpointError."""
+    codecs: dict[str, Codec] = {}
+    for entry in config.codec or (DEFAULT_CODEC,):
+        name, equals, source = entry.rpartition("=")
+        if equals and not name:
+            raise InputError(f"--codec {entry}: give it a name before the =, or leave that out")
+        codec = load(source if config.codec else None, device=config.device, backend=config.backend)
+        name = name or codec.spec.name
+        if name in codecs:
+            raise InputError(f"two codecs have the name {name!r}; give one another with --codec NAME=SOURCE")
+        codecs[name] = codec
+    return codecs
+
+
+def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
+    """asyncio.run, on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+    uvloop.install()
+    return asyncio.run(main)
