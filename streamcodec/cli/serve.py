@@ -2,10 +2,12 @@
 
 import dataclasses
 import importlib.util
+import signal
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from ..install import how_to_install
+from .signals import check_ended
 
 __all__ = ["add_arguments", "run"]
 
@@ -46,4 +48,8 @@ def run(args: Namespace) -> int:
     config = Config(**{**values, **repeated})
     from ..server.start import serve  # torch: a mistake in the options is told without it
 
-    return serve(config)
+    try:
+        return serve(config, check_ended)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # people press it twice, and it is about to end
+        raise

@@ -40,7 +40,8 @@ def ended_by_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in taken.items():
-            signal.signal(number, handler)
+            if _told or signal.getsignal(number) is _end:  # a server ignores them when it has ended
+                signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
+import math
 import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -33,12 +32,14 @@ from .prometheus import Metrics
 from .request_handler import RequestHandler
 from .rooms import Rooms
 from .sessions import Sessions
+from .signals import told_by_signals
 from .sockets import OVERSIZE, READ_AHEAD, WRITE_BUFFER, GuardedConnection, Handshakes, quiet_logger, tls_context
 from .voice import Output, Voice
 
 __all__ = ["Server"]
 
 TICK_SECONDS = 0.1
+FAILED = 2  # the exit code after a failure that is in the log
 READY_SECONDS = 0.02  # between looks whether the engine is ready
 
 
@@ -83,6 +84,7 @@ class Server:
             dropped=self.metrics.dropped.inc, reduced=self.metrics.reduced.inc,
         )  # fmt: skip
         self.draining = False
+        self.hurried = False  # told to end at once, whatever is on its way
         self.port = 0
         self.sessions = Sessions(self)
         self.connections: set[Connection] = set()
@@ -139,7 +141,7 @@ class Server:
         deadline = self.clock() + self.config.drain_seconds
         for live in list(self.sessions):
             live.drain()
-        while self.clock() < deadline and not all(live.drained for live in self.sessions):
+        while self.clock() < deadline and not self.hurried and not all(live.drained for live in self.sessions):
             await asyncio.sleep(0.01)
         unfinished = sum(not live.drained for live in self.sessions)
         for live in list(self.sessions):
@@ -149,7 +151,7 @@ class Server:
         if self._ticker is not None:
             self._ticker.cancel()
         closing = self.clock() + CLOSE_SECONDS
-        while self.connections and self.clock() < closing:
+        while self.connections and self.clock() < closing and not self.hurried:
             for connection in self.connections:
                 if connection.live is None:
                     connection.abort()
@@ -247,8 +249,7 @@ class Server:
         self.connections.add(connection)
         self.metrics.connections.set(len(self.connections))
         try:
-            if request is not None:
-                self._check_origin(connection, request)
+            self._check_origin(connection, request)
             await connection.run()
         except Exception as error:
             self.log("error", "connection", address=connection.address, error=f"{type(error).__name__}: {error}")
@@ -291,30 +292,37 @@ class Server:
         return self.metrics.exposition()
 
 
-def _resident() -> int:
-    """Bytes of memory that the process has now."""
+def _resident() -> float:
+    """Bytes of memory that the process has now; NaN where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # no Linux: the most that it ever had
+        try:
+            import resource
+        except ImportError:  # Windows
+            return math.nan
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-async def run(server: Server) -> bool:
-    """Serve until SIGTERM or SIGINT, then end in good order; whether all ran well until then.
+async def run(server: Server) -> int:
+    """Serve until a signal says otherwise, then end in good order; a second signal breaks that off. The exit code.
 
-    Raises what `Server.start` does.
+    Afterwards the signals are ignored: the process is about to end. Raises what `Server.start` does.
     """
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    told: list[int] = []
+    event = asyncio.Event()
 
-    def tell() -> None:
+    def tell(number: int) -> None:
+        told.append(number)
         server.draining = True  # also where it has not started yet
-        told.set()
+        server.hurried = len(told) > 1
+        event.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell)
-    await server.start()
-    await told.wait()
-    await server.stop()
-    return server.failure is None
+    with told_by_signals(tell):
+        await server.start()
+        await event.wait()
+        await server.stop()
+    if server.failure is not None:
+        return FAILED
+    return 128 + told[-1] if server.hurried else 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import torch
@@ -17,19 +17,21 @@ from .logs import log_on_stderr
 
 __all__ = ["load_codecs", "run_loop", "serve"]
 
-FAILED = 2  # the exit code after a failure that is in the log
-
 Result = TypeVar("Result")
 
 
-def serve(config: Config) -> int:
-    """Run a server until it is told to stop; the exit code."""
+def serve(config: Config, check: Callable[[], None] = lambda: None) -> int:
+    """Run a server until it is told to stop; the exit code.
+
+    check: called before it listens; raises where a signal has told it to stop already, and got lost.
+    """
     torch.set_num_threads(1)  # this process computes next to nothing
     with log_on_stderr(config.log_level, config.log_format) as log:
         log.say(f"Loading {', '.join(config.codec or (DEFAULT_CODEC,))} ...")
         server = Server(config, load_codecs(config), log=log)
         settle()
-        return 0 if run_loop(run(server)) else FAILED
+        check()
+        return run_loop(run(server))
 
 
 def load_codecs(config: Config) -> dict[str, Codec]:

@@ -349,6 +349,58 @@ def test_a_server_whose_engine_ended_says_so_with_its_exit_code():
     asyncio.run(main())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP")
+def test_a_terminal_that_is_closed_ends_the_server_as_sigterm_does():
+    with Process() as server:
+        asyncio.run(asyncio.wait_for(server.ready(), 120))
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(30) == 0
+        assert json.loads(server.process.stderr.readlines()[-1])["event"] == "stopped"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent these signals")
+@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGTERM")])
+def test_a_second_signal_breaks_the_drain_off(first, second):
+    async def main():
+        with Process("--drain-seconds", "60") as server:
+            await server.ready()
+            async with Talk(server, hello("encode", pcm=PcmFormat(format="f32le", sample_rate=24000))) as talk:
+                await talk.say(wave(0.2, rate=24000))
+                talk.ws.transport.pause_reading()  # what it does not take keeps the server waiting
+                await talk.cut()
+                async with Talk(server, hello("encode", pcm=PcmFormat(format="f32le", sample_rate=24000))):
+                    os.kill(server.process.pid, signal.SIGSTOP)  # so that both come before it has drained
+                    server.process.send_signal(getattr(signal, first))
+                    server.process.send_signal(getattr(signal, second))
+                    os.kill(server.process.pid, signal.SIGCONT)
+                    code = await asyncio.to_thread(server.process.wait, 30)
+            lines = server.process.stderr.read().splitlines()
+            assert code in (130, 143)
+            assert [json.loads(line)["event"] for line in lines][-1] == "stopped"  # and no traceback
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces of processes are Linux's")
+def test_as_process_1_it_ends_at_sigterm():
+    """In a container signals without a handler do nothing."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make a namespace of processes")
+    command = ["unshare", "--pid", "--fork", sys.executable, "-m", "streamcodec", "serve", "--port", "0"]
+    outer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while '"ready"' not in (line := outer.stderr.readline()):
+            assert line
+        (server,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        os.kill(int(server), signal.SIGTERM)
+        assert outer.wait(30) == 0
+        assert json.loads(outer.stderr.readlines()[-1])["event"] == "stopped"
+    finally:
+        outer.kill()
+        outer.wait()
+        outer.stderr.close()
+
+
 def test_a_port_that_is_taken_is_explained():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
