@@ -224,7 +224,10 @@ def command_line() -> str:
 
     lines = ["# Command line", "", NOTE, ""]
     lines += ["`streamcodec COMMAND --help` prints the same. Exit codes: 0, 2 after an error that was explained,"]
-    lines += ["130 after Ctrl-C.", "", "| command | purpose |", "|---|---|"]
+    lines += ["130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP (a terminal that is closed); what was being"]
+    lines += ["written is removed then. What cannot be had a second time ends well by these, with 0, and keeps its"]
+    lines += ["recordings: `mic`, a room, and raw samples on the standard input of `connect`. `serve` finishes"]
+    lines += ["first, and ends with 0, too.", "", "| command | purpose |", "|---|---|"]
     commands = subcommands(build_parser([]))
     lines += [f"| [`{name}`](#streamcodec-{name}) | {purpose} |" for name, (_, purpose) in commands.items()]
     lines.append("")

@@ -1,17 +1,19 @@
 """``streamcodec connect``: a session with a live server, from and to files or loudspeakers."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import importlib
 import json
-import signal
+import os
 import ssl
 import sys
+import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,12 +23,17 @@ from ..errors import InputError
 from ..files import NewFile
 from ..live.devices import portaudio
 from .ends import add_force, check_input, new_output, output_format, takes_stdout
+from .signals import told_by_signals
 from .telling import announce, announce_clipping, progress, tell
+
+if TYPE_CHECKING:
+    from ..client import Session
 
 __all__ = ["add_arguments", "run"]
 
 MODES = ("encode", "decode", "roundtrip", "room")
 FAST_SECONDS = 0.25  # of audio in a packet where nobody waits for it
+REST_SECONDS = 3.0  # for what is on the way when a signal ends the input
 PLAY_SECONDS = 0.01  # of audio that is played at a time
 RAW = "-"
 
@@ -73,8 +80,12 @@ def run(args: Namespace) -> int:
     _check(args)
     with contextlib.ExitStack() as stack:
         output, form = _output(args, stack)
-        asyncio.run(_Talk(args, output, form).run())
+        asyncio.run(_talk(args, output, form))
     return 0
+
+
+async def _talk(args: Namespace, output: NewFile | None, form: str) -> None:
+    await _Talk(args, output, form).run()
 
 
 def _output(args: Namespace, stack: contextlib.ExitStack) -> tuple[NewFile | None, str]:
@@ -142,22 +153,34 @@ class _Talk:
         self.delays: list[float] = []
         self.length: int | None = None  # of the audio to be decoded, in samples at the wire's rate
         self.server: dict[str, Any] = {}
+        # What cannot be had a second time ends well at a signal, and its recording is kept; all else is broken off.
+        self.live = args.mode == "room" or args.input == RAW
+        self.loop, self.told = asyncio.get_running_loop(), asyncio.Event()
 
     async def run(self) -> None:
         since = time.monotonic()
-        async with self.session as session:
-            tell(f"{session.codec.name} in mode {self.args.mode}, {session.welcome.bandwidth:g} kbps")
-            with contextlib.ExitStack() as stack:
-                sink = _sink(self, stack)
-                tasks = [asyncio.create_task(self._receive(sink))]
-                if self.args.input:
-                    tasks.append(asyncio.create_task(self._send()))
-                if self.paced:
-                    tasks.append(asyncio.create_task(self._play(sink if self.args.mode == "room" else None)))
-                await self._until_done(tasks)
-                if self.args.stats:
-                    self.server = vars_of(await session.statistics())
-        self._report(time.monotonic() - since)
+        with contextlib.ExitStack() as signals:
+            async with self.session as session:
+                tell(f"{session.codec.name} in mode {self.args.mode}, {session.welcome.bandwidth:g} kbps")
+                if self.live:
+                    signals.enter_context(told_by_signals(self._tell))
+                await self._converse(session)
+            self._report(time.monotonic() - since)
+
+    def _tell(self) -> None:
+        self.loop.call_soon_threadsafe(self.told.set)
+
+    async def _converse(self, session: "Session") -> None:
+        with contextlib.ExitStack() as stack:
+            sink = _sink(self, stack)
+            tasks = [asyncio.create_task(self._receive(sink))]
+            if self.args.input:
+                tasks.append(asyncio.create_task(self._send()))
+            if self.paced:
+                tasks.append(asyncio.create_task(self._play(sink if self.args.mode == "room" else None)))
+            await self._until_done(tasks)
+            if self.args.stats:
+                self.server = vars_of(await session.statistics())
 
     async def _until_done(self, tasks: "list[asyncio.Task[None]]") -> None:
         """Until all that was sent is back, or the time is over; errors of the tasks are raised."""
@@ -183,13 +206,10 @@ class _Talk:
             await asyncio.gather(stop, *tasks, return_exceptions=True)
 
     async def _interrupted(self) -> None:
-        """Ctrl-C, SIGTERM: the usual end of a room, which keeps the recording; elsewhere all is broken off."""
-        told = asyncio.Event()
-        if self.args.mode == "room":
-            for number in (signal.SIGINT, signal.SIGTERM):
-                with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
-                    asyncio.get_running_loop().add_signal_handler(number, told.set)
-        await told.wait()
+        """The end of what is live: of a room at once, of what comes by standard input when the rest of it is back."""
+        await self.told.wait()
+        if self.args.mode != "room":
+            await asyncio.sleep(REST_SECONDS)
 
     # What goes out
 
@@ -202,7 +222,7 @@ class _Talk:
             await self._send_codes(max(1, round(seconds / frame)))
             return
         block = max(1, round(seconds * args.rate))
-        source = _stdin(args, block) if args.input == RAW else self._file(block)
+        source = _stdin(args, block, self.told) if args.input == RAW else self._file(block)
         self.began = time.monotonic()
         async for samples in source:
             if not args.fast and args.input != RAW:  # a block is there when its last sample was heard
@@ -332,13 +352,46 @@ def vars_of(statistics: Any) -> dict[str, Any]:
     return {name: getattr(statistics, name) for name in statistics.__dataclass_fields__}
 
 
-async def _stdin(args: Namespace, block: int) -> AsyncIterator[Samples]:
-    """Raw s16le samples, as they come."""
-    loop, size = asyncio.get_running_loop(), 2 * args.channels * block
-    while data := await loop.run_in_executor(None, sys.stdin.buffer.read, size):
-        whole = len(data) - len(data) % (2 * args.channels)
-        rows = np.frombuffer(data[:whole], "<i2").reshape(-1, args.channels)
-        yield np.ascontiguousarray(rows.T, np.float32) * np.float32(1 / 32768)
+async def _stdin(args: Namespace, block: int, told: asyncio.Event) -> AsyncIterator[Samples]:
+    """Raw s16le samples, as they come, until they end or `told` is set."""
+    size = 2 * args.channels * block
+    end = asyncio.ensure_future(told.wait())
+    try:
+        while True:
+            read = asyncio.ensure_future(_in_thread(lambda: _read(size)))
+            await asyncio.wait({read, end}, return_when=asyncio.FIRST_COMPLETED)
+            data = read.result() if read.done() else b""
+            if not data:
+                read.cancel()
+                return
+            whole = len(data) - len(data) % (2 * args.channels)
+            rows = np.frombuffer(data[:whole], "<i2").reshape(-1, args.channels)
+            yield np.ascontiguousarray(rows.T, np.float32) * np.float32(1 / 32768)
+    finally:
+        end.cancel()
+
+
+def _read(size: int) -> bytes:
+    """So many bytes of standard input, fewer where it ends. Past Python's buffer, whose lock would outlive the end."""
+    data = b""
+    while len(data) < size and (more := os.read(sys.stdin.fileno(), size - len(data))):
+        data += more
+    return data
+
+
+async def _in_thread(call: Callable[[], bytes]) -> bytes:
+    """`call()` in a thread that the end of the program does not wait for, as it does for those of an executor."""
+    future: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+
+    def work() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from ..live.line import Line
 from ..live.recorder import FORMATS, Recorder
 from .ends import new_output, output_format, takes_stdout
 from .running import open_codec
-from .signals import check_ended
+from .signals import told_by_signals
 from .telling import tell
 
 __all__ = ["run"]
@@ -64,14 +65,14 @@ def _run(args: Namespace, outputs: "list[NewFile | None]") -> int:
     codec.warm_up(args.frames)
     tell(f"{codec.spec.name} from {microphone.name} ({microphone.rate} Hz) to {speaker.name} ({speaker.rate} Hz)")
     tell("use headphones: a speaker that the microphone hears will howl")
-    since, reopened = time.monotonic(), 0
-    with contextlib.ExitStack() as stack, Keys() as keys:
-        played = _recorders(outputs, line, stack)
-        display = _Display(trip, codec, keys)
-        with contextlib.suppress(KeyboardInterrupt):
+    since, told = time.monotonic(), threading.Event()
+    with told_by_signals(told.set):  # no exception, which would break off a recording wherever that stands
+        with contextlib.ExitStack() as stack, Keys() as keys:
+            played = _recorders(outputs, line, stack)
+            display = _Display(trip, codec, keys, told)
             reopened = run_live(trip, host, seconds=args.seconds, tick=display.tick, say=display.say, played=played)
-        display.finish()
-    _report(args, trip, codec, (microphone, speaker), time.monotonic() - since, reopened)
+            display.finish()
+        _report(args, trip, codec, (microphone, speaker), time.monotonic() - since, reopened)
     if host.abandoned:
         # A stream that does not close holds a thread of the sound library, which can keep the interpreter from ending.
         sys.stdout.flush()
@@ -119,10 +120,10 @@ def _decibels(level: float) -> str:
 
 
 class _Display:
-    """The status line and the keys."""
+    """The status line and the keys. told: set when it is to end."""
 
-    def __init__(self, trip: RoundTrip, codec: Codec, keys: Keys) -> None:
-        self._trip, self._spec, self._keys = trip, codec.spec, keys
+    def __init__(self, trip: RoundTrip, codec: Codec, keys: Keys, told: threading.Event) -> None:
+        self._trip, self._spec, self._keys, self._told = trip, codec.spec, keys, told
         self._live = sys.stderr.isatty()
         self._every = REDRAW if self._live else PLAIN
         self._next, self._width = time.monotonic(), 0
@@ -131,13 +132,12 @@ class _Display:
 
     def tick(self) -> bool:
         """Act on keys and show the line when it is due; whether to end."""
-        check_ended()
         ended = [self._act(key) for key in self._keys.pressed()]
         now = time.monotonic()
         if now >= self._next:
             self._next = now + self._every
             self._show(self._line())
-        return any(ended)
+        return any(ended) or self._told.is_set()
 
     def _act(self, key: str) -> bool:
         line, offered = self._trip.line, self._spec.bandwidths

@@ -5,6 +5,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["Keys"]
 
@@ -34,7 +35,7 @@ class Keys:
             descriptor = sys.stdin.fileno()
             before = termios.tcgetattr(descriptor)
             tty.setcbreak(descriptor)  # Ctrl-C still interrupts
-            self._restore.callback(termios.tcsetattr, descriptor, termios.TCSADRAIN, before)
+            self._restore.callback(_restore, descriptor, before)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,6 +50,13 @@ class Keys:
             text = text.replace(sequence, key)
         for key in text.replace("=", "+"):
             yield key.lower()
+
+
+def _restore(descriptor: int, attributes: "list[Any]") -> None:
+    import termios
+
+    with contextlib.suppress(termios.error):  # the terminal's window was closed
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, attributes)
 
 
 def _waiting_posix() -> str:

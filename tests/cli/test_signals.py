@@ -15,6 +15,7 @@ from commands import ENVIRONMENT
 
 from streamcodec.audio import AudioWriter
 from streamcodec.cli import running
+from streamcodec.cli.signals import told_by_signals
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
@@ -54,6 +55,21 @@ def test_a_signal_that_was_ignored_before_stays_ignored(cli, tiny, voice, monkey
     monkeypatch.setattr(running, "load", hang_up)
     try:
         assert cli("roundtrip", voice, "--codec", tiny)[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_who_wants_to_be_told_of_signals_is_told_each_time_but_not_of_those_that_are_ignored():
+    earlier, told = signal.signal(signal.SIGHUP, signal.SIG_IGN), []  # as under nohup
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with told_by_signals(lambda: told.append(None)):
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+        assert len(told) == 3
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) == before
     finally:
         signal.signal(signal.SIGHUP, earlier)
 

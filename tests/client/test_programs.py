@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,34 @@ def test_a_room_heard_into_a_file_ends_with_its_time(recording, tmp_path, capsys
     heard, _ = soundfile.read(tmp_path / "heard.wav")
     assert 1.5 * RATE < len(heard) <= 2.6 * RATE
     assert np.count_nonzero(heard) > 0.8 * RATE  # a second was spoken
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent these signals here")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("SIGHUP", ["--mode", "room", "--room", "a"]), ("SIGTERM", []), ("SIGINT", ["--format", "f32le"])],
+)
+def test_what_is_live_ends_well_at_a_signal_though_standard_input_stays_open(tmp_path, name, words):
+    async def run():
+        async with served(messages_per_second=5000.0, burst=5000) as server:
+            words_of_all = connecting(*words, "--input", "-", "--output", "out.wav", "--json")
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *(word.replace("PORT", str(server.port)) for word in words_of_all), cwd=tmp_path,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
+            process.stdin.write(np.full(RATE, 8000, "<i2").tobytes())
+            while not any(path.stat().st_size > 1000 for path in tmp_path.glob(".*.part")):
+                await asyncio.sleep(0.02)
+            process.send_signal(getattr(signal, name))
+            code = await asyncio.wait_for(process.wait(), 30)
+            return code, await process.stdout.read(), await process.stderr.read()
+
+    code, out, error = asyncio.run(run())
+    assert code == 0, error
+    assert json.loads(out)["seconds"] > 0
+    assert soundfile.info(tmp_path / "out.wav").frames > 400
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
 
 
 def test_the_demo_of_a_client(recording, tmp_path):

@@ -1,13 +1,16 @@
 """`streamcodec mic` without a sound card: its options, its keys and its messages."""
 
 import os
+import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
 from fake_sounddevice import device, sounddevice
 
 from streamcodec import load
+from streamcodec.audio import _Kept
 from streamcodec.cli import main
 from streamcodec.cli.mic import _Display
 from streamcodec.live import running
@@ -56,7 +59,7 @@ def test_keys_change_the_bandwidth_mute_and_end(terminal, capsys):
     codec = load()
     trip = RoundTrip(Line(codec, bandwidth=3.0))
     with Keys() as keys:
-        display = _Display(trip, codec, keys)
+        display = _Display(trip, codec, keys, threading.Event())
         for typed, bandwidth in ((b"+", 6.0), (b"+", 6.0), (b"--", 1.5), (b"-x", 1.5), (b"\x1b[A", 3.0)):
             os.write(terminal, typed)
             assert display.tick() is False
@@ -141,11 +144,49 @@ def test_devices_that_never_call_back_end_it(mic, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_ends_with_a_summary(mic, monkeypatch):
-    def interrupted(self):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_it_with_a_summary_and_complete_recordings(mic, monkeypatch, name):
+    import soundfile
 
-    monkeypatch.setattr(_Display, "tick", interrupted)
-    code, out, _ = mic()
-    assert code == 0
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"no {name} here")
+    write, blocks = _Kept.write, []
+
+    def played(tape):
+        blocks.append(np.full((600, tape.channels), 0.25, np.float32))
+        return blocks[-1]
+
+    def interrupted(kept, data):  # again and again, within libsndfile, which takes no exceptions
+        if len(blocks) > 1:
+            signal.raise_signal(number)
+        return write(kept, data)
+
+    monkeypatch.setattr(running, "_drained", played)
+    monkeypatch.setattr(_Kept, "write", interrupted)
+    code, out, err = mic("--record-output", "out.wav")
+    assert code == 0, err
     assert "delay not measured | underruns 0 | opened again 0 times" in out
+    np.testing.assert_array_equal(soundfile.read("out.wav", always_2d=True)[0], np.concatenate(blocks))
+
+
+def test_the_end_of_the_terminal_leaves_time_to_end_well(tmp_path):
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
+    script = (
+        "import sys, threading; from pathlib import Path\n"
+        "from streamcodec.cli.signals import told_by_signals; from streamcodec.live.keys import Keys\n"
+        "told = threading.Event()\n"
+        "with told_by_signals(told.set), Keys():\n"
+        "    print('ready', flush=True); told.wait(60)\n"
+        "print('a summary', flush=True); print('a word', file=sys.stderr, flush=True)\n"
+        f"Path({str(tmp_path / 'recording')!r}).touch()\n"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    heard = b""
+    while b"ready" not in heard:
+        heard += os.read(terminal, 1024)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert (tmp_path / "recording").exists()
