@@ -16,11 +16,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..addresses import ServerAddress, server_address
 from ..audio import AudioReader
 from ..errors import InputError
 from .paced import LoadError, Paced, drive
@@ -29,7 +31,6 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "paced sessions over loopback: latency, underruns, CPU"
 RECORDING = Path(__file__).parents[1] / "bundled" / "jfk.flac"  # 11 s of speech, public domain
-SOCKET_PATH = "/v1/stream"
 START_AUDIO = 0.2  # seconds
 START_SECONDS = 120.0  # for the server to load its codec and warm up
 METRICS = {
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument("--codec", metavar="SOURCE", help="default: the codec in this package")
     parser.add_argument("--engines", type=int, default=1, help="processes of the server's engine (default: 1)")
-    parser.add_argument("--url", metavar="URL", help="measure this server, ws://HOST:PORT, instead of starting one")
+    parser.add_argument("--url", metavar="URL", help="measure the server at ws://HOST:PORT, instead of starting one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -86,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
     ):
         raise InputError("--seconds must be above --warm; --target, --engines and --packet-frames positive")
     with contextlib.ExitStack() as stack:
-        url = args.url or stack.enter_context(_server(args, max(args.sessions)))
-        codec = _default_codec(url)
+        server = _given(args.url) if args.url else stack.enter_context(_server(args, max(args.sessions)))
+        codec = _default_codec(server)
         rate = args.rate or codec["sample_rate"]
         block = max(1, args.packet_frames * codec["hop_length"] * rate // codec["sample_rate"])
         blocks = _speech(rate, block)
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         # The server's clock of its engine moves with the engine's steps: some, so that it has what the start cost.
         _run_loop(
             drive(
-                url + SOCKET_PATH,
+                server.socket,
                 1,
                 START_AUDIO,
                 rate=rate,
@@ -108,14 +109,14 @@ def run(args: argparse.Namespace) -> int:
                 bandwidth=args.bandwidth,
             )
         )
-        rows = [_measured(args, url, count, rate, blocks, block) for count in args.sessions]
+        rows = [_measured(args, server, count, rate, blocks, block) for count in args.sessions]
     _report(args, facts, rows)
     return int(any(row["underruns"] or row["lost"] for row in rows))
 
 
 @contextlib.contextmanager
-def _server(args: argparse.Namespace, sessions: int) -> Iterator[str]:
-    """A server of our own; its address."""
+def _server(args: argparse.Namespace, sessions: int) -> Iterator[ServerAddress]:
+    """A server of our own."""
     command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", "--engines", str(args.engines)]
     for name in ("sessions", "sessions-per-address", "slots"):
         command += [f"--{name}", str(sessions)]
@@ -134,7 +135,7 @@ def _server(args: argparse.Namespace, sessions: int) -> Iterator[str]:
             process.communicate()
 
 
-def _address(process: "subprocess.Popen[str]") -> str:
+def _address(process: "subprocess.Popen[str]") -> ServerAddress:
     """Where the server listens, once it is ready; its log tells."""
     url, heard, deadline = "", [], time.monotonic() + START_SECONDS
     assert process.stderr is not None
@@ -145,30 +146,41 @@ def _address(process: "subprocess.Popen[str]") -> str:
             if event.get("event") == "listening":
                 url = f"ws://127.0.0.1:{event['port']}"
             elif event.get("event") == "ready":
-                return url
+                return server_address(url)
         if time.monotonic() > deadline:
             break
     raise LoadError(f"the server did not start: {''.join(heard[-5:]).strip()}")
 
 
-def _get(url: str, path: str) -> str:
-    address = url.replace("ws://", "http://").replace("wss://", "https://").rstrip("/") + path
+def _given(url: str) -> ServerAddress:
+    server = server_address(url)
+    if server.secure:
+        raise InputError(f"--url {server.socket}: load is measured without TLS; give the server's ws:// address")
+    return server
+
+
+def _get(server: ServerAddress, path: str) -> str:
+    address = server.pages + path
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # as the sessions go
     try:
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with direct.open(address, timeout=10) as answer:
             return str(answer.read().decode())
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise LoadError(f"{address} cannot be read: {error}") from error
 
 
-def _default_codec(url: str) -> dict[str, Any]:
-    offered = json.loads(_get(url, "/v1/codecs"))
-    codecs: list[dict[str, Any]] = offered["codecs"]
-    return next(codec for codec in codecs if codec["name"] == offered["default"])
+def _default_codec(server: ServerAddress) -> dict[str, Any]:
+    try:
+        offered = json.loads(_get(server, "v1/codecs"))
+        codecs: list[dict[str, Any]] = offered["codecs"]
+        return next(codec for codec in codecs if codec["name"] == offered["default"])
+    except (ValueError, LookupError, TypeError, StopIteration) as error:
+        raise LoadError(f"{server.pages} is no server of streamcodec: it has no list of codecs") from error
 
 
-def _figures(url: str) -> dict[str, float]:
+def _figures(server: ServerAddress) -> dict[str, float]:
     """The server's counts so far: seconds of CPU of the engine's thread and of the whole server; steps."""
-    text = _get(url, "/metrics")
+    text = _get(server, "metrics")
     found = {key: re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE) for key, name in METRICS.items()}
     return {key: sum(map(float, values)) for key, values in found.items()}
 
@@ -180,12 +192,12 @@ def _speech(rate: int, block: int) -> list[bytes]:
 
 
 def _measured(
-    args: argparse.Namespace, url: str, sessions: int, rate: int, blocks: list[bytes], block: int
+    args: argparse.Namespace, server: ServerAddress, sessions: int, rate: int, blocks: list[bytes], block: int
 ) -> dict[str, Any]:
-    own, before = time.process_time(), _figures(url)
+    own, before = time.process_time(), _figures(server)
     results = _run_loop(
         drive(
-            url + SOCKET_PATH,
+            server.socket,
             sessions,
             args.seconds,
             rate=rate,
@@ -195,7 +207,7 @@ def _measured(
             bandwidth=args.bandwidth,
         )
     )
-    own, after = time.process_time() - own, _figures(url)
+    own, after = time.process_time() - own, _figures(server)
     did = {key: after[key] - before[key] for key in METRICS}
     rest, steps, each = did["process"] - did["engine"], did["steps"] or float("nan"), args.seconds * sessions
     return _row(args, results, block, rate) | {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..addresses import server_address
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter
 from ..errors import InputError
@@ -40,7 +41,7 @@ RAW = "-"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("url", help="of the server, such as ws://127.0.0.1:8765")
+    parser.add_argument("url", help="of the server, such as ws://127.0.0.1:8765, or a link to a room from its page")
     parser.add_argument("--mode", choices=MODES, default="roundtrip", help="what the server does (default: roundtrip)")
     parser.add_argument("--input", metavar="FILE", help="audio; codes in mode decode; - for raw s16le samples on stdin")
     parser.add_argument("--output", metavar="FILE", help="audio; codes in mode encode; - for raw s16le on stdout")
@@ -99,13 +100,15 @@ def _output(args: Namespace, stack: contextlib.ExitStack) -> tuple[NewFile | Non
 
 
 def _check(args: Namespace) -> None:
+    if args.mode == "room":
+        args.room = args.room or server_address(args.url).room
     sends = args.mode != "room" or args.role != "listener"
     if sends and not args.input:
         raise InputError(f"mode {args.mode} needs --input, an audio file{', or codes' * (args.mode == 'decode')}, or -")
     if not sends and args.input:
         raise InputError("--input with --role listener, who sends nothing; leave one of them out")
     if args.mode == "room" and not args.room:
-        raise InputError("mode room needs --room, a name")
+        raise InputError("mode room needs --room, a name, or an address with #room=NAME")
     if (args.mode == "decode" and args.input == RAW) or (args.mode == "encode" and args.output == RAW):
         raise InputError("codes come from and go to files; - is for audio")
     if args.mode == "room" and args.role == "speaker" and (args.play or args.output):

@@ -2,17 +2,14 @@
 
 import ssl as tls
 from typing import SupportsFloat, SupportsIndex
-from urllib.parse import urlsplit, urlunsplit
 
+from ..addresses import ServerAddress, server_address
 from ..errors import InputError
 from ..protocol import MAX_DELAY, VERSION, Hello, PcmFormat, RoomRequest
 from ..scalars import real, whole
 from .session import Session
 
-__all__ = ["address", "connect"]
-
-SOCKET_PATH = "/v1/stream"
-SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+__all__ = ["connect"]
 
 
 def connect(
@@ -42,7 +39,9 @@ def connect(
 ) -> Session:
     """A session with a server, to be opened by ``async with``.
 
-    url: ws://HOST:PORT or wss://HOST:PORT; also http, https, and a path where the server is not at its own.
+    url: ws://HOST:PORT or wss://HOST:PORT; also the page's address, http or https, and its link to a room. A path that
+    ends in / is that of the page, another one the WebSocket's own. Proxy variables (HTTPS_PROXY, ALL_PROXY, NO_PROXY)
+    count, with websockets 15 or later, but never for this machine's own loopback addresses.
     mode: "encode" (PCM in, codes out), "decode", "roundtrip" or "room". codec, bandwidth (kbps): the server's own where
     None. sample_rate (Hz), channels, pcm_format ("s16le" or "f32le"): of PCM on the wire; the server resamples.
     frames_per_packet: in what the server sends. start: "primed", or "exact" for what the offline codec gives.
@@ -62,21 +61,21 @@ def connect(
 
     Entering raises SessionError where the server cannot be reached or refuses, and InputError for a wrong url.
     """
-    server = address(url)
-    if ssl is not None and not server.startswith("wss:"):
-        raise InputError(f"{url} with ssl: only wss:// and https:// have a certificate")
-    place = (
-        RoomRequest(name=room or "", role=role, send=send, receive=receive, member=member) if mode == "room" else None
-    )
+    server = server_address(url)
+    if ssl is not None and not server.secure:
+        raise InputError(f"{server.socket} with ssl: only wss:// and https:// have a certificate")
+    name = _room(mode, room, server)
+    place = None if name is None else RoomRequest(name=name, role=role, send=send, receive=receive, member=member)
     pcm = PcmFormat(
         format=pcm_format, sample_rate=whole(sample_rate, "sample_rate", 0), channels=whole(channels, "channels", 0)
     )
     hello = Hello(
         version=VERSION, mode=mode, codec=codec, bandwidth=None if bandwidth is None else real(bandwidth, "bandwidth"),
         frames_per_packet=whole(frames_per_packet, "frames_per_packet", 0), pcm=pcm, crc=crc, resume=reconnect,
-        start=start, max_delay=_max_delay(max_delay, reconnect), room=place, key=key,
+        start=start, max_delay=_max_delay(max_delay, reconnect), room=place,
+        key=server.key if key is None else key,
     )  # fmt: skip
-    return Session(server, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
+    return Session(server.socket, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
 
 
 def _max_delay(seconds: SupportsFloat | None, reconnect: bool) -> float | None:
@@ -90,14 +89,12 @@ def _max_delay(seconds: SupportsFloat | None, reconnect: bool) -> float | None:
     return value
 
 
-def address(url: str) -> str:
-    """The WebSocket address of a server. Raises InputError."""
-    try:
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        known = parts.scheme in SCHEMES and bool(parts.hostname) and not parts.fragment and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
-        known = False
-    if not known:
-        raise InputError(f"{url!r} is no address of a server; give one such as ws://127.0.0.1:8765")
-    path = SOCKET_PATH if parts.path in ("", "/") else parts.path
-    return urlunsplit((SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
+def _room(mode: str, room: str | None, server: ServerAddress) -> str | None:
+    """The room that is asked for, in a call or by a link to it; None in other modes."""
+    if server.room is None:
+        return (room or "") if mode == "room" else None
+    if mode != "room":
+        raise InputError(f"the address is a link to the room {server.room!r}; take mode room, or leave #room= out")
+    if room not in (None, server.room):
+        raise InputError(f"the address is a link to the room {server.room!r}, and {room!r} is asked for; leave one out")
+    return server.room

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import inspect
 import ssl as tls
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+from ..addresses import is_loopback
 from ..errors import MissingPackageError
 from ..install import how_to_install
 from ..protocol import REPLACED as REPLACED_CLOSE
@@ -16,6 +20,7 @@ from ..protocol.messages import Welcome
 from .events import SessionError
 
 try:
+    from websockets import exceptions
     from websockets.asyncio.client import ClientConnection
     from websockets.asyncio.client import connect as open_socket
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -37,7 +42,10 @@ PING_SECONDS = 20.0
 PACE, BURST = 0.95, 0.5
 REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
 
-FAILURES = (OSError, asyncio.TimeoutError, InvalidHandshake, EOFError)  # no connection came about
+TAKES_PROXY = "proxy" in inspect.signature(open_socket).parameters  # from version 15 on
+# A proxy's address that is none, and a package for proxies that is not installed.
+PROXY_FAILURES = (getattr(exceptions, "InvalidProxy", InvalidHandshake), ImportError)
+FAILURES = (OSError, asyncio.TimeoutError, InvalidHandshake, EOFError, *PROXY_FAILURES)  # no connection came about
 
 
 def reason_of(url: str, error: BaseException) -> SessionError:
@@ -53,7 +61,13 @@ def reason_of(url: str, error: BaseException) -> SessionError:
         text = f"{error.verify_message}; give its certificate by ssl= (streamcodec connect --ca FILE) if you trust it"
     elif isinstance(error, asyncio.TimeoutError):
         text = f"no answer within {OPEN_SECONDS:g} s"
+    if not isinstance(error, InvalidStatus) and _has_proxy(host := urlsplit(url).hostname or ""):
+        text += f" (through a proxy, of HTTPS_PROXY, ALL_PROXY or the like; NO_PROXY={host} goes past it)"
     return SessionError("unreachable", f"{url} cannot be reached: {text}", retry_after=retry_after)
+
+
+def _has_proxy(host: str) -> bool:
+    return TAKES_PROXY and not is_loopback(host) and bool(getproxies()) and not proxy_bypass(host)
 
 
 class Transport:
@@ -82,7 +96,9 @@ class Transport:
         resumable: whether the session outlives the connection. Else a server slows a sender by not reading for as long
         as it takes, and a ping that is not answered says nothing.
         """
-        secure: dict[str, Any] = {"ssl": ssl} if ssl is not None else {}
+        options: dict[str, Any] = {"ssl": ssl} if ssl is not None else {}
+        if TAKES_PROXY and is_loopback(urlsplit(url).hostname or ""):
+            options["proxy"] = None  # it would look on its own machine
         socket = await open_socket(
             url,
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
@@ -93,7 +109,7 @@ class Transport:
             close_timeout=CLOSE_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS if resumable else None,
-            **secure,
+            **options,
         )
         if socket.subprotocol != SUBPROTOCOL:
             await socket.close()

@@ -1,18 +1,18 @@
 """Every option of the server, with its default."""
 
 import dataclasses
-import ipaddress
 import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..addresses import is_loopback
 from ..errors import InputError
 from ..protocol.limits import Limits
 from .auth import origin_of
 from .logs import FORMATS
 from .proxies import Proxies
 
-__all__ = ["Config", "is_loopback"]
+__all__ = ["Config"]
 
 
 def option(default: Any, help: str, metavar: str | None = None, **more: Any) -> Any:
@@ -121,13 +121,3 @@ class Config:
             field.name for field in dataclasses.fields(self)
         }
         return Limits(**{name: getattr(self, name) for name in names})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

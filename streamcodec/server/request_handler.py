@@ -6,6 +6,7 @@ import math
 from http import HTTPStatus
 from typing import Protocol
 
+from ..addresses import SOCKET_PATH
 from ..protocol import CodecFacts
 from ..protocol.fields import write
 from .auth import AccessPolicy, bearer
@@ -16,9 +17,8 @@ from .pages import Pages, respond
 from .prometheus import CONTENT_TYPE
 from .sessions import Sessions
 
-__all__ = ["SOCKET_PATH", "RequestHandler"]
+__all__ = ["RequestHandler"]
 
-SOCKET_PATH = "/v1/stream"
 METHODS = "GET, HEAD, OPTIONS"
 
 
