@@ -130,6 +130,8 @@ def package_model(stereo: bool) -> tuple[Any, EncodecCodec]:
 
 def converted(model: Any) -> EncodecCodec:
     config, tensors = encodec_package.converted(model)
+    published = PUBLISHED["EnCodec 48 kHz" if model.channels == 2 else "EnCodec 24 kHz"]["target_bandwidths"]
+    config["target_bandwidths"] = [kbps for kbps in published if kbps <= config["target_bandwidths"][-1]]
     codec = codecs.build(config, tensors, name="converted")
     assert isinstance(codec, EncodecCodec)
     return codec.eval()
