@@ -41,6 +41,10 @@ class TrackedModule(nn.Module):
         self._cached_for: stamps.Stamp | None = None
         self._sampled: Tensor | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made from the weights: a copy makes its own, and so does a process that gets the codec."""
+        return {**self.__dict__, "_cache": {}, "_cached_for": None}
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -85,7 +89,7 @@ class TrackedModule(nn.Module):
         """A module of its own with the same submodules and weights."""
         other = copy.copy(self)
         other._modules = self._modules.copy()
-        other._cache, other._cached_for, other._sampled = {}, None, None
+        other._sampled = None
         return other
 
     def _sample(self) -> Tensor:

@@ -80,6 +80,7 @@ def test_where_there_are_no_files_in_memory_the_weights_take_a_temporary_file_un
 
 def test_what_is_taken_out_is_what_was_put_in_and_what_is_written_to_it_stays_in_its_process(no_files_in_memory):
     codec, wave = small_codec(), torch.randn(1, 1, 400)
+    codec.open_encoder(start="primed")  # it keeps what it makes for that
     shared = SharedCodecs({"small": codec})
     first, second = (pickle.loads(pickle.dumps(shared)).take()["small"] for _ in range(2))
     shared.close()
