@@ -75,8 +75,9 @@ def _handled(numbers: list[signal.Signals], handler: Callable[[int, FrameType | 
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    for other in _numbers():  # a second signal must not break off the clearing away
-        signal.signal(other, signal.SIG_IGN)
+    for other in _numbers():
+        if signal.getsignal(other) is _end:  # a second signal must not break off the clearing away
+            signal.signal(other, signal.SIG_IGN)
     _leave_a_lost_terminal(number)
     _told.append(Ended(number))
     raise _told[0]
