@@ -1,4 +1,4 @@
-"""Codes and PCM as bytes: the media packets of docs/protocol.md. The only file that knows bits.
+"""Codes and PCM as bytes: the media packets of docs/protocol.md. `bits` packs the codes.
 
 A packet is a header of 24 bytes, little endian, and a payload::
 
@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .bits import MAX_WIDTH, pack_bits, unpack_bits
 from .errors import InputError
 
 __all__ = [
@@ -50,10 +51,8 @@ __all__ = [
     "check_crc",
     "drop_codebooks",
     "pack",
-    "pack_codes",
     "read_header",
     "unpack",
-    "unpack_codes",
 ]
 
 VERSION = 1
@@ -72,7 +71,6 @@ FLAGS = {PCM: LAST | DISCONTINUITY | CRC, CODES: LAST | DISCONTINUITY | REDUCED 
 HEADER = struct.Struct("<BBHIQHHBBH")
 HEADER_BYTES = HEADER.size
 MAX_INDEX = 2**53 - 1  # the greatest whole number that a JavaScript number counts up to
-MAX_BITS = 16
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 _PCM_TYPES: "dict[int, np.dtype[Any]]" = {16: np.dtype("<i2"), 32: np.dtype("<f4")}
 
@@ -138,19 +136,6 @@ class CodesMessage:
     crc: bool = False
 
 
-def pack_codes(codes: Array, bits: int) -> bytes:
-    """codes (any shape, taken in C order), each below 2**bits, as a stream of bits, least significant first."""
-    values = np.ascontiguousarray(codes, dtype="<u2").reshape(-1, 1)
-    return np.packbits(np.unpackbits(values.view(np.uint8), 1, bits, "little"), None, "little").tobytes()
-
-
-def unpack_codes(data: "bytes | memoryview", count: int, bits: int) -> Array:
-    """The first `count` codes of a stream of bits, [count] uint16. The caller has checked that they are there."""
-    wide = np.zeros((count, MAX_BITS), np.uint8)
-    wide[:, :bits] = np.unpackbits(np.frombuffer(data, np.uint8), None, count * bits, "little").reshape(count, bits)
-    return np.packbits(wide, None, "little").view("<u2")
-
-
 def pack(packet: PcmMessage | CodesMessage) -> bytes:
     """The packet's bytes. Raises PacketError for a field that does not fit."""
     return _pack_pcm(packet) if isinstance(packet, PcmMessage) else _pack_codes(packet)
@@ -172,8 +157,8 @@ def _pack_codes(packet: CodesMessage) -> bytes:
     codes = packet.codes
     if codes.ndim != 2 or codes.dtype.kind not in "iu":
         raise PacketError(f"codes are {codes.dtype} of {codes.ndim} dimensions; they must be integers [K, T]")
-    if not 1 <= packet.bits <= MAX_BITS:
-        raise PacketError(f"{packet.bits} bits a code; it must be 1 to {MAX_BITS}")
+    if not 1 <= packet.bits <= MAX_WIDTH:
+        raise PacketError(f"{packet.bits} bits a code; it must be 1 to {MAX_WIDTH}")
     if codes.size and (codes.min() < 0 or int(codes.max()) >> packet.bits):
         raise PacketError(f"codes from {codes.min()} to {codes.max()} do not fit in {packet.bits} bits")
     flags, extra = _flags(packet), b""
@@ -185,7 +170,7 @@ def _pack_codes(packet: CodesMessage) -> bytes:
         if packet.scale.shape != (codes.shape[1],):
             raise PacketError(f"scale has shape {packet.scale.shape}; it must be one a frame, ({codes.shape[1]},)")
         flags, extra = flags | SCALE, extra + packet.scale.astype("<f4").tobytes()
-    body = extra + pack_codes(codes, packet.bits)
+    body = extra + pack_bits(codes, packet.bits)
     return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
 
 
@@ -235,8 +220,8 @@ def read_header(data: "bytes | memoryview") -> Header:
         )
     if index > MAX_INDEX - count:
         raise PacketError(f"index {index} is past 2**53 - 1")
-    if width not in _PCM_TYPES if kind == PCM else not 1 <= width <= MAX_BITS:
-        allowed = "16 or 32" if kind == PCM else f"1 to {MAX_BITS}"
+    if width not in _PCM_TYPES if kind == PCM else not 1 <= width <= MAX_WIDTH:
+        allowed = "16 or 32" if kind == PCM else f"1 to {MAX_WIDTH}"
         raise PacketError(f"{width} bits each in a packet of kind {kind}; it must be {allowed}")
     return Header(kind, flags, sequence, index, stream, count, depth, width)
 
@@ -273,7 +258,7 @@ def unpack(data: bytes, header: Header | None = None) -> PcmMessage | CodesMessa
     spare = -number * header.width % 8
     if spare and data[end - 1] >> (8 - spare):
         raise PacketError("the bits after the last code are not 0")
-    codes = unpack_codes(memoryview(data)[body:end], number, header.width).reshape(header.depth, header.count)
+    codes = unpack_bits(memoryview(data)[body:end], header.width, number).reshape(header.depth, header.count)
     scale = np.frombuffer(data, "<f4", header.count, scales) if header.flags & SCALE else None
     length = int.from_bytes(data[HEADER_BYTES:scales], "little") if header.flags & LENGTH else None
     if length is not None and length > MAX_INDEX:

@@ -78,7 +78,7 @@ def test_decode_starts_at_positive_zero():
     assert not torch.signbit(z).any()
 
 
-def test_no_rows():
+def test_no_latents_make_no_codes():
     codebooks = random_codebooks(3, 5, 8)
     codes = ops.rvq_encode(torch.empty(2, 0, 8, dtype=torch.float64), codebooks)
     assert codes.shape == (2, 0, 3)

@@ -3,17 +3,19 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..codecs import Codec
 from ..errors import CheckpointError
 from . import hub
 
-__all__ = ["save"]
+__all__ = ["save", "write_directory"]
 
 
 def save(codec: Codec, directory: str | os.PathLike[str]) -> Path:
@@ -24,13 +26,16 @@ def save(codec: Codec, directory: str | os.PathLike[str]) -> Path:
 
     Raises CheckpointError when the directory cannot be written.
     """
-    config, tensors = codec.to_huggingface()
+    return write_directory(Path(directory), *codec.to_huggingface())
+
+
+def write_directory(target: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+    """`save` of what a codec's `to_huggingface` gave."""
     # Clones: safetensors refuses tensors that share memory, such as views of one buffer.
     plain = {
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    target = Path(directory)
     try:
         target.mkdir(parents=True, exist_ok=True)
         _replace(target / hub.WEIGHTS[0], lambda path: save_file(plain, path, metadata={"format": "pt"}))

@@ -8,13 +8,13 @@ import numpy as np
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, ShapeError
 from ..packet import HEADER_BYTES, Array
 from ..protocol import CodecFacts, PcmFormat
+from ..protocol.media import INT16_SCALE
 from ..scalars import meant, real, whole
 
 __all__ = ["checked_codes", "checked_pcm", "chosen_bandwidth", "frames_of", "pieces", "samples_of"]
 
 MAX_COUNT = 65_535  # of a packet's header
 AROUND = HEADER_BYTES + 8 + 4  # bytes beside samples or codes: length and CRC-32
-INT16_SCALE = np.float32(1 / 32768)
 
 
 def checked_pcm(samples: Array, pcm: PcmFormat, peak: float) -> Array:

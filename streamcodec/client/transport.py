@@ -15,6 +15,7 @@ from ..errors import MissingPackageError
 from ..install import how_to_install
 from ..protocol import REPLACED as REPLACED_CLOSE
 from ..protocol import SUBPROTOCOL, ClientSession, Event
+from ..protocol.faults import NORMAL, Close
 from ..protocol.link import Bucket
 from ..protocol.messages import Welcome
 from .events import SessionError
@@ -40,7 +41,6 @@ CLOSE_SECONDS = 1.0
 PING_SECONDS = 20.0
 # Of the server's rate of messages: what the network bunches up must not break it.
 PACE, BURST = 0.95, 0.5
-REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
 
 TAKES_PROXY = "proxy" in inspect.signature(open_socket).parameters  # from version 15 on
 # A proxy's address that is none, and a package for proxies that is not installed.
@@ -136,8 +136,8 @@ class Transport:
         """End the connection as the protocol has it; the code that the server closed it with, if it did."""
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
-        code, reason = self._protocol.close or (1000, "")
-        await self._socket.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+        close = self._protocol.close or Close(NORMAL, "")
+        await self._socket.close(close.code, close.text)
         received = self._socket.protocol.close_rcvd
         return None if received is None else int(received.code)
 

@@ -7,30 +7,30 @@ from dataclasses import replace
 from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import ops
 from ..codes import Codes, CodesLike
-from ..errors import CodesError, InputError, ShapeError, StreamError
+from ..errors import InputError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Transducer
-from ..pcm import AudioLike, as_float
+from ..pcm import AudioLike
 from ..scalars import whole
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import DecoderStream, EncoderStream, Start
 from ..surroundings import undisturbed
-from .checks import check_latents, check_scale, check_start, checked_data
+from .checked_input import CheckedInput
+from .checks import check_start, checked_data
 from .framed import Framed, primed, silent_rows
 from .framing import Framing
 from .segments import Segmented, Segments
-from .tracked import TrackedModule
 from .warm_up import run_through
 
 __all__ = ["Codec"]
 
 
-class Codec(TrackedModule, ABC):
+class Codec(CheckedInput, ABC):
     """A codec with its weights. Make one with `streamcodec.load`.
 
     encoder: audio rows [B, N, channels] to latents [B, T, D]; decoder: latents to audio rows; quantizer: latents to
@@ -41,10 +41,7 @@ class Codec(TrackedModule, ABC):
     encoder: Layer
     decoder: Layer
     segments: Segments | None = None
-    framing: Framing
     default_window: SemanticWindow | None = None
-    pad: bool = True
-    """Whether a whole signal comes back where frames are floored: zeros at its end fill the last one; see `missing`."""
     floors: bool = False  # whether the encoder leaves out samples that do not fill a last frame
 
     def finish_construction(
@@ -196,7 +193,7 @@ class Codec(TrackedModule, ABC):
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         self.notice_writes()
         with torch.no_grad():
-            codes = self.quantizer.encode(self._latent_rows(latents), count)
+            codes = self.quantizer.encode(self.latent_rows(latents), count)
         return Codes(codes.transpose(1, 2).contiguous())
 
     @undisturbed
@@ -215,16 +212,11 @@ class Codec(TrackedModule, ABC):
         Raises InputError as `encode_latents` does.
         """
         self.framing.check_latents_suffice(self.spec.name, "decode_latents")
-        rows = self._latent_rows(latents)
+        rows = self.latent_rows(latents)
         if length is not None:
             length = whole(length, "length", 0)
             self.check_length(length, rows.shape[1])
         return self.decoder(rows)[:, :length].transpose(1, 2).contiguous()
-
-    def _latent_rows(self, latents: Tensor) -> Tensor:
-        """Checked latents [B, D, T] as rows [B, T, D] of the codec's device and dtype."""
-        check_latents(latents, self.spec, self.quantizer.dimension)
-        return latents.to(self.device, self.dtype).transpose(1, 2)
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -289,66 +281,6 @@ class Codec(TrackedModule, ABC):
         run_through(self, whole(frames, "frames"), whole(batch, "batch"))
 
     # -- what streams and engines build on -------------------------------------------------------------------------
-
-    def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
-        """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device; grad: as for `as_float`."""
-        self.check_precision()
-        pcm = as_float(wav, channels=self.spec.channels, grad=grad)
-        if batch is not None and pcm.shape[0] != batch:
-            raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
-        return pcm.to(self.device, self.dtype).transpose(1, 2)
-
-    def checked(self, codes: CodesLike, batch: int | None = None) -> Codes:
-        """`codes`, where they can be decoded, the scale with the codec's device and dtype.
-
-        Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
-        """
-        self.check_precision()
-        codes = checked_data(codes, self.spec, batch)
-        if codes.length is not None and codes.length < 0:
-            raise CodesError(f"codes have length {codes.length!r}; a length is a whole number of samples, at least 0")
-        check_scale(codes, self.spec, self.framing.scaled)
-        if codes.scale is None:
-            return codes
-        return Codes(codes.data, codes.scale.to(self.device, self.dtype), codes.length)
-
-    def missing(self, samples: int) -> int:
-        """Zeros that a signal of `samples` gets at its end, so that its frames bring all of it back.
-
-        None where there is no signal, where the encoder completes a last frame itself (EnCodec), and where `pad` is
-        off.
-        """
-        return self.framing.missing(samples) if self.pad else 0
-
-    def filled(self, rows: Tensor) -> Tensor:
-        """A whole signal, [B, N, channels], with the zeros of `missing` at its end."""
-        missing = self.missing(rows.shape[1])
-        return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
-
-    def covered(self, samples: int, frames: int) -> int:
-        """Samples of a whole signal of `samples` that its `frames` frames bring back.
-
-        All of them but where `pad` is off and frames are floored (DAC): what does not fill a last frame is lost then.
-        """
-        return self.framing.covered(samples, frames)
-
-    def check_follows(self, codes: Codes, short: bool) -> None:
-        """Raises StreamError for frames after the end of the audio. short: earlier codes said that it ends there.
-
-        Frames of length 0 belong to it still: they hold what the decoder's last samples need (see `missing`).
-        """
-        if short and codes.data.shape[2] and (codes.length != 0 or not self.framing.appends):
-            raise StreamError("frames after the last ones: the length of earlier codes said that the audio ends there")
-
-    def check_length(self, length: int, frames: int) -> None:
-        """Raises CodesError where `frames` frames from the start of a stream cannot stand for `length` samples."""
-        room = self.spec.samples(frames)
-        if length > room and not self.framing.ends_short(length, frames):
-            raise CodesError(f"{frames} frames of {self.spec.name} stand for {room} samples, not for {length}")
-
-    def latents(self, codes: Codes) -> Tensor:
-        """Checked codes as latents [B, T, D]."""
-        return self.quantizer.decode(codes.data.to(self.device).transpose(1, 2))
 
     def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core:
         """The moving part of an `EncoderStream`.

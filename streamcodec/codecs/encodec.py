@@ -14,6 +14,7 @@ from ..nn.lstm import LSTM
 from ..nn.quantize import ResidualVectorQuantizer
 from ..nn.seanet import SEANetConfig, seanet_decoder, seanet_encoder
 from .base import Codec
+from .hf_names import affordable_codebooks, codebook_tensors, split_weight_norm, take_codebooks
 from .segments import Segments
 from .tensors import TensorReader, layers_for
 
@@ -93,8 +94,7 @@ class EncodecConfig(SEANetConfig):
     @property
     def num_codebooks(self) -> int:
         """Stages of the quantizer: as many as the highest bandwidth pays for."""
-        bits = math.ceil(math.log2(self.codebook_size))
-        return int(1000 * self.target_bandwidths[-1] // (self.frame_rate * bits))
+        return affordable_codebooks(self.target_bandwidths[-1], self.frame_rate, self.codebook_size)
 
     @property
     def segments(self) -> Segments | None:
@@ -190,18 +190,8 @@ class EncodecCodec(Codec):
                             parameter.copy_(tensor)
                 elif isinstance(module, (Conv1d, ConvTranspose1d)):
                     _take_conv(reader, path, module)
-            self._take_codebooks(reader)
+            take_codebooks(reader, self.quantizer, "quantizer.layers")
         reader.finish()
-
-    def _take_codebooks(self, reader: TensorReader) -> None:
-        count, size, dimension = self.quantizer.codebooks.shape
-        entries = []
-        for i in range(count):
-            prefix = f"quantizer.layers.{i}.codebook"
-            tensor = reader.take(f"{prefix}.embed", (size, dimension))
-            entries.append(self.quantizer.codebooks[i] if tensor is None else tensor)
-            reader.drop(*(f"{prefix}.{name}" for name in ("embed_avg", "cluster_size", "inited")))
-        self.quantizer.set_codebooks(torch.stack(entries))
 
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors: dict[str, Tensor] = {}
@@ -210,11 +200,7 @@ class EncodecCodec(Codec):
                 tensors |= {f"{path}.lstm.{name}": parameter for name, parameter in module.lstm.named_parameters()}
             elif isinstance(module, (Conv1d, ConvTranspose1d)):
                 tensors |= _give_conv(path, module)
-        for i, embed in enumerate(self.quantizer.codebooks):
-            prefix = f"quantizer.layers.{i}.codebook"
-            # The last three are the state of training, which transformers expects to find beside the entries.
-            tensors |= {f"{prefix}.embed": embed, f"{prefix}.embed_avg": embed}
-            tensors |= {f"{prefix}.cluster_size": embed.new_ones(len(embed)), f"{prefix}.inited": embed.new_ones(1)}
+        tensors |= codebook_tensors(self.quantizer, "quantizer.layers")
         return dict(self.config), {name: tensor.detach() for name, tensor in tensors.items()}
 
 
@@ -232,14 +218,11 @@ def _take_conv(reader: TensorReader, path: str, module: Conv1d | ConvTranspose1d
 
 def _give_conv(path: str, module: Conv1d | ConvTranspose1d) -> dict[str, Tensor]:
     weight = module.torch_weight().contiguous()
-    # The published weight-normed layout: v is the weight itself and g its norm, taken by the routine that merges them
-    # again (w = v * (g / norm)), so that the weight comes back to the bit.
     named: dict[str, Tensor | None] = {f"{path}.conv.bias": module.bias}
     if module.norm is None:
-        norm = torch._weight_norm_interface(weight, weight.new_ones(len(weight), 1, 1), 0)[1].view(-1, 1, 1)
+        norm, direction = split_weight_norm(weight, 0)
         named |= {f"{path}.conv.parametrizations.weight.original0": norm}
-        # A channel of zeros has no direction: any will do, at length 0.
-        named |= {f"{path}.conv.parametrizations.weight.original1": torch.where(norm == 0, 1.0, weight)}
+        named |= {f"{path}.conv.parametrizations.weight.original1": direction}
     else:
         named[f"{path}.conv.weight"] = weight
         named |= {f"{path}.norm.{name}": parameter for name, parameter in module.norm.named_parameters()}

@@ -29,6 +29,7 @@ from .dac import Weighted, give_layers, take_layers
 from .framed import Framed
 from .framing import Framing
 from .hearing import Hearing, SpeechFeatures
+from .hf_names import codebook_tensors, take_codebooks
 from .semantic_layers import SemanticConfig, semantic_decoder, semantic_encoder, semantic_layers
 from .semantic_model import SpeechModel
 from .tensors import TensorReader
@@ -238,13 +239,7 @@ class SemanticBase(Codec):
             bias = reader.take(f"{name}.bias", (layer.out_channels,))
             if weight is not None:
                 layer.set_weight(weight[:, :, None], bias)
-        entries = []
-        for i, codebook in enumerate(self.quantizer.codebooks):
-            prefix = f"quantizer.quantizers.{i}.codebook"
-            embed = reader.take(f"{prefix}.embed", tuple(codebook.shape))
-            entries.append(codebook if embed is None else embed)
-            reader.drop(*(f"{prefix}.{name}" for name in ("embed_avg", "cluster_size", "inited")))
-        self.quantizer.set_codebooks(torch.stack(entries))
+        take_codebooks(reader, self.quantizer, "quantizer.quantizers")
 
     def give_branch(self) -> dict[str, Tensor]:
         """The inverse of `take_branch`, as transformers' XcodecModel names them."""
@@ -252,12 +247,7 @@ class SemanticBase(Codec):
         for name in ("fc", "fc1", "fc2"):
             layer = getattr(self, name)
             tensors |= {f"{name}.weight": layer.torch_weight()[:, :, 0].contiguous(), f"{name}.bias": layer.bias}
-        for i, embed in enumerate(self.quantizer.codebooks):
-            prefix = f"quantizer.quantizers.{i}.codebook"
-            # The last three are the state of training, which transformers expects to find beside the entries.
-            tensors |= {f"{prefix}.embed": embed, f"{prefix}.embed_avg": embed}
-            tensors |= {f"{prefix}.cluster_size": embed.new_ones(len(embed)), f"{prefix}.inited": embed.new_ones(1)}
-        return tensors
+        return tensors | codebook_tensors(self.quantizer, "quantizer.quantizers")
 
     @abstractmethod
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]: ...

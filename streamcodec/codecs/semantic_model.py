@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from ..errors import ConfigError
 from ..install import how_to_install
+from .hf_names import split_weight_norm
 from .tensors import TensorReader
 
 __all__ = ["SpeechModel", "resample"]
@@ -94,14 +95,10 @@ class SpeechModel(nn.Module):
             if name not in self._normed:
                 tensors[entry] = tensor
                 continue
-            axis = self._normed[name]
-            sizes = [size if i == axis else 1 for i, size in enumerate(tensor.shape)]
-            weight = tensor.contiguous()
-            norm = torch._weight_norm_interface(weight, weight.new_ones(sizes), axis)[1].view(sizes)
             module = entry.removesuffix(".weight")
+            norm, direction = split_weight_norm(tensor.contiguous(), self._normed[name])
             tensors[f"{module}.parametrizations.weight.original0"] = norm
-            # A slice of zeros has no direction: any will do, at length 0.
-            tensors[f"{module}.parametrizations.weight.original1"] = torch.where(norm == 0, 1.0, weight)
+            tensors[f"{module}.parametrizations.weight.original1"] = direction
         return tensors
 
 

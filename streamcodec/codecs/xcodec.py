@@ -23,6 +23,7 @@ from .dac import (
     xcodec_decoder,
 )
 from .hearing import Hearing
+from .hf_names import affordable_codebooks
 from .semantic import SemanticBase
 from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
@@ -120,8 +121,7 @@ class XcodecConfig:
     @property
     def num_codebooks(self) -> int:
         """Stages of the quantizer: as many as the highest bandwidth pays for."""
-        bits = math.ceil(math.log2(self.codebook_size))
-        return int(1000 * self.target_bandwidths[-1] // (self.frame_rate * bits))
+        return affordable_codebooks(self.target_bandwidths[-1], self.frame_rate, self.codebook_size)
 
 
 def _acoustic(config: Mapping[str, Any]) -> tuple[DacConfig, tuple[int, ...]]:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..bits import BitPacker, unpack_bits
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec, EncodecConfig
 from ..codecs.segments import Segments
@@ -36,7 +37,6 @@ from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
 from ..files import FileWriter, Output
 from ..sources import FileReader, Source, SourceFile
-from .bits import BitPacker, unpack
 from .safetensors_file import CodesHeader, spans
 
 __all__ = ["EcdcModel", "EcdcReader", "EcdcWriter", "model_of"]
@@ -320,7 +320,7 @@ class EcdcReader(FileReader):
                 scales.append(np.full(last - first, scale, np.float32))
             begin, count = first * self.codebooks * BITS, (last - first) * self.codebooks
             data = self._bytes(offset + begin // 8, -(-(begin % 8 + count * BITS) // 8))
-            rows.append(unpack(data, BITS, begin % 8, count).reshape(-1, self.codebooks))
+            rows.append(unpack_bits(data, BITS, count, begin % 8).reshape(-1, self.codebooks))
         codes = torch.from_numpy(np.concatenate(rows).T[None].astype(np.int64))
         return Codes(codes, torch.from_numpy(np.concatenate(scales)[None]) if scales else None, length)
 

@@ -31,6 +31,11 @@ class Close(NamedTuple):
     code: int
     reason: str
 
+    @property
+    def text(self) -> str:
+        """As much of the reason as fits: a control frame has 125 bytes, 2 of them the code (RFC 6455, section 5.5)."""
+        return self.reason.encode()[:123].decode(errors="ignore")
+
 
 _MESSAGE, _CONNECTION, _SESSION = Scope.MESSAGE, Scope.CONNECTION, Scope.SESSION
 

@@ -31,7 +31,6 @@ __all__ = ["Connection"]
 
 # Messages that may wait for the socket: what the protocol holds, and as many answers that have no number.
 MOST_WAITING = 2 * MAX_HELD
-REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame has 125 bytes, 2 of them the code
 
 
 class Reception(Protocol):
@@ -165,8 +164,7 @@ class Connection:
                     outbox.popleft()
                     self._outbox_bytes -= len(message)
             if self._close is not None:
-                code, reason = self._close
-                await ws.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+                await ws.close(self._close.code, self._close.text)
                 return
             self._wake.clear()
             if self.live is not None and self.live.full:

@@ -33,7 +33,7 @@ class Metrics:
         self.lost = Counter("streamcodec_connections_lost", "Connections lost under a session", registry=registry)
         self.messages = Counter(
             "streamcodec_messages",
-            "Messages of ended sessions and closed connections",
+            "Messages of sessions, open and ended",
             ["direction"],
             registry=registry,
         )

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from ..checkpoint import load
+from ..checkpoint import load, write_directory
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec
 from ..errors import CheckpointError, ConfigError
@@ -116,12 +115,7 @@ def write_half(codec: Codec, directory: Path) -> Path:
     half = {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}
     if bad := sorted(name for name, tensor in half.items() if not tensor.isfinite().all()):
         raise CheckpointError(f"float16 cannot hold the weights {bad}; save them with streamcodec.checkpoint.save")
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(half, directory / "model.safetensors", metadata={"format": "pt"})
-    (directory / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
-    text = json.dumps({**config, "dtype": "float32"}, indent=2, sort_keys=True) + "\n"
-    (directory / "config.json").write_text(text, encoding="utf-8")
-    return directory
+    return write_directory(directory, {**config, "dtype": "float32"}, half)
 
 
 def export_run(folder: Path, directory: Path) -> Path:

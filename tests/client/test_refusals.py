@@ -42,7 +42,7 @@ def test_what_the_server_does_not_offer_is_said_with_what_it_does(options, code,
     assert allowed is None or error.allowed == allowed
 
 
-def test_keys(tmp_path):
+def test_a_server_with_a_key_takes_no_other(tmp_path):
     path = tmp_path / "key"
     path.write_text(KEY)
 

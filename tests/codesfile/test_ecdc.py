@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcodec import load
+from streamcodec.bits import BitPacker, unpack_bits
 from streamcodec.cli import main
 from streamcodec.codes import Codes
 from streamcodec.codesfile import EcdcReader, EcdcWriter
-from streamcodec.codesfile.bits import BitPacker, unpack
 from streamcodec.codesfile.ecdc import MODELS, EcdcModel, model_of
 from streamcodec.errors import AudioError, CodesError, ShapeError
 
@@ -111,7 +111,7 @@ def test_bits_are_packed_as_upstream_packs_them(numbers, cuts, skip):
         data += ours.push(part)
     assert data + ours.flush() == file.getvalue()
     skip = min(skip, len(numbers))
-    assert unpack(file.getvalue(), 10, 10 * skip, len(numbers) - skip).tolist() == numbers[skip:]
+    assert unpack_bits(file.getvalue(), 10, len(numbers) - skip, 10 * skip).tolist() == numbers[skip:]
 
 
 def test_lengths_that_upstream_misreads_are_read(tmp_path):

@@ -374,7 +374,7 @@ def test_deliveries_are_the_callers_own():
     assert all(torch.equal(torch.cat(parts, 2), codes) for parts, codes in zip(got, expected, strict=True))
 
 
-def test_figures():
+def test_figures_count_sessions_steps_and_what_waits():
     codec = small_codec("24khz", pad_mode="constant")
     engine = Engine(codec, slots=6, batch_sizes=(1, 4), step_frames=(1,))
     live = mirrors(engine, 3)

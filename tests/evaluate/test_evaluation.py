@@ -135,7 +135,7 @@ def test_a_recording_without_samples_is_refused(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_pictures(recordings: Path, tmp_path: Path) -> None:
+def test_each_recording_gets_a_picture_of_its_spectrograms(recordings: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the package matplotlib")
     arguments = ["evaluate", str(recordings), "--opus", "--spectrograms", str(tmp_path / "pictures"), "--every", "3"]
     assert main([*arguments, "--speech"]) == 0

@@ -47,7 +47,7 @@ def test_codes_equal_the_reference(device, rows, stages, size, dimension):
     assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
 
 
-def test_no_rows(device):
+def test_no_latents_make_no_codes(device):
     from streamcodec_kernels import factorised
 
     codes = factorised.factorised_encode(*problem(0, 3, 20, 8, device))

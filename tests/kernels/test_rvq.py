@@ -57,7 +57,7 @@ def test_decode_equals_the_reference_to_the_bit(device, rows, stages, size, dime
 
 
 @pytest.mark.parametrize("dimension", [16, 130])
-def test_no_rows(device, dimension):
+def test_no_latents_make_no_codes(device, dimension):
     from streamcodec_kernels import rvq
 
     z, codebooks = problem(0, 3, 20, dimension, device)

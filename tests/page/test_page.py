@@ -182,7 +182,7 @@ def test_another_bandwidth_in_mid_run(open_page):
     assert page.evaluate("streamcodec.figures().codebooks") == 2
 
 
-def test_file(open_page, codec, tmp_path):
+def test_a_file_is_played_through_the_codec(open_page, codec, tmp_path):
     samples, rate = soundfile.read(SPEECH, dtype="int16", frames=3 * 24000)
     assert rate == 24000
     soundfile.write(tmp_path / "short.wav", samples, rate, subtype="PCM_16")
@@ -393,7 +393,7 @@ def test_names_for_screen_readers(open_page):
         ("page-phone", {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}),
     ],
 )
-def test_pictures(open_page, picture, name, options):
+def test_a_running_page_draws_both_scopes_in_many_colours(open_page, picture, name, options):
     """For people to look at; here only that something is drawn: both canvases hold many colours."""
     page = open_page(**options)
     page.click("#start")

@@ -142,7 +142,7 @@ def member(kind, role, **fields):
 
 
 @pytest.mark.parametrize("kind", ["48khz", "dac"])
-def test_a_room(kind):
+def test_listeners_of_a_room_get_the_codes_and_the_audio_of_a_codec_of_any_kind(kind):
     """One that speaks, one that hears the codes, one that hears the audio."""
 
     async def main():

@@ -90,7 +90,7 @@ def test_health_readiness_and_codecs():
     asyncio.run(main())
 
 
-def test_metrics():
+def test_metrics_count_connections_sessions_and_messages():
     async def main():
         async with served({"small": CODEC}) as server, Talk(server, hello("encode")) as talk:
             await talk.say(wave(0.2))

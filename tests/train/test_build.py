@@ -79,7 +79,9 @@ def test_the_default_codec_fits_the_package() -> None:
     assert 2 * stored < 8e6
 
 
-def test_commands(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_is_run_resumed_and_exported_by_commands(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, config = tmp_path / "cli", tmp_path / "small.toml"
     config.write_text(to_toml(small()))
     assert main(["train", "--print-config", "--config", str(config)]) == 0

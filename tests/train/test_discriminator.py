@@ -20,7 +20,7 @@ def _audio(seed: int, rows: int = 2) -> torch.Tensor:
     return torch.randn(rows, 4000, generator=torch.Generator().manual_seed(seed))
 
 
-def test_shapes() -> None:
+def test_each_layer_halves_the_frequencies_and_keeps_the_frames() -> None:
     verdicts = Discriminators((1024, 256), 4)(_audio(0))
     for window, verdict in zip((1024, 256), verdicts, strict=True):
         frames = (4000 - window) // (window // 4) + 1

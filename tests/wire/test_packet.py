@@ -8,6 +8,7 @@ from fake_link import frames, same, wave
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamcodec.bits import pack_bits, unpack_bits
 from streamcodec.errors import InputError
 from streamcodec.packet import (
     HEADER_BYTES,
@@ -17,10 +18,8 @@ from streamcodec.packet import (
     PcmMessage,
     drop_codebooks,
     pack,
-    pack_codes,
     read_header,
     unpack,
-    unpack_codes,
 )
 
 sequences, indices = st.integers(0, 2**32 - 1), st.integers(0, MAX_INDEX - 65535)
@@ -96,9 +95,9 @@ def test_no_flipped_bit_passes_a_crc(packet, data):
 def test_codes_lie_least_significant_bit_first(bits):
     codes = frames(3, 7, seed=bits, size=2**bits)
     number = sum(int(code) << (n * bits) for n, code in enumerate(codes.ravel()))
-    data = pack_codes(codes, bits)
+    data = pack_bits(codes, bits)
     assert data == number.to_bytes((21 * bits + 7) // 8, "little")
-    np.testing.assert_array_equal(unpack_codes(data, 21, bits), codes.ravel())
+    np.testing.assert_array_equal(unpack_bits(data, bits, 21), codes.ravel())
 
 
 def test_the_crc_is_zlibs():

@@ -128,7 +128,7 @@ def test_welcome_tells_all():
     assert welcome.limits.message_bytes == Limits().message_bytes
 
 
-def test_a_room():
+def test_members_of_a_room_are_told_who_comes_speaks_and_goes():
     wants = RoomRequest(name="r", role="both", member="Ada")
     members = (Member(id=1, member="Ada", role="both", stream=1), Member(id=2, member="", role="listener"))
     link = Link(first=hello("room", room=wants), room=RoomFacts(name="r", id=1, members=members))
