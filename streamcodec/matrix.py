@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.mkldnn import to_mkldnn
 
 __all__ = ["Call", "Matrix"]
 
@@ -63,6 +62,8 @@ def _packed(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     if hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         linear, packed = torch.ops.mkldnn._linear_pointwise, torch.ops.mkldnn._reorder_linear_weight(transposed, None)
         return lambda rows: linear(rows, packed, bias, "none", [], "")
+    from torch.utils.mkldnn import to_mkldnn  # not before: its import warns
+
     layer = nn.Linear(weight.shape[0], weight.shape[1], bias is not None)
     layer.weight = nn.Parameter(transposed, requires_grad=False)
     if bias is not None:

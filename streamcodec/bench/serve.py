@@ -118,9 +118,9 @@ def run(args: argparse.Namespace) -> int:
 def _server(args: argparse.Namespace, sessions: int) -> Iterator[ServerAddress]:
     """A server of our own."""
     command = [sys.executable, "-m", "streamcodec", "serve", "--port", "0", "--engines", str(args.engines)]
-    for name in ("sessions", "sessions-per-address", "slots"):
-        command += [f"--{name}", str(sessions)]
-    command += ["--connections", str(2 * sessions + 8)] + (["--codec", args.codec] if args.codec else [])
+    command += ["--sessions", str(sessions)] + (["--codec", args.codec] if args.codec else [])
+    for limit in (f"sessions-per-address={sessions}", f"slots={sessions}", f"connections={2 * sessions + 8}"):
+        command += ["--limit", limit]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )  # fmt: skip

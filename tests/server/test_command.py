@@ -13,7 +13,7 @@ import streamcodec
 from streamcodec.checkpoint import save
 from streamcodec.cli import main
 from streamcodec.errors import InputError
-from streamcodec.server.config import Config
+from streamcodec.server.config import LIMIT, Config, limits_of
 
 
 def run(code, *arguments):
@@ -60,8 +60,12 @@ def test_the_loop_is_uvloops_only_where_there_is_one():
         (["--codec", "streamcodec_24khz", "--codec", "streamcodec_24khz"], "two codecs have the name"),
         (["--port", "70000"], "--port is 70000; it must be 0 to 65535"),
         (["--port", "-1"], "--port is -1"),
-        (["--drain-seconds", "inf"], "--drain-seconds is inf; it must be above 0, and finite"),
-        (["--retry-seconds", "nan"], "--retry-seconds is nan"),
+        (["--limit", "drain-seconds=inf"], "--limit drain-seconds is inf; it must be above 0, and finite"),
+        (["--limit", "retry-seconds=nan"], "--limit retry-seconds is nan"),
+        (["--limit", "slots=-3"], "--limit slots is -3; it must be above 0"),
+        (["--limit", "slots=3.5"], "'3.5' is not a whole number"),
+        (["--limit", "slots"], "--limit slots: it must be NAME=VALUE"),
+        (["--limit", "port=1"], "with one of these names: acknowledge-every, burst, connections"),
         (["--key-file", "."], "--key-file . cannot be read"),
         (["--tls-certificate", "."], "--tls-certificate . with --tls-key . cannot be used"),
         (["--tls-directory", "x"], "--tls-self-signed"),
@@ -157,3 +161,16 @@ def test_keys_are_compared_in_constant_time(monkeypatch):
     assert not policy.admits("ké", "\ud800")  # what is no ASCII, and no text
     assert len(seen) == 10
     assert all(one == key.encode() for one, _ in seen)
+
+
+def test_the_page_on_the_server_has_every_limit_with_its_default():
+    text = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    limits = [field for field in dataclasses.fields(Config) if field.metadata["group"] == LIMIT]
+    rows = [f"| `{f.name.replace('_', '-')}` | {f.default:,} | {f.metadata['help']} |" for f in limits]
+    assert rows == re.findall(r"^\| `[a-z-]+` \| [\d,.]+ \| .* \|$", text, re.MULTILINE)
+
+
+def test_limits_are_set_by_name_and_the_last_one_counts():
+    assert limits_of(["slots=3", "idle-seconds=1.5", "slots=4", "room_members=2"]) == {
+        "slots": 4, "idle_seconds": 1.5, "room_members": 2,
+    }  # fmt: skip

@@ -196,7 +196,7 @@ def test_while_it_drains_a_server_is_not_ready_and_takes_nobody():
 
 def test_sigterm_under_load():
     async def main():
-        with Process("--drain-seconds", "5") as server:
+        with Process("--limit", "drain-seconds=5") as server:
             await server.ready()
             talks = [Talk(server, hello("roundtrip")) for _ in range(6)]
             async with contextlib.AsyncExitStack() as stack:
@@ -230,7 +230,7 @@ def test_no_client_holds_up_the_end():
     """Half a handshake, half a message, a session without a connection, one that takes nothing: exit 0, in time."""
 
     async def main():
-        with Process("--drain-seconds", "2", "--handshake-seconds", "60") as server:
+        with Process("--limit", "drain-seconds=2", "--limit", "handshake-seconds=60") as server:
             await server.ready()
             deaf = hello("roundtrip", pcm=PcmFormat(format="f32le", sample_rate=48000, channels=2))
             async with (
@@ -362,7 +362,7 @@ def test_a_terminal_that_is_closed_ends_the_server_as_sigterm_does():
 @pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGTERM")])
 def test_a_second_signal_breaks_the_drain_off(first, second):
     async def main():
-        with Process("--drain-seconds", "60") as server:
+        with Process("--limit", "drain-seconds=60") as server:
             await server.ready()
             async with Talk(server, hello("encode", pcm=PcmFormat(format="f32le", sample_rate=24000))) as talk:
                 await talk.say(wave(0.2, rate=24000))

@@ -47,7 +47,16 @@ def memory(pid):
 @contextlib.contextmanager
 def small_server(tmp_path):
     streamcodec.save(small_codec().float(), tmp_path / "small")
-    limits = ("--sessions", "256", "--sessions-per-address", "256", "--slots", "128", "--resume-seconds", "0.2")
+    limits = (
+        "--sessions",
+        "256",
+        "--limit",
+        "sessions-per-address=256",
+        "--limit",
+        "slots=128",
+        "--limit",
+        "resume-seconds=0.2",
+    )
     with Process("--codec", f"small={tmp_path / 'small'}", *limits) as server:
         asyncio.run(server.ready())
         log = threading.Thread(target=lambda: list(server.process.stderr), daemon=True)  # lest the pipe fills
