@@ -1,6 +1,7 @@
 """Starting a server: its codecs, its event loop, its log."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -31,7 +32,10 @@ def serve(config: Config, check: Callable[[], None] = lambda: None) -> int:
         server = Server(config, load_codecs(config), log=log)
         settle()
         check()
-        return run_loop(run(server))
+        try:
+            return run_loop(run(server))
+        finally:
+            gc.unfreeze()  # libraries that look for what is left at the end of a process would tell of it
 
 
 def load_codecs(config: Config) -> dict[str, Codec]:
