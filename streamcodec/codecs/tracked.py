@@ -73,16 +73,12 @@ class TrackedModule(nn.Module):
         self._sampled = self._sample()
 
     def notice_writes(self) -> None:
-        """`refresh` where a sample of the weights is not what it was when this was last called.
+        """`refresh` where a sample of the weights is not what it was when this was last called, and at the first call.
 
         Raises DtypeError where layers were quantised or have another element type than the codec.
         """
         self.check_layers()
-        before = self._sampled
-        if before is None:  # nothing was made from the weights yet but the quantizer's tables
-            self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
-            self._sampled = self._sample()
-        elif not torch.equal(self._sample(), before):
+        if self._sampled is None or not torch.equal(self._sample(), self._sampled):
             self.refresh()
 
     def twin(self: M) -> M:
