@@ -31,10 +31,12 @@ __all__ = [
     "MODES",
     "Activation",
     "Buffer",
+    "Depthwise",
     "Edges",
     "Input",
     "LSTMCell",
     "Length",
+    "Normalise",
     "Op",
     "Padding",
     "Product",
@@ -152,8 +154,8 @@ class Length(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """A function of single values, zero to zero. kind: "elu", "tanh" or "snake"; alpha: [C], the frequencies of Snake's
-    channels.
+    """A function of single values, zero to zero. kind: "elu", "tanh", "silu" or "snake"; alpha: [C], the frequencies
+    of Snake's channels.
     """
 
     kind: str
@@ -213,6 +215,11 @@ class Op:
         """What it reads."""
         return ()
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of one window, in its weights; what it computes besides is not counted."""
+        return 0
+
 
 @dataclass
 class Input(Op):
@@ -232,6 +239,40 @@ class Product(Op):
     def windows(self) -> tuple[Window, ...]:
         return self.reads
 
+    @property
+    def multiply_adds(self) -> int:
+        return self.matrix.numel()
+
+
+@dataclass
+class Depthwise(Op):
+    """Every channel's windows times its own weights, [taps, C], plus `bias` [C]: [B, n, C]."""
+
+    window: Window
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.window,)
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.numel()
+
+
+@dataclass
+class Normalise(Op):
+    """Each row divided by the root of its mean square plus `epsilon`, times `weight` [C]."""
+
+    buffer: int
+    weight: Tensor
+    epsilon: float
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (Window(self.buffer),)
+
 
 @dataclass
 class LSTMCell(Op):
@@ -248,6 +289,10 @@ class LSTMCell(Op):
     @property
     def windows(self) -> tuple[Window, ...]:
         return (Window(self.buffer),)
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weights[0].numel() + self.weights[1].numel()
 
 
 @dataclass
@@ -314,7 +359,7 @@ class Program:
         return value
 
     def rows(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
-        """Append a function of single rows, [B, n, C] to [B, n, C'], zero to zero."""
+        """Append a function of single rows, [B, n, C] to [B, n, C']."""
         with torch.no_grad():
             channels = function(torch.zeros(1, 1, x.channels, dtype=self.dtype, device=self.device)).shape[2]
         return self.emit(Rows(self.buffer(x), function), channels, x.at, x.length)
@@ -358,6 +403,13 @@ class Program:
         waiting = [b.at.frames(b.padding.rows_needed()) for b in self.buffers if b.padding.mirrored]
         # In that step every buffer must reach the start of its signal, none may still be waiting for it.
         return max(*waiting, self.warmup_frames, self.buffers[self.out].at.frames(0)) if waiting else 0
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of a frame, in products, depthwise convolutions and LSTMs; functions of values or rows do not count."""
+        spreads = (op.spread if isinstance(op, Product) else 1 for op in self.ops)
+        each = zip(self.ops, self.values, spreads, strict=True)
+        return sum(op.multiply_adds * (value.at.rate // spread) for op, value, spread in each)
 
     def source(self, buffer: int) -> int:
         """The operation whose result a buffer holds."""

@@ -10,12 +10,13 @@ from collections import OrderedDict
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .matrix import Call, Matrix
-from .program import Buffer, Edges, LSTMCell, Op, Product, Program, Rows, Window
+from .program import Buffer, Depthwise, Edges, LSTMCell, Normalise, Op, Product, Program, Rows, Window
 from .state import State
-from .vector_math import elu_, snake_, tanh, tanh_
+from .vector_math import elu_, silu_, snake_, tanh, tanh_
 
 __all__ = ["TorchExecutor"]
 
@@ -142,6 +143,10 @@ class Workspace:
         calls: list[Call] = []
         if isinstance(op, Product):
             calls += self._product(op, weights["windows"], first)
+        elif isinstance(op, Depthwise):
+            calls += self._depthwise(op, first)
+        elif isinstance(op, Normalise):
+            calls.append(partial(_normalise, op, self.memory[op.buffer], first))
         elif isinstance(op, LSTMCell):
             calls.append(self._recurrence(op, weights, first))
         elif isinstance(op, Rows):
@@ -170,6 +175,13 @@ class Workspace:
             return [*calls, matrix.product(rows, target.view(self.batch * count, -1))]
         out = self._room(target.shape[1], target.shape[2])
         return [*calls, matrix.product(rows, out.view(self.batch * count, -1)), partial(target.copy_, out)]
+
+    def _depthwise(self, op: Depthwise, target: Tensor) -> list[Call]:
+        windows = self._windows(op.window, target.shape[1])
+        products = self._room(*windows.shape[1:])
+        calls: list[Call] = [partial(torch.mul, windows, op.weight, out=products)]
+        calls.append(partial(torch.sum, products, 2, out=target))
+        return calls if op.bias is None else [*calls, partial(target.add_, op.bias)]
 
     def _windows(self, window: Window, count: int) -> Tensor:
         """[B, count, taps, C], a view."""
@@ -256,7 +268,11 @@ def _activation(buffer: Buffer, rows: Tensor) -> list[Call]:
     if kind == "snake":
         assert alpha is not None
         return [snake_(rows, alpha)]
-    return [{"elu": elu_, "tanh": tanh_}[kind](rows)]
+    return [{"elu": elu_, "tanh": tanh_, "silu": silu_}[kind](rows)]
+
+
+def _normalise(op: Normalise, x: Tensor, target: Tensor) -> None:
+    target.copy_(F.rms_norm(x, (x.shape[2],), op.weight, op.epsilon))
 
 
 def _lstm_cell(gates: Tensor, hidden: Tensor, cell: Tensor, hold: Tensor | None) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SNAKE_EPSILON", "Call", "elu_", "snake_", "tanh", "tanh_"]
+__all__ = ["SNAKE_EPSILON", "Call", "elu_", "silu_", "snake_", "tanh", "tanh_"]
 
 Call: TypeAlias = Callable[[], Any]
 
@@ -74,6 +74,11 @@ def elu_(x: Tensor) -> Call:
         torch.maximum(below, x, out=x)
 
     return run
+
+
+def silu_(x: Tensor) -> Call:
+    """The call that replaces `x` by x times its sigmoid (Elfwing et al. 2018): by torch, whose loop is the fastest."""
+    return partial(F.silu, x, inplace=True)
 
 
 def snake_(x: Tensor, alpha: Tensor) -> Call:

@@ -22,7 +22,7 @@ __all__ = ["Elementwise", "Layer", "Sequential", "activate"]
 
 
 class Layer(nn.Module):
-    """A layer. Subclasses override what differs from a memoryless, row-by-row map, zero to zero."""
+    """A layer. Subclasses override what differs from a memoryless, row-by-row map."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The whole signal, [B, T, C_in] to [B, T', C_out]; here the identity."""
@@ -32,8 +32,8 @@ class Layer(nn.Module):
         """Append what a step does to `x`; returns the result. path: the layer's name, with which those of its state
         begin.
 
-        Here: for a layer that maps single rows, zero to zero, its `forward`, which only torch can run. Raises
-        NotStreamableError for a layer that needs the whole signal, or whose rows no such map gives.
+        Here: for a layer that maps single rows, its `forward`, which only torch can run. Raises NotStreamableError for
+        a layer that needs the whole signal, or whose rows no such map gives.
         """
         if type(self).forward is Layer.forward:
             return x
@@ -56,9 +56,11 @@ def _identity(x: Tensor) -> Tensor:
 
 
 class Elementwise(Layer):
-    """An activation, [B, T, C] to the same shape. kind: "elu" (Clevert et al. 2015) or "tanh"."""
+    """An activation, [B, T, C] to the same shape. kind: "elu" (Clevert et al. 2015), "silu" (Elfwing et al. 2018) or
+    "tanh".
+    """
 
-    FUNCTIONS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {"elu": F.elu, "tanh": torch.tanh}
+    FUNCTIONS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {"elu": F.elu, "silu": F.silu, "tanh": torch.tanh}
 
     def __init__(self, kind: str):
         super().__init__()

@@ -56,7 +56,8 @@ class Network:
         self.prefill_frames, self.warmup_frames = program.prefill_frames, program.warmup_frames
 
     def _lowered(self) -> Program:
-        like = next(chain(self.layer.parameters(), self.layer.buffers()), torch.zeros(0))
+        weights = chain(self.layer.parameters(), self.layer.buffers())
+        like = next((weight for weight in weights if weight.is_floating_point()), torch.zeros(0))
         program = Program(self.channels, self.at, like)
         program.finish(self.layer.lower(program, program.values[0], ""))
         return program

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamcodec.nn.conv import Conv1d, ConvTranspose1d
+from streamcodec.nn.conv import Conv1d, ConvTranspose1d, DepthwiseConv1d
 from streamcodec.nn.layer import Elementwise, Layer, Sequential
 from streamcodec.nn.lstm import LSTM
 from streamcodec.nn.residual import Residual
+from streamcodec.nn.rms_norm import RMSNorm
+from streamcodec.nn.scaled import Scaled
 from streamcodec.nn.transducer import UNKNOWN, Network, Transducer
 from streamcodec.program import Edges, Padding
 from streamcodec.state import State
@@ -63,6 +65,53 @@ def conv(
     return Pair(layer, reference, down=stride)
 
 
+def depthwise(kernel: int, dilation: int, padding: Padding, bias: bool = True) -> Pair:
+    layer = DepthwiseConv1d(CHANNELS, kernel, dilation=dilation, padding=padding, bias=bias).double()
+    weight = torch.randn(CHANNELS, 1, kernel).double() / math.sqrt(kernel)
+    offset = torch.randn(CHANNELS).double() if bias else None
+    layer.set_weight(weight, offset)
+    span = (kernel - 1) * dilation + 1
+
+    def reference(x: Tensor) -> Tensor:
+        signal = padded(x.transpose(1, 2), padding, 1) if x.shape[1] else x.transpose(1, 2)
+        if x.shape[1] == 0 or signal.shape[2] < span:
+            return x[:, :0]
+        return F.conv1d(signal, weight, offset, 1, 0, dilation, CHANNELS).transpose(1, 2)
+
+    return Pair(layer, reference)
+
+
+def scaled(inner: Pair) -> Pair:
+    layer = Scaled(inner.layer, 1.0).double()
+    scale = torch.randn(CHANNELS).double()
+    with torch.no_grad():
+        layer.scale.copy_(scale)
+    return Pair(layer, lambda x: scale * inner.reference(x), inner.down, inner.up)
+
+
+def rms_norm() -> Pair:
+    layer = RMSNorm(CHANNELS).double()
+    weight = torch.randn(CHANNELS).double()
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    return Pair(layer, lambda x: F.rms_norm(x, (CHANNELS,), weight, 1e-6))
+
+
+class Cosine(Layer):
+    """A map of single rows that makes something of silence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("like", torch.zeros(0, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cos(x + x.mean(2, keepdim=True))
+
+
+def cosine() -> Pair:
+    return Pair(Cosine(), lambda x: torch.cos(x + x.mean(2, keepdim=True)))
+
+
 def conv_transpose(kernel: int, stride: int, trim_left: int, trim_right: int, bias: bool = True) -> Pair:
     layer = ConvTranspose1d(
         CHANNELS, CHANNELS, kernel, stride=stride, trim_left=trim_left, trim_right=trim_right, bias=bias
@@ -103,10 +152,14 @@ def lstm(layers: int) -> Pair:
     return Pair(layer, reference)
 
 
-def elu() -> Pair:
-    layer = Elementwise("elu")
+def activation(kind: str) -> Pair:
+    layer = Elementwise(kind)
     layer.register_buffer("like", torch.zeros(0, dtype=torch.float64))  # a stack may have no weight that says its type
-    return Pair(layer, F.elu)
+    return Pair(layer, {"elu": F.elu, "silu": F.silu, "tanh": torch.tanh}[kind])
+
+
+def elu() -> Pair:
+    return activation("elu")
 
 
 def sequence(pairs: list[Pair]) -> Pair:
@@ -155,6 +208,14 @@ def same_length_convs(draw: Any, modes: Any = MODES) -> Pair:
 
 
 @st.composite
+def depthwise_convs(draw: Any, modes: Any = MODES) -> Pair:
+    kernel, dilation, mode = draw(st.integers(1, 7)), draw(st.integers(1, 3)), draw(modes)
+    span = (kernel - 1) * dilation + 1
+    left, right = draw(st.integers(mode != "constant", span)), draw(st.integers(0, span))
+    return depthwise(kernel, dilation, Padding(left, right, mode), draw(st.booleans()))
+
+
+@st.composite
 def conv_transposes(draw: Any) -> Pair:
     stride = draw(st.integers(1, 4))
     kernel = stride + draw(st.integers(0, 2 * stride + 1))
@@ -163,9 +224,16 @@ def conv_transposes(draw: Any) -> Pair:
     return conv_transpose(kernel, stride, left, right, draw(st.booleans()))
 
 
+def memoryless() -> Any:
+    """Layers that take single rows to single rows."""
+    kinds = st.sampled_from(["elu", "silu", "tanh"])
+    return st.builds(activation, kinds) | st.builds(rms_norm) | st.builds(cosine)
+
+
 @st.composite
 def residuals(draw: Any, modes: Any = MODES) -> Pair:
-    inner = draw(st.lists(same_length_convs(modes) | st.builds(elu), min_size=1, max_size=3))
+    one = same_length_convs(modes) | memoryless() | same_length_convs(modes).map(scaled)
+    inner = draw(st.lists(one, min_size=1, max_size=3))
     if not any(isinstance(pair.layer, Conv1d) for pair in inner):
         inner.append(draw(same_length_convs(modes)))
     ends_pointwise = draw(st.booleans())
@@ -178,7 +246,8 @@ def residuals(draw: Any, modes: Any = MODES) -> Pair:
 @st.composite
 def stacks(draw: Any, modes: Any = MODES, max_layers: int = 5) -> Pair:
     torch.manual_seed(draw(st.integers(0, 1000)))
-    one = convs(modes) | conv_transposes() | residuals(modes) | st.builds(lstm, st.integers(1, 2)) | st.builds(elu)
+    one = convs(modes) | depthwise_convs(modes) | conv_transposes() | residuals(modes) | convs(modes).map(scaled)
+    one |= st.builds(lstm, st.integers(1, 2)) | memoryless()
     return sequence(draw(st.lists(one, min_size=1, max_size=max_layers)))
 
 

@@ -1,0 +1,51 @@
+"""Lapped transforms with fixed weights: audio to the cosines and sines of its frames, and cosines back to audio.
+
+The modulated complex lapped transform (Malvar 1999): a sine window over two hops, and `hop` cosines and `hop` sines of
+it. Its cosines are the MDCT (Princen, Johnson & Bradley 1987): windowed again and overlapped, they give the audio back.
+The weights follow from the hop alone. They are buffers that no file holds and no training moves.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..program import Padding
+from .conv import Conv1d, ConvTranspose1d
+
+__all__ = ["LappedTransform", "OverlapAdd"]
+
+
+def _basis(hop: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines under the window, each [hop, 2 * hop] float64, the cosines an orthonormal lapped basis."""
+    numbers = torch.arange(2 * hop, dtype=torch.float64, device="cpu")  # also while weights are made without values
+    time, bins = numbers + 0.5, numbers[:hop] + 0.5
+    window = torch.sin(math.pi / (2 * hop) * time) * math.sqrt(2 / hop)
+    phase = math.pi / hop * bins[:, None] * (time + hop / 2)
+    return window * torch.cos(phase), window * torch.sin(phase)
+
+
+def _fix(layer: Conv1d | ConvTranspose1d, weight: Tensor) -> None:
+    """Give a convolution `weight`, in torch's layout, as a constant."""
+    values = layer.from_torch(weight).to(layer.weight.dtype).contiguous()
+    del layer.weight
+    layer.register_buffer("weight", values, persistent=False)
+
+
+class LappedTransform(Conv1d):
+    """Audio [B, N, 1] to [B, floor(N / hop), 2 * hop], cosines and then sines.
+
+    Frame t covers the samples from (t - 1) * hop to (t + 1) * hop: zeros before the signal, and nothing after it.
+    """
+
+    def __init__(self, hop: int):
+        super().__init__(1, 2 * hop, 2 * hop, stride=hop, padding=Padding(hop), bias=False)
+        _fix(self, torch.cat(_basis(hop))[:, None])
+
+
+class OverlapAdd(ConvTranspose1d):
+    """Cosines [B, T, hop] to audio [B, (T - 1) * hop, 1]: where two frames overlap, and so a frame late."""
+
+    def __init__(self, hop: int):
+        super().__init__(hop, 1, 2 * hop, stride=hop, trim_left=hop, trim_right=hop, bias=False)
+        _fix(self, _basis(hop)[0][:, None])

@@ -1,0 +1,26 @@
+"""Normalisation of single rows by their root mean square (Zhang & Sennrich 2019)."""
+
+import torch
+from torch import Tensor, nn
+
+from ..program import Normalise, Program, Value
+from .layer import Layer
+
+__all__ = ["RMSNorm"]
+
+EPSILON = 1e-6
+
+
+class RMSNorm(Layer):
+    """``x / sqrt(mean(x^2) + 1e-6) * weight`` of each row, [B, T, C] to the same shape. weight: [C], 1 at first."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON) * self.weight
+
+    def lower(self, program: Program, x: Value, path: str) -> Value:
+        op = Normalise(program.buffer(x), self.weight.detach(), EPSILON)
+        return program.emit(op, x.channels, x.at, x.length)
