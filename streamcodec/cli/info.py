@@ -5,7 +5,7 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from ..codecs import CodecSpec
+from ..codecs import Codec, CodecSpec
 from .running import milliseconds, open_codec
 
 __all__ = ["run"]
@@ -53,7 +53,14 @@ def _rows(spec: CodecSpec) -> list[tuple[str, str]]:
     return [*rows, ("memory per stream", memory)]
 
 
-def _facts(spec: CodecSpec) -> dict[str, Any]:
+def _gflops(codec: Codec) -> tuple[float, float]:
+    """10^9 floating-point operations for a second of audio, of encoder and decoder: two for a multiply-add."""
+    encoder, decoder = (2e-9 * codec.spec.frame_rate * count for count in codec.framing.multiply_adds())
+    return encoder, decoder
+
+
+def _facts(codec: Codec) -> dict[str, Any]:
+    spec = codec.spec
     return {
         **dataclasses.asdict(spec),
         "bits_per_code": (spec.codebook_size - 1).bit_length(),
@@ -63,17 +70,23 @@ def _facts(spec: CodecSpec) -> dict[str, Any]:
         "algorithmic_delay": spec.delay,
         "algorithmic_delay_ms": milliseconds(spec.delay, spec),
         "prefill_ms": milliseconds(spec.prefill_frames * spec.hop_length, spec),
+        "gflops": dict(zip(("encoder", "decoder"), _gflops(codec), strict=True)),
+        "backend": codec.served_by(),
     }
 
 
 def run(args: Namespace) -> int:
     """Run the command."""
     codec = open_codec(args.codec, args)
-    spec, served = codec.spec, codec.served_by()
     if args.json:
-        print(json.dumps(_facts(spec) | {"backend": served}))
+        print(json.dumps(_facts(codec)))
         return 0
-    rows = [*_rows(spec), ("computed by", ", ".join(f"{name}: {backend}" for name, backend in served.items()))]
+    encoder, decoder = _gflops(codec)
+    rows = [
+        *_rows(codec.spec),
+        ("GFLOP a second of audio", f"encoder {encoder:.2f}, decoder {decoder:.2f}"),
+        ("computed by", ", ".join(f"{name}: {backend}" for name, backend in codec.served_by().items())),
+    ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -41,6 +41,9 @@ class Framed:
     def stream_bytes(self, itemsize: int) -> tuple[int, int]:
         return states.nbytes(self.encoder.spec), states.nbytes(self.decoder.spec)
 
+    def multiply_adds(self) -> tuple[int, int]:
+        return self.encoder.program.multiply_adds, self.decoder.program.multiply_adds
+
     def analyse(self, rows: Tensor) -> Piece:
         return Piece(self.encoder.layer(rows))
 

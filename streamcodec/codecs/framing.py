@@ -38,6 +38,9 @@ class Framing(Protocol):
     def stream_bytes(self, itemsize: int) -> tuple[int, int]:
         """Memory of one encoder stream and of one decoder stream, for weights of `itemsize` bytes a value."""
 
+    def multiply_adds(self) -> tuple[int, int]:
+        """Of a frame, in the networks of encoder and decoder (`Program.multiply_adds`); a speech model is left out."""
+
     def analyse(self, rows: Tensor) -> Piece:
         """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
 

@@ -5,14 +5,17 @@ square of its mono mix before it is encoded and multiplied by it again after it 
 are weighted by triangles over the segments and divided by the sum of the weights.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, InputError, NotStreamableError, StateError
+from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
+from ..nn.transducer import Network
 from ..spec import SemanticWindow
 from ..stream import Start
 from .framing import Primed
@@ -81,6 +84,15 @@ class Segments:
         return torch.cat([core.push(Piece(latents, scale, length)).rows, core.flush().rows], 1)
 
 
+def _without_norms(layer: Layer) -> Layer:
+    """A copy that can be written down as a program: what normalises over a segment cannot."""
+    layer = copy.deepcopy(layer)
+    for module in layer.modules():
+        if isinstance(module, (Conv1d, ConvTranspose1d)):
+            module.norm = None
+    return layer
+
+
 class Segmented:
     """In segments; see `Framing`. channels, latent_channels: of audio and latents."""
 
@@ -105,6 +117,14 @@ class Segmented:
         overlap = frames * self.segments.hop_length - stride
         values = (length * self.channels, frames * (self.latent_channels + 1) + overlap * (self.channels + 1))
         return values[0] * itemsize, values[1] * itemsize
+
+    def multiply_adds(self) -> tuple[int, int]:
+        """Those of frames that two segments have in common count twice."""
+        length, stride = self.segments.length or 1, self.segments.stride or 1
+        hop = self.segments.hop_length
+        encoder = Network(_without_norms(self.encoder), self.channels, self.latent_channels, hop).program
+        decoder = Network(_without_norms(self.decoder), self.latent_channels, self.channels, 1).program
+        return encoder.multiply_adds * length // stride, decoder.multiply_adds * length // stride
 
     def analyse(self, rows: Tensor) -> Piece:
         return self.segments.encode(rows, self.encoder)

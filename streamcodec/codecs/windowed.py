@@ -122,6 +122,12 @@ class Windowed:
         semantic = states.nbytes(self.parts.semantic.spec)
         return encoder + semantic + ((window.frames + 1) * hop_length + ahead * widest) * itemsize, decoder
 
+    def multiply_adds(self) -> tuple[int, int]:
+        encoder, decoder = self.framed.multiply_adds()
+        acoustic, semantic, projection = self.parts.acoustic, self.parts.semantic, self.parts.projection
+        joined = Network(projection, acoustic.out_channels + semantic.out_channels, self.framed.decoder.channels, 1)
+        return encoder + semantic.program.multiply_adds + joined.program.multiply_adds, decoder
+
     def analyse(self, rows: Tensor) -> Piece:
         rows, parts = whole_frames(rows, self.parts.hop_length), self.parts
         semantic = parts.semantic.layer(parts.features(rows))

@@ -18,6 +18,9 @@ def test_info_is_the_specification(cli, result, tiny):
     assert re.search(r"^algorithmic delay +320 samples, 13\.3 ms", out, re.MULTILINE)
     assert re.search(r"^1\.8 kbps +codebooks: 4$", out, re.MULTILINE)
     assert re.search(r"^0\.9 kbps +codebooks: 2 \(default\)$", out, re.MULTILINE)
+    encoder, decoder = facts["gflops"]["encoder"], facts["gflops"]["decoder"]
+    assert 0 < encoder < 1
+    assert re.search(rf"^GFLOP a second of audio +encoder {encoder:.2f}, decoder {decoder:.2f}$", out, re.MULTILINE)
     assert re.search(rf"^memory per stream +{facts['bytes_per_stream'] / 1024:.1f} KiB", out, re.MULTILINE)
 
 
