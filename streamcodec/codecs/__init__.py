@@ -14,6 +14,7 @@ from .dac import DacCodec
 from .encodec import EncodecCodec
 from .original import Original
 from .semantic_codec import MODEL_TYPE, SemanticCodec
+from .spectral import SpectralCodec
 from .xcodec import XcodecCodec
 
 __all__ = ["FAMILIES", "Codec", "CodecSpec", "Original", "SemanticWindow", "Start", "build", "convert_original"]
@@ -37,6 +38,7 @@ FAMILIES: Mapping[str, Family] = {
     "dac": Family(DacCodec, dac_original.convert),
     "encodec": Family(EncodecCodec, encodec_original.convert),
     MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
+    "streamcodec_spectral": Family(SpectralCodec, lambda _: None),
     "xcodec": Family(XcodecCodec, xcodec_original.convert),
 }
 

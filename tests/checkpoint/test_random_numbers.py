@@ -9,10 +9,12 @@ import torch
 from dac_models import NARROW as SMALL_DAC
 from encodec_package import small_model
 from oracles import SMALL
+from spectral_models import SMALL as SMALL_SPECTRAL
 
 from streamcodec import Codec, load, save
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
+from streamcodec.codecs.spectral import SpectralCodec
 
 
 def semantic_codec() -> Codec:
@@ -39,6 +41,7 @@ FRESH: dict[str, Callable[[], Codec]] = {
     "encodec": lambda: EncodecCodec(SMALL),
     "encodec 48 kHz": lambda: EncodecCodec(SMALL | {"norm_type": "time_group_norm", "use_causal_conv": False}),
     "dac": lambda: DacCodec(SMALL_DAC),
+    "spectral": lambda: SpectralCodec(SMALL_SPECTRAL),
     "xcodec": xcodec,
     "semantic": semantic_codec,
 }
@@ -66,7 +69,8 @@ def test_a_saved_codec_is_loaded_without_a_draw_and_every_weight_is_filled(tmp_p
     folder = save(codec, tmp_path)
     with nothing_drawn():
         again = load(folder)
-    mine, theirs = codec.state_dict(), again.state_dict()
+    # Buffers too that no file holds: tables, and constant weights.
+    mine, theirs = ({**dict(one.named_parameters()), **dict(one.named_buffers())} for one in (codec, again))
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         assert theirs[name].isfinite().all(), name

@@ -2,6 +2,7 @@
 
 import dac_models
 import pytest
+import spectral_models
 import torch
 from bad_input import BAD_AUDIO, assert_one_error
 from oracles import cuts
@@ -9,7 +10,7 @@ from oracles import cuts
 from streamcodec import Codec, Codes
 from streamcodec.errors import CodesError, DtypeError, InputError, ShapeError, StreamClosedError
 
-FAMILIES = {"dac": lambda: dac_models.small_codec((2, 3))}
+FAMILIES = {"dac": lambda: dac_models.small_codec((2, 3)), "spectral": spectral_models.small_codec}
 
 
 def codes_of(*shape: int, value: int = 0) -> Codes:

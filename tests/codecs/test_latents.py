@@ -7,6 +7,7 @@ import dac_models
 import numpy as np
 import oracles
 import pytest
+import spectral_models
 import torch
 import xcodec_models
 from torch import Tensor
@@ -17,6 +18,7 @@ from streamcodec.errors import BandwidthError, CodesError, DtypeError, InputErro
 FAMILIES = {
     "encodec": oracles.small_codec,
     "dac": lambda: dac_models.small_codec((2, 3)),
+    "spectral": spectral_models.small_codec,
     "xcodec": lambda: xcodec_models.small_codec("hubert"),
 }
 

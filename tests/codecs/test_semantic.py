@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import spectral_models
 import torch
 import torch.nn.functional as F
 from dac_models import NARROW as SMALL_DAC
@@ -30,6 +31,7 @@ from streamcodec.errors import CheckpointError, ConfigError
 ACOUSTIC: dict[str, Any] = {
     "encodec": lambda: EncodecCodec(SMALL),
     "dac": lambda: DacCodec(SMALL_DAC | {"downsampling_ratios": [3, 4], "n_codebooks": 2, "sampling_rate": 800}),
+    "spectral": lambda: spectral_models.SpectralCodec(spectral_models.SMALL),
 }
 WINDOW = SemanticWindow(7, 3, 4)
 

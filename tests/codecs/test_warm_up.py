@@ -6,6 +6,7 @@ from typing import Any
 import dac_models
 import oracles
 import pytest
+import spectral_models
 import torch
 import xcodec_models
 
@@ -18,6 +19,7 @@ FAMILIES = {
     "48khz": lambda: oracles.small_codec("48khz", torch.float32),
     "offline alone": lambda: oracles.small_codec("48khz", torch.float32, chunk_length_s=None, overlap=None),
     "dac": lambda: dac_models.small_codec((2, 3), dtype=torch.float32),
+    "spectral": lambda: spectral_models.small_codec(torch.float32),
     "xcodec": lambda: xcodec_models.small_codec("hubert", torch.float32),
 }
 

@@ -5,6 +5,7 @@ import copy
 import dac_models
 import numpy as np
 import pytest
+import spectral_models
 import torch
 from bad_input import assert_one_error
 from oracles import signal, small_codec
@@ -20,6 +21,7 @@ CODECS = {
     "look-ahead": lambda: small_codec("32khz"),
     "segments": lambda: small_codec("48khz"),
     "dac": lambda: dac_models.small_codec((2, 3)),
+    "spectral": spectral_models.small_codec,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dac_models
 import pytest
+import spectral_models
 import torch
 from mirror import Mirror, deliver, drain, frames_of
 from oracles import small_codec
@@ -22,6 +23,7 @@ CODECS: dict[str, Any] = {
     "segments": lambda: small_codec("48khz"),
     "dac even": lambda: dac_models.small_codec((2, 4)),
     "dac odd": lambda: dac_models.small_codec((2, 3)),
+    "spectral": spectral_models.small_codec,
 }
 
 

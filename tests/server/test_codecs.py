@@ -12,6 +12,7 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 
 import dac_models
 import oracles
+import spectral_models
 import xcodec_models
 from talk import Talk, hello, pieces, served, wave
 
@@ -37,6 +38,8 @@ def codec(kind):
         return oracles.small_codec(kind, **SMALL, **SEGMENTS)
     if kind == "48khz mono":
         return oracles.small_codec("48khz", **SMALL, **SEGMENTS, audio_channels=1, normalize=False)
+    if kind == "spectral":
+        return spectral_models.small_codec(sampling_rate=RATE, hop_length=40, target_bandwidths=(0.8, 1.6))
     if kind == "dac":
         model = dac_models.transformers_model(downsampling_ratios=(2, 4, 5), n_codebooks=3, sampling_rate=RATE)
         return dac_models.codec_of(model)
@@ -100,7 +103,7 @@ def check_codes(talk, codes, stream=0):
         np.testing.assert_allclose(scales, codes.scale[0].float().numpy(), rtol=1e-6)
 
 
-KINDS = ["24khz", "32khz", "48khz", "48khz mono", "dac", "xcodec"]
+KINDS = ["24khz", "32khz", "48khz", "48khz mono", "dac", "spectral", "xcodec"]
 
 
 @pytest.mark.parametrize("start", ["exact", "primed"])
@@ -141,7 +144,7 @@ def member(kind, role, **fields):
     return opening(kind, "room", room=RoomRequest(name="hall", role=role, **fields))
 
 
-@pytest.mark.parametrize("kind", ["48khz", "dac"])
+@pytest.mark.parametrize("kind", ["48khz", "dac", "spectral"])
 def test_listeners_of_a_room_get_the_codes_and_the_audio_of_a_codec_of_any_kind(kind):
     """One that speaks, one that hears the codes, one that hears the audio."""
 

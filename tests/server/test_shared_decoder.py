@@ -7,6 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import soundfile
+import spectral_models
 import torch
 
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
@@ -23,6 +24,7 @@ CODECS = {
     "lstm": lambda: oracles.small_codec("24khz"),
     "lstm, zeros": lambda: oracles.small_codec("24khz", pad_mode="constant"),
     "lstm, later": lambda: oracles.small_codec("32khz"),
+    "spectral": spectral_models.small_codec,
     "segments": lambda: oracles.small_codec("48khz"),
     "dac 44.1 kHz": lambda: dac_models.codec_of(dac_models.transformers_model(**dac_models.PUBLISHED["44khz"])),
 }

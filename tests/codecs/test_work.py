@@ -1,0 +1,40 @@
+"""How many multiply-adds a frame takes, against torch's own count of a run over the whole signal."""
+
+from collections.abc import Callable
+
+import dac_models
+import oracles
+import pytest
+import spectral_models
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from streamcodec import Codec
+from streamcodec.codecs.spectral import SpectralCodec
+
+CODECS: dict[str, Callable[[], Codec]] = {
+    "encodec": oracles.small_codec,
+    "encodec in segments": lambda: oracles.small_codec("48khz"),
+    "dac": lambda: dac_models.small_codec((2, 4)),
+    "spectral": spectral_models.small_codec,
+}
+FRAMES = 40
+
+
+def counted(half: torch.nn.Module, rows: Tensor) -> float:
+    """Of a frame."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        half(rows)
+    return counter.get_total_flops() / 2 / FRAMES
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_multiply_adds_of_a_frame_are_those_that_torch_counts(kind: str) -> None:
+    codec = CODECS[kind]()
+    encoder = counted(codec.encoder, torch.zeros(1, FRAMES * codec.spec.hop_length, codec.spec.channels).double())
+    decoder = counted(codec.decoder, torch.zeros(1, FRAMES, codec.quantizer.dimension).double())
+    if isinstance(codec, SpectralCodec):
+        encoder -= codec.settings.hop_length * codec.settings.bands  # in a function of single rows, which do not count
+    overlap = (codec.spec.segment_length or 1) / (codec.spec.segment_stride or 1)
+    assert codec.framing.multiply_adds() == (int(encoder * overlap), int(decoder * overlap))
