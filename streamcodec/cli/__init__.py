@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _explain(str(error))
     except KeyboardInterrupt as error:
         if not args.quiet:
-            print(file=sys.stderr)  # the shell's prompt goes on a line of its own, below the ^C or the progress bar
+            _say("")  # the shell's prompt goes on a line of its own, below the ^C or the progress bar
         return exit_code(error)
     except BrokenPipeError:
         _forget(sys.stdout)
@@ -85,11 +85,15 @@ def _fill_closed_streams() -> None:
 
 
 def _explain(sentence: str) -> int:
-    try:
-        print("streamcodec: error:", " ".join(sentence.split()), file=sys.stderr)
-    except OSError:
-        _forget(sys.stderr)
+    _say(f"streamcodec: error: {' '.join(sentence.split())}")
     return FAILED
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr)
+    except OSError:  # a full disk or a closed pipe must not change the exit code
+        _forget(sys.stderr)
 
 
 def _forget(stream: TextIO) -> None:

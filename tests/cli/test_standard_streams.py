@@ -133,3 +133,14 @@ def test_streams_that_are_closed_or_full_change_no_exit_code_and_are_nobody_else
     )
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", code, "encode", "nowhere", "x.dac"]
     assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=False).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_signal_with_nowhere_to_write_has_its_exit_code():
+    code = (
+        "import os, signal, sys; from streamcodec import cli; from streamcodec.cli import info\n"
+        "info.run = lambda args: os.kill(os.getpid(), signal.SIGTERM); sys.exit(cli.main(['info']))"
+    )
+    with open("/dev/full", "wb") as full:  # noqa: PTH123, a device
+        command = [sys.executable, "-c", code]
+        assert subprocess.run(command, stderr=full, env=ENVIRONMENT, timeout=120, check=False).returncode == 143
