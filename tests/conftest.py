@@ -3,6 +3,7 @@ tests run: `python -m pytest` those that a newcomer needs, `python -m pytest --a
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, Phase, settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is first imported, and transformers imports it
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a shell, and so in its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # "ci" tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile(
