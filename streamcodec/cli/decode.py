@@ -17,7 +17,7 @@ from ..errors import AudioError, CheckpointError, InputError
 from ..files import NewFile
 from ..sources import SourceFile
 from .ends import input_of, output_format
-from .running import Run, open_codec, report, result_output
+from .running import CodecRun, open_codec, report, result_output
 from .telling import announce_clipping, progress, tell
 
 __all__ = ["run"]
@@ -85,7 +85,7 @@ def _from_frames(
 ) -> tuple[AudioWriter, dict[str, Any]]:
     codec, header = _open(reader, args), reader.header
     _check(reader, codec)
-    spec, run = codec.spec, Run(codec, args, header.bandwidth, args.start or cast(Start, header.start))
+    spec, run = codec.spec, CodecRun(codec, args, header.bandwidth, args.start or cast(Start, header.start))
     with (
         AudioWriter(output, spec.sample_rate, spec.channels, form) as writer,
         progress(header.length / spec.sample_rate) as advance,
@@ -105,7 +105,7 @@ def _from_dac(reader: DacReader, output: NewFile, form: str, args: Namespace) ->
     codec, file = open_codec(args.codec, args), reader.file
     reader.check(codec)
     spec = codec.spec
-    run = Run(codec, args, spec.bandwidths[reader.codebooks - 1], args.start or "exact")
+    run = CodecRun(codec, args, spec.bandwidths[reader.codebooks - 1], args.start or "exact")
     if math.isnan(file.input_db):
         tell(f"{reader.path}: has no usable input_db; the audio keeps the level of the codec's output")
     if file.sample_rate != spec.sample_rate:
@@ -132,7 +132,7 @@ def _advancing(pieces: Iterable[Tensor], advance: Callable[[float], object], rat
         yield piece
 
 
-def _dac_pieces(reader: DacReader, run: Run) -> Iterator[Tensor]:
+def _dac_pieces(reader: DacReader, run: CodecRun) -> Iterator[Tensor]:
     """Audio [channels, n], chunk by chunk, each decoded by itself, as upstream does."""
     file, codec = reader.file, run.codec
     for start in range(0, reader.frames, file.chunk_length):

@@ -9,13 +9,13 @@ from ..codesfile.ecdc import model_of
 from ..errors import InputError
 from ..files import NewFile
 from .ends import input_of, output_format
-from .running import Run, open_codec, report, result_output
+from .running import CodecRun, open_codec, report, result_output
 from .telling import announce, progress, tell
 
 __all__ = ["run"]
 
 
-def _header(codec: Codec, source: str, run: Run) -> CodesHeader:
+def _header(codec: Codec, source: str, run: CodecRun) -> CodesHeader:
     spec = codec.spec
     return CodesHeader(
         codec=spec.name,
@@ -31,7 +31,7 @@ def _header(codec: Codec, source: str, run: Run) -> CodesHeader:
 
 
 def _writer(
-    codec: Codec, args: Namespace, run: Run, output: NewFile, kind: str
+    codec: Codec, args: Namespace, run: CodecRun, output: NewFile, kind: str
 ) -> CodesWriter | DacWriter | EcdcWriter:
     if kind == "safetensors":
         return CodesWriter(output, _header(codec, args.codec or "", run))
@@ -53,7 +53,7 @@ def run(args: Namespace) -> int:
     source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
     with result_output(args, args.output, [source, args.codec]) as output:
         codec = open_codec(args.codec, args)
-        spec, run = codec.spec, Run(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
+        spec, run = codec.spec, CodecRun(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
         with (
             AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,
             _writer(codec, args, run, output, kind) as writer,

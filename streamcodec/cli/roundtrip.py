@@ -11,7 +11,7 @@ from torch import Tensor
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..metrics import MelDistance, SiSdr
 from .ends import input_of, output_format
-from .running import Run, open_codec, report, result_output
+from .running import CodecRun, open_codec, report, result_output
 from .telling import announce, announce_clipping, progress, tell
 
 __all__ = ["RECORDING", "run"]
@@ -51,7 +51,7 @@ def run(args: Namespace) -> int:
     form = output_format(name, list(FORMATS), args.format)
     with result_output(args, name, [source, args.codec], numbered=args.output is None) as output:
         codec = open_codec(args.codec, args)
-        spec, run = codec.spec, Run(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
+        spec, run = codec.spec, CodecRun(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
         comparison = _Comparison(spec.sample_rate)
         with (
             AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,

@@ -23,7 +23,7 @@ from ..sources import Source, SourceFile
 from .ends import new_output, takes_stdout
 from .telling import tell
 
-__all__ = ["Run", "milliseconds", "open_codec", "report", "result_output"]
+__all__ = ["CodecRun", "milliseconds", "open_codec", "report", "result_output"]
 
 # Key of a result and how the line on stdout has it.
 FIGURES = {
@@ -40,7 +40,7 @@ def open_codec(source: str | None, args: Namespace) -> Codec:
     return load(source, device=getattr(args, "device", "cpu"), backend=args.backend)
 
 
-class Run:
+class CodecRun:
     """A codec run as the options have it, streamed or offline, with its count of frames and seconds.
 
     bandwidth: kbps; start: "exact" or "primed"; step_frames: frames pushed at a time, None offline.

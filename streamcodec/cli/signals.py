@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Ended", "check_ended", "ended_by_signals", "exit_code", "told_by_signals"]
+__all__ = ["EndedBySignal", "check_ended", "ended_by_signals", "exit_code", "told_by_signals"]
 
 NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
-_told: "list[Ended]" = []  # what has been raised since the command began
+_told: "list[EndedBySignal]" = []  # what has been raised since the command began
 
 
-class Ended(KeyboardInterrupt):
+class EndedBySignal(KeyboardInterrupt):
     """The process was asked to end; a KeyboardInterrupt, since all that ends well at Ctrl-C then ends well here."""
 
     def __init__(self, number: int) -> None:
@@ -25,12 +25,12 @@ class Ended(KeyboardInterrupt):
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """As a shell reports it: 130, 143 or 129."""
-    return 128 + (interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
+    return 128 + (interrupt.number if isinstance(interrupt, EndedBySignal) else signal.SIGINT)
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within the block the signals raise `Ended`, but for those that were ignored before (nohup)."""
+    """Within the block the signals raise `EndedBySignal`, but for those that were ignored before (nohup)."""
     _told.clear()
     numbers = [number for number in _numbers() if signal.getsignal(number) == signal.SIG_DFL]
     with _handled(numbers, _end):
@@ -51,7 +51,7 @@ def told_by_signals(tell: Callable[[], object]) -> Iterator[None]:
 
 
 def check_ended() -> None:
-    """Raises `Ended` again where it was raised but got lost, as in a callback out of C; called once in a while."""
+    """Raises `EndedBySignal` again where it was raised but got lost, as in a callback out of C; called now and then."""
     if _told:
         raise _told[0]
 
@@ -79,7 +79,7 @@ def _end(number: int, frame: FrameType | None) -> None:
         if signal.getsignal(other) is _end:  # a second signal must not break off the clearing away
             signal.signal(other, signal.SIG_IGN)
     _leave_a_lost_terminal(number)
-    _told.append(Ended(number))
+    _told.append(EndedBySignal(number))
     raise _told[0]
 
 

@@ -15,8 +15,8 @@ __all__ = [
     "UNKNOWN_LENGTH",
     "Layout",
     "Part",
+    "PartWindow",
     "Sound",
-    "Window",
     "beyond",
     "find_all",
     "is_unknown",
@@ -87,7 +87,7 @@ def joined(count: int) -> list[str]:
     return [f"read {count} recordings, one behind the other"] if count > 1 else []
 
 
-class Window(io.RawIOBase):
+class PartWindow(io.RawIOBase):
     """A part as a file. What goes wrong in libsndfile's callbacks, which cannot raise, waits in `problem`."""
 
     def __init__(self, file: BinaryIO, part: Part) -> None:
@@ -131,7 +131,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
     frames before it (the bit reservoir). What says that it cannot seek is read on.
     """
 
-    window: Window
+    window: PartWindow
 
     def seekable(self) -> bool:
         """No."""

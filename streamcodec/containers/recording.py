@@ -16,7 +16,7 @@ from .chunks import chunk_layout
 from .flac import flac_layout
 from .mpeg import begins_mpeg, mpeg_layout
 from .ogg import ogg_layout
-from .part import UNKNOWN_LENGTH, Layout, Part, Sound, Window
+from .part import UNKNOWN_LENGTH, Layout, Part, PartWindow, Sound
 from .tags import without_tags
 
 __all__ = ["Recording"]
@@ -89,7 +89,7 @@ class Recording:
         return Layout([part])
 
     def _open(self, part: Part) -> Sound:
-        window = Window(self._file, part)
+        window = PartWindow(self._file, part)
         try:
             sound = Sound(self._file.name if part.by_name else window)
         except (OSError, TypeError, ValueError, soundfile.LibsndfileError) as error:
@@ -169,7 +169,7 @@ class Recording:
         if length is not None and count < length:
             raise AudioError(self._damaged(before + count))
 
-    def _pass_on(self, window: Window) -> None:
+    def _pass_on(self, window: PartWindow) -> None:
         """Raise what a callback of libsndfile could not."""
         if isinstance(window.problem, OSError):
             raise AudioError(f"cannot read {self.name}: {window.problem}") from window.problem

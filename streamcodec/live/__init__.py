@@ -11,17 +11,17 @@ from ..lazy import resolve
 if TYPE_CHECKING:
     from .devices import describe_devices
     from .host import Host, SoundHost
-    from .playout import Event, Playout
+    from .playout import Playout, PlayoutEvent
     from .ring import Ring
-    from .roundtrip import Delay, RoundTrip
+    from .roundtrip import DelayBudget, RoundTrip
     from .running import run
     from .watchdog import Watchdog
 
 __all__ = [
-    "Delay",
-    "Event",
+    "DelayBudget",
     "Host",
     "Playout",
+    "PlayoutEvent",
     "Ring",
     "RoundTrip",
     "SoundHost",
@@ -32,8 +32,8 @@ __all__ = [
 
 # Imported when first used: what plays and records alone needs no torch.
 _HOMES = {
-    "Delay": "roundtrip",
-    "Event": "playout",
+    "DelayBudget": "roundtrip",
+    "PlayoutEvent": "playout",
     "Host": "host",
     "Playout": "playout",
     "Ring": "ring",

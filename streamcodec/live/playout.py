@@ -6,7 +6,7 @@ import numpy as np
 
 from .ring import Ring, Rows
 
-__all__ = ["FADE_SECONDS", "Event", "Playout"]
+__all__ = ["FADE_SECONDS", "Playout", "PlayoutEvent"]
 
 FADE_SECONDS = 0.005  # long enough not to click (its spectrum is below 200 Hz), too short to be heard as a fade
 FIRST_MARGIN = 0.010  # seconds for late threads: a desktop's scheduler has 1 to 4 ms slices
@@ -17,7 +17,7 @@ MOST_EVENTS = 10000  # kept, so that memory is bounded
 
 
 @dataclass(frozen=True)
-class Event:
+class PlayoutEvent:
     """From sample `position` of what was played on, the samples are those from `source` on of what was written.
 
     kind: "start" after a wait, "drop" where waiting samples were left out, and "stop" where silence begins. The first
@@ -75,7 +75,7 @@ class Playout:
         self.ring, self.rate = ring, rate
         self.position = 0  # samples played, silence included
         self.underruns = self.drops = self.silence = 0
-        self.events: list[Event] = []
+        self.events: list[PlayoutEvent] = []
         self.playing = False
         self._needed, self._margin = burst + blocks, round(FIRST_MARGIN * rate)
         fade = max(1, round(FADE_SECONDS * rate))
@@ -179,4 +179,4 @@ class Playout:
 
     def _note(self, kind: str, position: int, source: int) -> None:
         if len(self.events) < MOST_EVENTS:
-            self.events.append(Event(kind, position, source))
+            self.events.append(PlayoutEvent(kind, position, source))

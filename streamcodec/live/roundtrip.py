@@ -12,7 +12,7 @@ from .line import Line
 from .playout import Playout
 from .ring import Ring, Rows
 
-__all__ = ["Delay", "RoundTrip"]
+__all__ = ["DelayBudget", "RoundTrip"]
 
 BACKLOG = 0.5  # seconds of input that may wait for the codec: later it is lost, since a conversation would be
 TAPE = 4.0  # seconds of what was played that may wait to be recorded
@@ -21,7 +21,7 @@ BLOCK = 0.02  # seconds: what is taken for a device's block before one was seen
 
 
 @dataclass(frozen=True)
-class Delay:
+class DelayBudget:
     """From the microphone's converter to the speaker's, in milliseconds.
 
     total: measured, by the times that the devices give for the same sample going in and coming out.
@@ -125,7 +125,7 @@ class RoundTrip:
         self.levels[:] = [0.0, 0.0]
         return levels
 
-    def tick(self) -> Delay | None:
+    def tick(self) -> DelayBudget | None:
         """Measure the delay of the sample now being played, a few times a second; None while there is silence."""
         heard, met, line = self._heard, self._met, self.line
         if heard is None or not met[1]:
@@ -141,23 +141,23 @@ class RoundTrip:
         self._recent.add(values)
         return self._delay(values)
 
-    def mean_delay(self) -> Delay | None:
+    def mean_delay(self) -> DelayBudget | None:
         """The mean over all ticks."""
         return self._delay(self._all.value())
 
-    def take_delay(self) -> Delay | None:
+    def take_delay(self) -> DelayBudget | None:
         """The mean over the ticks since the last call."""
         value, self._recent = self._recent.value(), _Mean()
         return self._delay(value)
 
-    def _delay(self, values: tuple[float, ...] | None) -> Delay | None:
+    def _delay(self, values: tuple[float, ...] | None) -> DelayBudget | None:
         if values is None:
             return None
         total, before, after, cushion = values
         line = self.line
         computing = line.seconds / max(1, line.steps)
         parts = (before, line.resampling, line.framing, computing, cushion, after)
-        return Delay(*(1000 * value for value in (total, *parts, total - sum(parts))))
+        return DelayBudget(*(1000 * value for value in (total, *parts, total - sum(parts))))
 
     def figures(self) -> dict[str, object]:
         """Counts so far, for a summary, and the last delays: (sample of what was written for the speaker, ms)."""

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from commands import RATE
 
-from streamcodec.cli.running import Run
+from streamcodec.cli.running import CodecRun
 from streamcodec.metrics import mel_distance, si_sdr
 
 
@@ -97,8 +97,8 @@ def test_short_recordings_keep_their_length(result, tiny, samples):
 
 
 def test_clipping_is_said(cli, tiny, voice, monkeypatch):
-    decode = Run.decode
-    monkeypatch.setattr(Run, "decode", lambda self, parts: (1000 * pcm for pcm in decode(self, parts)))
+    decode = CodecRun.decode
+    monkeypatch.setattr(CodecRun, "decode", lambda self, parts: (1000 * pcm for pcm in decode(self, parts)))
     _, out, err = cli("roundtrip", voice, "--codec", tiny, "--json")
     count = json.loads(out)["clipped_samples"]
     assert count > 0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.live.playout import FADE_SECONDS, FIRST_MARGIN, MORE_MARGIN, Event, Playout
+from streamcodec.live.playout import FADE_SECONDS, FIRST_MARGIN, MORE_MARGIN, Playout, PlayoutEvent
 from streamcodec.live.ring import Ring
 
 RATE, BURST, BLOCK = 8000, 160, 40
@@ -31,7 +31,7 @@ def pull(player: Playout, count: int) -> np.ndarray:
 def assert_as_noted(player: Playout, played: np.ndarray, source: np.ndarray) -> int:
     """What was played is `source` where the events say, but for the fades; returns how much was compared."""
     compared, events = 0, player.events
-    ends = [event.position for event in [*events, Event("end", len(played), 0)][1:]]
+    ends = [event.position for event in [*events, PlayoutEvent("end", len(played), 0)][1:]]
     for event, end in zip(events, ends, strict=True):
         if event.kind == "stop":
             assert not played[event.position + FADE : end].any()

@@ -216,7 +216,7 @@ def test_mic_plays_what_the_codec_makes_of_the_microphone(tmp_path, rate):
 def test_the_microphone_demo_plays_what_the_codec_makes_of_the_microphone(tmp_path):
     demo = str(ROOT / "demos" / "microphone.py")
     trial = Trial(tmp_path, [demo, str(SECONDS), "heard.wav", "played.wav"])
-    found = re.findall(r"Event\(kind='(\w+)', position=(\d+), source=(\d+)\)", trial.out)
+    found = re.findall(r"PlayoutEvent\(kind='(\w+)', position=(\d+), source=(\d+)\)", trial.out)
     events = [(kind, int(position), int(source)) for kind, position, source in found]
     assert trial.compare(events) > 0.5
     shown = re.search(r"delay (\d+) ms", trial.out)
