@@ -1,13 +1,16 @@
 """From settings and audio to a run, and from a run to a codec on disk."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..checkpoint import load, write_directory
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec
+from ..codecs.spectral import SpectralCodec
 from ..errors import CheckpointError, ConfigError
 from .config import Settings, read_settings, to_toml
 from .data import AudioCache, Crops
@@ -21,6 +24,12 @@ __all__ = ["SETTINGS_FILE", "build_run", "data_of", "export_run", "write_half"]
 
 SETTINGS_FILE = "train.toml"
 
+# Families that can be made with random weights, by `model_type`.
+_FRESH: Mapping[str, Callable[[Mapping[str, Any]], Codec]] = {
+    "encodec": EncodecCodec,
+    "streamcodec_spectral": SpectralCodec,
+}
+
 
 def _source(name: str) -> str | None:
     """What `load` takes for `codec.init_from`."""
@@ -33,7 +42,8 @@ def _codec(settings: Settings) -> Codec:
         return load(_source(settings.codec.init_from))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.run.seed)
-        return EncodecCodec(settings.codec.to_huggingface())
+        config = settings.codec_config()
+        return _FRESH[config["model_type"]](config)
 
 
 def _kept_codec(folder: Path) -> Codec:
@@ -42,8 +52,8 @@ def _kept_codec(folder: Path) -> Codec:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder} is no training's folder: its config.json cannot be read: {error}") from error
-    if values.get("model_type") == "encodec":
-        return EncodecCodec(values)
+    if values.get("model_type") in _FRESH:
+        return _FRESH[values["model_type"]](values)
     # Families that take no random weights are filled from the codec that the run began with, by its own settings.
     return _codec(read_settings(folder / SETTINGS_FILE))
 
@@ -60,11 +70,7 @@ def build_run(data: str | Path, folder: Path, settings: Settings, world: World |
     spec = codec.spec
     if spec.channels != 1 or codec.segments is not None:
         raise ConfigError(f"{spec.name} cannot be trained: training is for mono codecs that run frame by frame")
-    if settings.data.crop_samples % spec.hop_length:
-        raise ConfigError(
-            f"data.crop_samples is {settings.data.crop_samples}; it must be a multiple of the codec's hop length, "
-            f"{spec.hop_length} samples"
-        )
+    _check_crops(settings, codec)
     if max(settings.quantizer.books) > spec.num_codebooks or min(settings.quantizer.books) < 1:
         raise ConfigError(
             f"quantizer.books is {list(settings.quantizer.books)}; {spec.name} has {spec.num_codebooks} codebooks"
@@ -85,6 +91,22 @@ def build_run(data: str | Path, folder: Path, settings: Settings, world: World |
         (folder / "data.json").write_text(json.dumps(str(Path(data).resolve())) + "\n", encoding="utf-8")
     trainer = Trainer(codec, crops, settings, world)
     return Run(trainer, folder, trainer.keep_codebooks if settings.codec.init_from else trainer.initialise)
+
+
+def _check_crops(settings: Settings, codec: Codec) -> None:
+    samples, hop = settings.data.crop_samples, codec.spec.hop_length
+    if samples % hop:
+        raise ConfigError(
+            f"data.crop_samples is {samples}; it must be a multiple of the codec's hop length, {hop} samples"
+        )
+    given = codec.framing.covered(samples, samples // hop)
+    used = settings.discriminator.windows if settings.adversarial else ()
+    longest = max(*settings.loss.windows, *used, 1)
+    if given < longest:
+        raise ConfigError(
+            f"data.crop_samples is {samples}, of which {codec.spec.name} gives back {given}, since its decoder lags; "
+            f"that must hold the longest window of the losses, {longest} samples"
+        )
 
 
 def data_of(folder: Path) -> str:

@@ -75,9 +75,14 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class CodecSettings:
-    """What is trained. Without init_from, an EnCodec of these sizes; with it, these sizes are not used."""
+    """What is trained. Sizes are those of a fresh codec; with init_from they are not used."""
 
     init_from: str = _of("", "begin with a codec's weights: bundled, a directory or a hub id; empty: random weights")
+    architecture: str = _of(
+        "encodec",
+        "encodec, or spectral: blocks at the frame rate, which learn more in the same time. A spectral codec has the "
+        "sizes of [spectral], and of this section the five from sampling_rate to codebook_size",
+    )
     start: str = _of(
         "random", "fresh weights: random, or transform (a cosine transform, see streamcodec.train.transform)"
     )
@@ -85,6 +90,7 @@ class CodecSettings:
     target_bandwidths: tuple[float, ...] = _of((1.5, 3.0, 6.0), "kbps")
     default_bandwidth: float = _of(6.0, "kbps, one of them")
     hidden_size: int = _of(64, "channels of a frame's latents, and of a codebook's entries")
+    codebook_size: int = _of(1024, "entries of a codebook")
     num_filters: int = _of(16, "channels of the first convolution")
     num_residual_layers: int = _of(1, "residual blocks of each stage")
     upsampling_ratios: tuple[int, ...] = _of((8, 5, 4, 2), "strides of the decoder; the encoder has them reversed")
@@ -97,14 +103,33 @@ class CodecSettings:
     use_causal_conv: bool = _of(True, "no look-ahead")
     use_conv_shortcut: bool = _of(False, "1x1 convolutions beside residual blocks instead of identities")
     pad_mode: str = _of("constant", "constant (a stream starts at once), reflect or replicate")
-    codebook_size: int = _of(1024, "entries of a codebook")
 
     def to_huggingface(self) -> dict[str, Any]:
         """As the config.json of an EnCodec model."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        del values["init_from"], values["start"]
+        del values["init_from"], values["start"], values["architecture"]
         values |= {"audio_channels": 1, "normalize": False, "norm_type": "weight_norm", "trim_right_ratio": 1.0}
-        return values | {"streamcodec_default_bandwidth": values.pop("default_bandwidth")}
+        return values | {"model_type": "encodec", "streamcodec_default_bandwidth": values.pop("default_bandwidth")}
+
+
+@dataclass(frozen=True)
+class SpectralSettings:
+    """Sizes that a fresh codec of the architecture spectral has beside those of [codec]."""
+
+    hop_length: int = _of(320, "samples of a frame; the delay is two frames")
+    encoder_width: int = _of(384, "channels of the encoder's blocks")
+    encoder_blocks: int = _of(6, "how many")
+    decoder_width: int = _of(384, "channels of the decoder's blocks")
+    decoder_blocks: int = _of(8, "how many")
+    expansion: int = _of(3, "by how much a block is wider inside")
+    kernel_size: int = _of(7, "frames that a block hears: its own and those before")
+    bands: int = _of(32, "of the spectrum, whose levels are told apart from it")
+
+    def to_config(self, codec: CodecSettings) -> dict[str, Any]:
+        """As a config.json, with the sizes of `codec` that the architecture shares."""
+        names = ("sampling_rate", "target_bandwidths", "default_bandwidth", "hidden_size", "codebook_size")
+        shared = {name: getattr(codec, name) for name in names}
+        return asdict(self) | shared | {"model_type": "streamcodec_spectral"}
 
 
 # Losses that pass through the balancer.
@@ -176,6 +201,7 @@ class Settings:
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     codec: CodecSettings = field(default_factory=CodecSettings)
+    spectral: SpectralSettings = field(default_factory=SpectralSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
@@ -183,6 +209,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def codec_config(self) -> dict[str, Any]:
+        """The config.json of a fresh codec."""
+        if self.codec.architecture == "spectral":
+            return self.spectral.to_config(self.codec)
+        return self.codec.to_huggingface()
 
     @property
     def adversarial(self) -> bool:
@@ -236,6 +268,13 @@ def _check(settings: Settings) -> None:
 
 
 def _check_start(codec: CodecSettings) -> None:
+    if codec.architecture not in ("encodec", "spectral"):
+        raise ConfigError(f"codec.architecture {codec.architecture!r} is not known; encodec and spectral are")
+    if codec.architecture == "spectral" and codec.start != "random":
+        raise ConfigError(
+            f"codec.start is {codec.start!r}; a spectral codec begins with a transform anyway: set codec.start = "
+            '"random"'
+        )
     if codec.start not in ("random", "transform"):
         raise ConfigError(f"codec.start {codec.start!r} is not known; random and transform are")
     if (

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..codecs import Codec
 from ..codecs.semantic import SemanticBase
+from ..codecs.spectral import SpectralCodec
 from ..nn.layer import Sequential
 from .initialise import scale_input, scale_output, scale_to_data
 from .transform import start_as_transform
@@ -35,13 +36,25 @@ def _modules(codec: Codec) -> nn.ModuleDict:
     return nn.ModuleDict(parts)
 
 
+def _gain(codec: Codec) -> float:
+    """A spectral codec takes levels out of the audio itself, and its outermost convolutions are constants."""
+    return 1.0 if isinstance(codec, SpectralCodec) else GAIN
+
+
+def _change_level(codec: Codec, factor: float) -> None:
+    """Make the networks expect and give audio of `factor` times the level."""
+    if factor == 1:
+        return
+    scale_input(codec.encoder, 1 / factor)
+    scale_output(codec.decoder, factor)
+
+
 @torch.no_grad()
 def install(codec: Codec, weights: Mapping[str, Tensor], codebooks: Tensor) -> None:
     """Put weights, as a training holds them, and codebooks into `codec`, ready for use."""
     for name, parameter in _modules(codec).named_parameters():
         parameter.copy_(weights[name])
-    scale_input(codec.encoder, GAIN)
-    scale_output(codec.decoder, 1 / GAIN)
+    _change_level(codec, 1 / _gain(codec))
     codec.quantizer.set_codebooks(codebooks)
 
 
@@ -54,18 +67,20 @@ class Networks:
 
     def __init__(self, codec: Codec, device: torch.device, bfloat16: bool):
         self.codec, self.device, self.bfloat16 = codec.to(device), device, bfloat16
-        scale_input(codec.encoder, 1 / GAIN)
-        scale_output(codec.decoder, GAIN)
+        self.gain = _gain(codec)
+        _change_level(codec, self.gain)
         self.modules = _modules(codec)
         self.parameters = dict(self.modules.named_parameters())
 
     def initialise(self, audio: Tensor, start: str = "random") -> None:
         """Scale fresh random weights on audio [B, N], or make them a transform; not for weights trained before."""
         codec = self.codec
+        if isinstance(codec, SpectralCodec):
+            return  # its normalisations keep the level, and it begins as a codec of its kind should
         if start == "transform":
-            start_as_transform(codec.encoder, codec.decoder, GAIN * audio, codec.spec.sample_rate)
+            start_as_transform(codec.encoder, codec.decoder, self.gain * audio, codec.spec.sample_rate)
             return
-        latents = scale_to_data(codec.encoder, GAIN * audio[..., None])
+        latents = scale_to_data(codec.encoder, self.gain * audio[..., None])
         if isinstance(codec, SemanticBase):
             latents = codec.join(latents, codec.encoder_semantic(codec.features(audio[..., None])))
         scale_to_data(codec.decoder, latents)
@@ -79,7 +94,7 @@ class Networks:
         codec = self.codec
         assert isinstance(codec.encoder, Sequential)
         first, *others = codec.encoder.chain
-        rows = first(GAIN * audio[..., None])
+        rows = first(self.gain * audio[..., None])
         with self.autocast():
             for layer in others:
                 rows = layer(rows)
@@ -89,14 +104,14 @@ class Networks:
             return Latents(codec.join(rows, codec.encoder_semantic(features)).float(), features)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, T, D] to float32 audio [B, N]."""
+        """Latents [B, T, D] to float32 audio [B, N'], from its first sample on: of a decoder that lags, less than N."""
         layers = _flat(self.codec.decoder)
         rows = latents
         with self.autocast():
             for layer in layers[:-1]:
                 rows = layer(rows)
         audio: Tensor = layers[-1](rows.float())
-        return audio[..., 0] / GAIN
+        return audio[..., 0] / self.gain
 
     def semantic(self, quantised: Tensor, heard: Latents) -> Tensor | None:
         """X-Codec's semantic reconstruction loss: mean squared error of the features that quantised latents give back.

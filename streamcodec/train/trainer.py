@@ -184,6 +184,7 @@ class Trainer:
         heard, quantised = self._codes(target)
         latents = heard.values if quantised is None else quantised.latents
         output = self.networks.decode(latents)
+        target = target[:, : output.shape[1]]
         losses: dict[str, Tensor] = self.loss(output, target)._asdict()
         own, gradients, level = None, None, levels(target)
         if self.adversary is not None and self.progress >= self.settings.discriminator.start:

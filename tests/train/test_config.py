@@ -13,6 +13,11 @@ def test_the_printed_defaults_are_the_defaults(tmp_path: Path) -> None:
     assert "commitment = 0.25  # " in path.read_text()
 
 
+@pytest.mark.parametrize("recipe", ["train_cpu.toml", "train_spectral.toml"])
+def test_the_recipes_can_be_read(recipe: str) -> None:
+    assert read_settings(Path(__file__).parents[2] / "docs" / recipe) != Settings()
+
+
 def test_every_kind_of_value_survives(tmp_path: Path) -> None:
     changed = parse_settings(
         {

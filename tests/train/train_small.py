@@ -25,7 +25,9 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small(**sections: dict[str, Any]) -> Settings:
     """`SMALL` with some settings changed."""
-    return parse_settings({name: table | sections.get(name, {}) for name, table in (SMALL | {"augment": {}}).items()})
+    return parse_settings(
+        {name: table | sections.get(name, {}) for name, table in (SMALL | {"augment": {}, "spectral": {}}).items()}
+    )
 
 
 def run_of(source: Path, folder: Path, **sections: dict[str, Any]) -> Run:
