@@ -139,6 +139,8 @@ class Conv1d(_Convolution):
         return Product((window,), self.weight.detach().flatten(0, 1), bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.is_pointwise and x.is_contiguous():  # a third of the time of a convolution, forward and back
+            return F.linear(x, self.weight[0].T, self.bias)
         length = x.shape[1]
         pad, right = self.padding, self.padding.right_total(x.shape[1], self.stride)
         if length == 0 or length + pad.left + right < self.span:
