@@ -63,7 +63,7 @@ def test_sides_that_differ_are_not_timed(directory, capsys, monkeypatch):
     for part, message in (("decoder", "decoded audio differs"), ("codebook", "of the codes equal")):
         other = {name: -2 * value if part in name else value for name, value in whole.items()}
         codec = codec_of(directory, other)
-        monkeypatch.setattr("streamcodec.bench.pairs.load", lambda _, codec=codec: codec)
+        monkeypatch.setattr("streamcodec.bench.pairs.load", lambda _, backend, codec=codec: codec)
         assert main(["bench", "speed", "--codec", str(directory), *QUICK]) == 2
         out, err = capsys.readouterr()
         assert not out
