@@ -9,16 +9,14 @@ import platform
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Call", "Matrix"]
+from .vector_math import Call
 
-Call: TypeAlias = Callable[[], Any]
-"""A call with everything bound, whose result lies in memory that it was given."""
+__all__ = ["Matrix"]
 
 # MKL, behind torch's addmm, is slow on the processors of other makers than Intel. There oneDNN's product of a packed
 # weight costs about 12 us to call where addmm costs 2 us, but it shares a weight among rows better and reads it from

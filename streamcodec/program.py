@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
-from .state import Spec, TensorSpec
+from .state import TensorSpec
 
 __all__ = [
     "MODES",
@@ -310,6 +310,10 @@ class Rows(Op):
         return (Window(self.buffer),)
 
 
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
 class Program:
     """Operations in the order in which they run, the buffers between them, and the leaves of the state.
 
@@ -364,6 +368,10 @@ class Program:
             channels = function(torch.zeros(1, 1, x.channels, dtype=self.dtype, device=self.device)).shape[2]
         return self.emit(Rows(self.buffer(x), function), channels, x.at, x.length)
 
+    def settled(self, x: Value) -> Value:
+        """`x` as the result of an operation of its own, its activation applied."""
+        return self.rows(_identity, x)
+
     def finish(self, output: Value) -> None:
         """Say what the program's output is."""
         self.out = self.buffer(output)
@@ -385,11 +393,6 @@ class Program:
         return f"{activation}b{buffer} ({history}{b.at.rate} rows of {b.channels})"
 
     # -- what follows from it ----------------------------------------------------------------------------------------
-
-    @property
-    def spec(self) -> Spec:
-        """The state of one stream."""
-        return self.state
 
     @property
     def warmup_frames(self) -> int:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix import Call, Matrix
+from .matrix import Matrix
 from .program import Buffer, Depthwise, Edges, LSTMCell, Normalise, Op, Product, Program, Rows, Window
 from .state import State
-from .vector_math import elu_, silu_, snake_, tanh, tanh_
+from .vector_math import Call, elu_, silu_, snake_, tanh, tanh_
 
 __all__ = ["TorchExecutor"]
 
@@ -109,7 +109,7 @@ class Workspace:
     """
 
     def __init__(self, program: Program, weights: list[Weights], batch: int, frames: int):
-        self.program, self.batch, self.frames = program, batch, frames
+        self.program, self.batch = program, batch
         self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
         self.rows = [m[:, b.history :] for m, b in zip(self.memory, program.buffers, strict=True)]
         self.holds: dict[str, Tensor] = {}

@@ -18,6 +18,7 @@ from torch import Tensor
 __all__ = ["SNAKE_EPSILON", "Call", "elu_", "silu_", "snake_", "tanh", "tanh_"]
 
 Call: TypeAlias = Callable[[], Any]
+"""A call with everything bound, whose result lies in memory that it was given."""
 
 # The guard against an alpha of 0 in the reference code of DAC (Kumar et al. 2023).
 SNAKE_EPSILON = 1e-9

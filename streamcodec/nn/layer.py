@@ -47,12 +47,8 @@ class Layer(nn.Module):
 def activate(program: Program, x: Value, activation: Activation) -> Value:
     """`x` with an activation that is applied where it is written to a buffer."""
     if x.activation is not None:  # a value has one
-        x = program.rows(_identity, x)
+        x = program.settled(x)
     return x._replace(activation=activation)
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
 
 
 class Elementwise(Layer):

@@ -50,7 +50,7 @@ class Network:
         self.look_ahead, self.at = look_ahead, Schedule(rate, -look_ahead % rate)
         self._stamp: stamps.Stamp | None = None
         self._executor: ops.Executor | None = None
-        program = self._lowered()
+        program = self.program
         self.out = program.buffers[program.out].at
         self._lengths = program.output_lengths
         self.prefill_frames, self.warmup_frames = program.prefill_frames, program.warmup_frames
@@ -88,7 +88,7 @@ class Network:
     @property
     def executor(self) -> ops.Executor:
         """What runs it, made for the first step: it packs the weights."""
-        if self._executor is None or self._stamp is None:
+        if self._executor is None:
             self._executor = ops.executor(self.program, self.backend)
         return self._executor
 

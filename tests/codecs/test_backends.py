@@ -8,7 +8,7 @@ import torch
 from oracles import signal, small_codec
 
 import streamcodec
-from streamcodec import Engine, ops
+from streamcodec import Codec, Engine, ops
 from streamcodec.cli import main
 from streamcodec.errors import BackendError
 from streamcodec.ops import Runner
@@ -32,8 +32,13 @@ def other(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ran
 
 
+def fresh_dac() -> Codec:
+    """One that has run nothing yet: tests share the codecs of `dac_models`."""
+    return dac_models.small_codec((2, 3)).on("auto")
+
+
 def test_auto_takes_what_can_run_a_codec(other):
-    dac, encodec = dac_models.small_codec((2, 3)), small_codec("24khz", torch.float32)
+    dac, encodec = fresh_dac(), small_codec("24khz", torch.float32)
     assert dac.served_by() == {"encoder": "other", "decoder": "other", "factorised_encode": "torch"}
     assert encodec.served_by() == {
         "encoder": "torch", "decoder": "torch", "rvq_encode": "torch", "rvq_decode": "torch",
@@ -43,7 +48,7 @@ def test_auto_takes_what_can_run_a_codec(other):
 
 
 def test_one_asked_for_by_name_never_falls_back(other):
-    dac, encodec = dac_models.small_codec((2, 3)), small_codec("24khz", torch.float32)
+    dac, encodec = fresh_dac(), small_codec("24khz", torch.float32)
     assert dac.on("torch").served_by()["encoder"] == "torch"
     assert dac.on("other").served_by()["encoder"] == "other"
     with pytest.raises(BackendError, match=r"'other' cannot run this codec: it has no LSTMCell.*'auto' or 'torch'"):
@@ -61,7 +66,7 @@ def test_a_backend_that_is_not_installed_is_refused_before_anything_runs(monkeyp
 
 
 def test_the_same_codec_on_another_backend_has_the_same_weights_and_leaves_the_first_alone(other):
-    codec = dac_models.small_codec((2, 3))
+    codec = fresh_dac()
     on_torch = codec.on("torch")
     assert (codec.backend, on_torch.backend) == ("auto", "torch")
     assert on_torch.decoder is codec.decoder
@@ -82,7 +87,7 @@ def test_the_same_codec_on_another_backend_has_the_same_weights_and_leaves_the_f
 
 
 def test_a_saved_stream_goes_on_on_another_backend(other):
-    codec = dac_models.small_codec((2, 3))
+    codec = fresh_dac()
     wav = signal(1, 1, 2000, 0).to(codec.dtype)
     first = codec.on("torch").open_encoder()
     codes = [first.push(wav[..., :700])]
@@ -92,7 +97,7 @@ def test_a_saved_stream_goes_on_on_another_backend(other):
 
 
 def test_engines_take_one_by_name(other):
-    codec = dac_models.small_codec((2, 3))
+    codec = fresh_dac()
     for backend, runs in (("torch", False), ("other", True), (None, True)):
         other.clear()
         engine = Engine(codec, slots=1, backend=backend)
