@@ -1,4 +1,7 @@
-"""Checks the entries of a state dict and merges weight norm; knows neither files nor codecs."""
+"""Checks the entries of a state dict and merges weight norm and the scales of int8 weights.
+
+Knows neither files nor codecs.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +11,10 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-__all__ = ["plain"]
+__all__ = ["SCALE", "plain"]
+
+# Of a weight in int8: `<name>_scale`, of its last dimension, is what one step of its numbers is worth.
+SCALE = "_scale"
 
 # The half-precision formats are storage only: merging weight norm in them would round the weights a second time.
 _STORED_AS_FLOAT32 = (torch.float16, torch.bfloat16)
@@ -25,15 +31,17 @@ _WEIGHT_NORM_SUFFIXES = (
 def plain(entries: Mapping[Any, Any], origin: str) -> dict[str, Tensor]:
     """The state dict `entries` of the file `origin` as plain, finite CPU tensors, weight norm merged.
 
-    Half-precision floats become float32; every other dtype stays. Weight norm is w = g * v / ||v|| (Salimans &
+    Half-precision floats become float32, and int8 weights with a scale beside them what they stand for; every other
+    dtype stays. Weight norm is w = g * v / ||v|| (Salimans &
     Kingma 2016, eq. 2), computed by torch's own kernel so that it equals the module's to the bit.
 
     Raises CheckpointError, naming the entry: a value that is no dense CPU tensor of a usual dtype, half of a weight
-    norm pair, NaN or infinity.
+    norm pair, a scale of the wrong shape, NaN or infinity.
     """
     if not entries:
         raise CheckpointError(f"{origin} holds no tensors")
-    merged = _merge_weight_norm({name: _tensor(name, value, origin) for name, value in entries.items()}, origin)
+    tensors = _merge_scales({name: _tensor(name, value, origin) for name, value in entries.items()}, origin)
+    merged = _merge_weight_norm(tensors, origin)
     for name, tensor in merged.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(
@@ -63,6 +71,20 @@ def _tensor(name: Any, value: Any, origin: str) -> Tensor:
             + ", ".join(str(dtype) for dtype in (*_STORED_AS_FLOAT32, *_KEPT))
         )
     return value
+
+
+def _merge_scales(tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
+    merged = dict(tensors)
+    for name, tensor in tensors.items():
+        scale = tensors.get(name + SCALE)
+        if tensor.dtype is torch.int8 and scale is not None:
+            if tensor.ndim == 0 or scale.shape != tensor.shape[-1:] or not scale.is_floating_point():
+                raise CheckpointError(
+                    f"{origin}: {name + SCALE!r} has shape {list(scale.shape)}; a scale for each of the last dimension "
+                    f"of {list(tensor.shape)} is needed"
+                )
+            merged[name] = tensor * merged.pop(name + SCALE)
+    return merged
 
 
 def _merge_weight_norm(tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:

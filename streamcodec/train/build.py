@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..checkpoint import load, write_directory
+from ..checkpoint.weights import SCALE
 from ..codecs import Codec
 from ..codecs.encodec import EncodecCodec
 from ..codecs.spectral import SpectralCodec
@@ -20,7 +22,7 @@ from .model import install
 from .shards import newest, read_folder
 from .trainer import Trainer
 
-__all__ = ["SETTINGS_FILE", "build_run", "data_of", "export_run", "write_half"]
+__all__ = ["SETTINGS_FILE", "build_run", "data_of", "export_run", "write_small"]
 
 SETTINGS_FILE = "train.toml"
 
@@ -128,16 +130,27 @@ def _cache(data: str | Path, folder: Path, sample_rate: int, world: World) -> Au
     return AudioCache.build(data, folder / "cache", sample_rate)
 
 
-def write_half(codec: Codec, directory: Path) -> Path:
+def write_small(codec: Codec, directory: Path) -> Path:
     """Write `codec` for `load` and transformers, its weights rounded to float16 but marked to be computed in float32.
 
-    That halves the file; both libraries then compute with the same rounded numbers.
+    That halves the file; both libraries then compute with the same rounded numbers. The products of a spectral codec,
+    which transformers does not know, are rounded to int8, with a float16 scale for each output: a quarter.
     """
     config, tensors = codec.to_huggingface()
-    half = {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}
+    if isinstance(codec, SpectralCodec):
+        products = [name for name in tensors if tensors[name].ndim == 3 and tensors[name].shape[0] == 1]
+        tensors = tensors | dict(item for name in products for item in _int8(name, tensors[name]).items())
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     if bad := sorted(name for name, tensor in half.items() if not tensor.isfinite().all()):
         raise CheckpointError(f"float16 cannot hold the weights {bad}; save them with streamcodec.checkpoint.save")
     return write_directory(directory, {**config, "dtype": "float32"}, half)
+
+
+def _int8(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """A weight as whole numbers of at most 127 and what a step of each of its last dimension is worth."""
+    scale = (weight.abs().amax(tuple(range(weight.ndim - 1))) / 127).half()
+    steps = (weight / scale.float().clamp_min(torch.finfo(torch.float16).tiny)).round().clamp(-127, 127)
+    return {name: steps.to(torch.int8), name + SCALE: scale}
 
 
 def export_run(folder: Path, directory: Path) -> Path:
@@ -152,4 +165,4 @@ def export_run(folder: Path, directory: Path) -> Path:
     codec = _kept_codec(folder)
     averages = {name.removeprefix("averages."): value for name, value in tensors.items() if name.startswith("averages")}
     install(codec, averages, tensors["learner.codebooks"])
-    return write_half(codec, directory)
+    return write_small(codec, directory)

@@ -161,6 +161,7 @@ class DiscriminatorSettings:
 
     windows: tuple[int, ...] = _of((2048, 1024, 512, 256, 128), "STFT lengths in samples, hop a quarter")
     filters: int = _of(16, "channels of each convolution; EnCodec has 32")
+    stride: int = _of(1, "of the first convolution, over frequencies; EnCodec has 1, and 8 costs a sixth of it")
     learning_rate: float = _of(3e-4, "of AdamW; annealed as the codec's is")
     start: float = _of(0.0, "share of the planned end before which discriminators neither learn nor judge")
     alone: int = _of(200, "updates that discriminators learn before they judge")
@@ -244,6 +245,7 @@ def _check(settings: Settings) -> None:
         ("quantizer.start_batches", quantizer.start_batches),
         ("optimizer.rise_steps", settings.optimizer.rise_steps),
         ("discriminator.filters", settings.discriminator.filters),
+        ("discriminator.stride", settings.discriminator.stride),
     ):
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")

@@ -1,7 +1,8 @@
 """Multi-scale STFT discriminators and their losses (Défossez et al. 2022, section 3.4, "Discriminative Loss").
 
 Each scale looks at the complex spectrogram of one window length, real and imaginary parts as channels, with 2-D
-convolutions: dilated over time (1, 2, 4) and halving the frequencies.
+convolutions: dilated over time (1, 2, 4) and halving the frequencies. A stride of the first convolution over the
+frequencies makes all that follows cheaper: what a CPU can afford.
 """
 
 from typing import NamedTuple
@@ -33,9 +34,12 @@ def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, d
 
 
 class StftDiscriminator(nn.Module):
-    """One scale. window: STFT length in samples, hop a quarter of it; filters: channels of each convolution."""
+    """One scale. window: STFT length in samples, hop a quarter of it; filters: channels of each convolution.
 
-    def __init__(self, window: int, filters: int):
+    stride: of the first convolution over the frequencies, whose kernel covers twice as many bins, at least nine.
+    """
+
+    def __init__(self, window: int, filters: int, stride: int = 1):
         super().__init__()
         self.window = window
         hann = torch.hann_window(window)
@@ -43,7 +47,7 @@ class StftDiscriminator(nn.Module):
         self.register_buffer("hann", hann / hann.square().sum().sqrt(), persistent=False)
         self.layers = nn.ModuleList(
             [
-                _conv(2, filters, (3, 9)),
+                _conv(2, filters, (3, max(9, 2 * stride + 1)), stride),
                 *(_conv(filters, filters, (3, 9), stride=2, dilation=dilation) for dilation in DILATIONS),
                 _conv(filters, filters, (3, 3)),
             ]
@@ -69,9 +73,9 @@ class StftDiscriminator(nn.Module):
 class Discriminators(nn.Module):
     """All scales, each with weights of its own."""
 
-    def __init__(self, windows: tuple[int, ...], filters: int):
+    def __init__(self, windows: tuple[int, ...], filters: int, stride: int = 1):
         super().__init__()
-        self.scales = nn.ModuleList(StftDiscriminator(window, filters) for window in windows)
+        self.scales = nn.ModuleList(StftDiscriminator(window, filters, stride) for window in windows)
 
     def forward(self, audio: Tensor) -> list[Verdict]:
         """[B, N] to a verdict per scale."""

@@ -142,6 +142,20 @@ def test_integers_and_flags_keep_their_dtype() -> None:
     assert all(plain(tensors, "f")[name].dtype == tensor.dtype for name, tensor in tensors.items())
 
 
+def test_int8_weights_stand_for_their_scales_multiples() -> None:
+    steps = torch.randint(-127, 128, (2, 3, 4), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    scale = torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float16)
+    merged = plain({"w": steps, "w_scale": scale, "v_scale": scale}, "f")
+    assert torch.equal(merged["w"], steps.float() * scale.float())
+    assert set(merged) == {"w", "v_scale"}  # what stands alone is a weight like any other
+
+
+@pytest.mark.parametrize("scale", [torch.ones(3), torch.ones(()), torch.ones(4, dtype=torch.int32)])
+def test_a_scale_of_the_wrong_kind_is_named(scale: Tensor) -> None:
+    with pytest.raises(CheckpointError, match=r"f: 'w_scale' has shape .* a scale for each of the last dimension"):
+        plain({"w": torch.zeros(3, 4, dtype=torch.int8), "w_scale": scale}, "f")
+
+
 def test_parameters_come_out_as_tensors_without_gradient() -> None:
     (tensor,) = plain({"weight": nn.Parameter(torch.ones(2))}, "f").values()
     assert not tensor.requires_grad

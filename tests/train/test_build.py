@@ -11,7 +11,7 @@ from streamcodec.checkpoint import load
 from streamcodec.cli import main
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.errors import CheckpointError, ConfigError
-from streamcodec.train.build import build_run, export_run, write_half
+from streamcodec.train.build import build_run, export_run, write_small
 from streamcodec.train.config import Settings, to_toml
 
 
@@ -67,7 +67,7 @@ def test_weights_beyond_float16_are_refused(run: Path, tmp_path: Path) -> None:
     codec = load(export_run(run, tmp_path / "codec"))
     codec.quantizer.set_codebooks(1e6 * codec.quantizer.codebooks)
     with pytest.raises(CheckpointError, match="float16"):
-        write_half(codec, tmp_path / "large")
+        write_small(codec, tmp_path / "large")
 
 
 def test_the_default_codec_fits_the_package() -> None:
