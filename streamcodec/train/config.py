@@ -185,8 +185,9 @@ class QuantizerSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW for the codec's networks."""
+    """How the codec's networks follow their gradients."""
 
+    kind: str = _of("adamw", "adamw, or muon: Muon for matrices, which learn more in an update, and AdamW for the rest")
     learning_rate: float = _of(8e-4, "at its peak")
     rise_steps: int = _of(150, "updates of a linear rise; then half a cosine down to a hundredth")
     clip: float = _of(10.0, "largest norm of the gradient; 0: any")
@@ -231,6 +232,8 @@ def _check(settings: Settings) -> None:
     _check_start(settings.codec)
     if settings.optimizer.decoder_only and not settings.codec.init_from:
         raise ConfigError("optimizer.decoder_only trains a decoder on a codec's codes; name the codec: codec.init_from")
+    if settings.optimizer.kind not in ("adamw", "muon"):
+        raise ConfigError(f"optimizer.kind {settings.optimizer.kind!r} is not known; adamw and muon are")
     if run.precision not in ("float32", "bfloat16"):
         raise ConfigError(f"run.precision {run.precision!r} is not known; float32 and bfloat16 are")
     if not quantizer.books or len(quantizer.books) != len(quantizer.chances):

@@ -1,13 +1,18 @@
-"""The state of an Adam optimizer as named tensors, and back."""
+"""The state of an optimizer, AdamW or Muon, as named tensors, and back."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from .muon import Muon
+
 __all__ = ["load_optimizer", "optimizer_tensors"]
 
-_PARTS = ("step", "exp_avg", "exp_avg_sq")
+
+def _parts(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """What it keeps for each parameter."""
+    return ("momentum",) if isinstance(optimizer, Muon) else ("step", "exp_avg", "exp_avg_sq")
 
 
 def optimizer_tensors(
@@ -18,7 +23,7 @@ def optimizer_tensors(
         f"{prefix}.{part}.{name}": optimizer.state[parameter][part]
         for name, parameter in parameters.items()
         if parameter in optimizer.state
-        for part in _PARTS
+        for part in _parts(optimizer)
     }
 
 
@@ -30,9 +35,13 @@ def load_optimizer(
 ) -> None:
     """Take what `optimizer_tensors` gave. Raises KeyError if a part is missing."""
     optimizer.state.clear()
+    own = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    first, *_ = parts = _parts(optimizer)
     for name, parameter in parameters.items():
-        if f"{prefix}.step.{name}" not in tensors:
+        if parameter not in own or f"{prefix}.{first}.{name}" not in tensors:
             continue
-        state = {part: tensors[f"{prefix}.{part}.{name}"].clone() for part in _PARTS}
-        moved = {part: value.to(parameter.device) for part, value in state.items() if part != "step"}
-        optimizer.state[parameter] = {"step": state["step"], **moved}
+        state = {part: tensors[f"{prefix}.{part}.{name}"].clone() for part in parts}
+        # AdamW keeps its count of steps on the CPU.
+        optimizer.state[parameter] = {
+            part: value if part == "step" else value.to(parameter.device) for part, value in state.items()
+        }

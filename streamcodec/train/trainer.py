@@ -18,11 +18,12 @@ from ..codecs import Codec
 from ..errors import CheckpointError
 from .adversary import Adversary
 from .balancer import Balancer
-from .config import BALANCED, Settings
+from .config import BALANCED, OptimizerSettings, Settings
 from .data import START, Batches, Crops
 from .distributed import World
 from .losses import ReconstructionLoss, levels
 from .model import Latents, Networks
+from .muon import Muon, is_matrix
 from .optimizer_state import load_optimizer, optimizer_tensors
 from .precision import wrong_layer
 from .quantizer import CodebookLearner, Quantized
@@ -32,6 +33,20 @@ __all__ = ["Trainer"]
 # Numbers that keep the random draws of different purposes apart (see `Trainer.draw`).
 _BOOKS, _CHANCE, _REVIVAL, _START = range(4)
 _START_CROPS = 128  # that fresh networks are scaled on
+
+
+def _optimizers(parameters: list[nn.Parameter], settings: OptimizerSettings) -> dict[str, torch.optim.Optimizer]:
+    """By the name under which a checkpoint has their state."""
+    matrices = [p for p in parameters if is_matrix(p)] if settings.kind == "muon" else []
+    chosen = set(matrices)
+    adamw = torch.optim.AdamW(
+        [p for p in parameters if p not in chosen],
+        lr=settings.learning_rate,
+        betas=(0.8, 0.99),
+        weight_decay=1e-4,
+        fused=True,  # one pass over the weights: on a CPU a fifth of the time
+    )
+    return {"optimizer": adamw} | ({"muon": Muon(matrices, settings.learning_rate)} if matrices else {})
 
 
 class Trainer:
@@ -58,13 +73,7 @@ class Trainer:
         )
         self.parameters = self.networks.parameters
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.optimizer.learning_rate,
-            betas=(0.8, 0.99),
-            weight_decay=1e-4,
-            fused=True,  # one pass over the weights: on a CPU a fifth of the time
-        )
+        self.optimizers = _optimizers(list(self.parameters.values()), settings.optimizer)
         self.step_count, self.elapsed = 0, 0.0
         self.quantised = False
         self.judged = 0  # updates of the discriminators so far
@@ -198,7 +207,8 @@ class Trainer:
         if own is not None and self.adversary is not None:
             gradients = self.adversary.gradients(own)
         direct = self._direct(quantised, self.networks.semantic(latents, heard))
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([output, *direct.values()], [back, *(torch.ones_like(x) for x in direct.values())])
         figures = losses | direct | ({} if own is None else {"discriminator": own})
         return self._figures(figures), quantised, gradients
@@ -228,9 +238,10 @@ class Trainer:
         self.world.mean_in_place([p.grad for p in used if p.grad is not None])
         limit = settings.clip if settings.clip > 0 else math.inf
         figures["gradient"] = float(nn.utils.clip_grad_norm_(used, limit, error_if_nonfinite=True))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self._average()
 
     @torch.no_grad()
@@ -263,7 +274,8 @@ class Trainer:
         kept |= {f"averages.{name}": value for name, value in self.averages.items()}
         kept |= {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
         kept |= {"usage": self.usage}
-        kept |= optimizer_tensors("optimizer", self.optimizer, self.parameters)
+        for name, optimizer in self.optimizers.items():
+            kept |= optimizer_tensors(name, optimizer, self.parameters)
         if self.adversary is not None:
             kept |= {f"discriminators.{name}": value for name, value in self.adversary.parameters.items()}
             kept |= optimizer_tensors("adversary", self.adversary.optimizer, self.adversary.parameters)
@@ -292,7 +304,8 @@ class Trainer:
                 self.averages[name].copy_(tensors[f"averages.{name}"])
             self.learner.load_state_dict({name: tensors[f"learner.{name}"] for name in self.learner.state_dict()})
             self.usage.copy_(tensors["usage"])
-            load_optimizer("optimizer", self.optimizer, self.parameters, tensors)
+            for name, optimizer in self.optimizers.items():
+                load_optimizer(name, optimizer, self.parameters, tensors)
             self.step_count, self.elapsed = int(numbers["step_count"]), float(numbers["elapsed"])
             self.quantised, self.judged = bool(numbers["quantised"]), int(numbers["judged"])
             self.balancer.load_state(numbers["balancer"])
