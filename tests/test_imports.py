@@ -252,6 +252,7 @@ WITHOUT_TORCH = """
     import streamcodec.cli.ends
     import streamcodec.containers
     import streamcodec.scalars
+    import streamcodec.tokens
     from streamcodec.audio import AudioReader, AudioWriter
     from streamcodec.codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter, kind_of
     from streamcodec.live import Playout, Ring, SoundHost, describe_devices
