@@ -184,6 +184,21 @@ class QuantizerSettings:
 
 
 @dataclass(frozen=True)
+class TeacherSettings:
+    """A codec of the same frame rate that the codec learns from; it is in nothing that is exported."""
+
+    codec: str = _of("", "a directory or a hub id; empty: no teacher")
+    latents: float = _of(
+        0.0, "its latents as the encoder's target: weight of the mean squared error, of latents at unit variance"
+    )
+    answers: bool = _of(
+        False,
+        "its decoder's answer to the quantised latents as the decoder's target; the recording's own sound above its "
+        "band. The encoder then hears nothing of the decoder",
+    )
+
+
+@dataclass(frozen=True)
 class OptimizerSettings:
     """How the codec's networks follow their gradients."""
 
@@ -207,6 +222,7 @@ class Settings:
     loss: LossSettings = field(default_factory=LossSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
@@ -232,6 +248,10 @@ def _check(settings: Settings) -> None:
     _check_start(settings.codec)
     if settings.optimizer.decoder_only and not settings.codec.init_from:
         raise ConfigError("optimizer.decoder_only trains a decoder on a codec's codes; name the codec: codec.init_from")
+    if not settings.teacher.codec and (settings.teacher.latents or settings.teacher.answers):
+        raise ConfigError("teacher.latents and teacher.answers need a teacher; name it: teacher.codec")
+    if settings.teacher.latents < 0:
+        raise ConfigError(f"teacher.latents is {settings.teacher.latents}; it must be at least 0")
     if settings.optimizer.kind not in ("adamw", "muon"):
         raise ConfigError(f"optimizer.kind {settings.optimizer.kind!r} is not known; adamw and muon are")
     if run.precision not in ("float32", "bfloat16"):

@@ -27,6 +27,7 @@ _COLUMNS: tuple[str, ...] = (
     "feature",
     "commitment",
     "semantic",
+    "latents",
 )
 _COLUMNS += ("discriminator", "gradient", "learning_rate")
 _KEPT = 2  # checkpoints: the newest one and the one before it

@@ -27,6 +27,7 @@ from .muon import Muon, is_matrix
 from .optimizer_state import load_optimizer, optimizer_tensors
 from .precision import wrong_layer
 from .quantizer import CodebookLearner, Quantized
+from .teacher import Teacher
 
 __all__ = ["Trainer"]
 
@@ -55,7 +56,14 @@ class Trainer:
     crops: what this training hears; its row numbers are those of the global batch. world: the processes that share it.
     """
 
-    def __init__(self, codec: Codec, crops: Crops, settings: Settings, world: World | None = None):
+    def __init__(
+        self,
+        codec: Codec,
+        crops: Crops,
+        settings: Settings,
+        world: World | None = None,
+        teacher: Codec | None = None,
+    ):
         self.settings, self.world, self.crops = settings, world or World(), crops
         self.spec = codec.spec
         device, batch = self.world.device, settings.data.batch
@@ -71,6 +79,7 @@ class Trainer:
         self.adversary = (
             Adversary(settings.discriminator, self.world, settings.run.seed) if settings.adversarial else None
         )
+        self.teacher = None if teacher is None else Teacher(teacher, codec).to(device)
         self.parameters = self.networks.parameters
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizers = _optimizers(list(self.parameters.values()), settings.optimizer)
@@ -109,9 +118,16 @@ class Trainer:
         audio = self.crops.batch(START, 0, range(_START_CROPS)).to(self.world.device)
         self.networks.initialise(audio, self.settings.codec.start)
         self._restart_averages()
+        self._meet_teacher()
+
+    def _meet_teacher(self) -> None:
+        """Measure the teacher's latents on some crops, the same ones whatever the batch and the processes."""
+        if self.teacher is not None:
+            self.teacher.measure(self.crops.batch(START, 0, range(_START_CROPS)).to(self.world.device))
 
     def keep_codebooks(self) -> None:
         """Begin with the codec's own codebooks, and so without the stage that has no quantiser."""
+        self._meet_teacher()
         latents, refit = self._latents(), self.settings.quantizer.refit
         self.learner.begin(self.networks.codec.quantizer.codebooks, latents)
         if refit:
@@ -192,6 +208,10 @@ class Trainer:
         target = self.batches.take(self.step_count)
         heard, quantised = self._codes(target)
         latents = heard.values if quantised is None else quantised.latents
+        direct = self._direct(target, heard, quantised, latents)
+        if self.teacher is not None and self.settings.teacher.answers:
+            latents = latents.detach()
+            target = self.teacher.answer(latents, target)
         output = self.networks.decode(latents)
         target = target[:, : output.shape[1]]
         losses: dict[str, Tensor] = self.loss(output, target)._asdict()
@@ -206,7 +226,6 @@ class Trainer:
         back = self.balancer(losses, output, level)
         if own is not None and self.adversary is not None:
             gradients = self.adversary.gradients(own)
-        direct = self._direct(quantised, self.networks.semantic(latents, heard))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([output, *direct.values()], [back, *(torch.ones_like(x) for x in direct.values())])
@@ -219,11 +238,16 @@ class Trainer:
             heard = self.networks.encode(target)
             return heard, self.learner(heard.values, self._books()) if self.quantised else None
 
-    def _direct(self, quantised: Quantized | None, semantic: Tensor | None) -> dict[str, Tensor]:
+    def _direct(self, audio: Tensor, heard: Latents, quantised: Quantized | None, latents: Tensor) -> dict[str, Tensor]:
         """Weighted losses that do not pass through the output, and so not through the balancer."""
         found = {}
-        if quantised is not None and not self.settings.optimizer.decoder_only:
+        learns = not self.settings.optimizer.decoder_only
+        if quantised is not None and learns:
             found["commitment"] = self.settings.loss.commitment * quantised.commitment
+        if self.teacher is not None and self.settings.teacher.latents and learns:
+            wrong = nn.functional.mse_loss(heard.values, self.teacher.latents(audio))
+            found["latents"] = self.settings.teacher.latents * wrong
+        semantic = self.networks.semantic(latents, heard)
         if semantic is not None:
             found["semantic"] = self.settings.loss.semantic * semantic
         return found
@@ -274,6 +298,8 @@ class Trainer:
         kept |= {f"averages.{name}": value for name, value in self.averages.items()}
         kept |= {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
         kept |= {"usage": self.usage}
+        if self.teacher is not None:
+            kept |= {"teacher.mean": self.teacher.mean, "teacher.scale": self.teacher.scale}
         for name, optimizer in self.optimizers.items():
             kept |= optimizer_tensors(name, optimizer, self.parameters)
         if self.adversary is not None:
@@ -304,6 +330,8 @@ class Trainer:
                 self.averages[name].copy_(tensors[f"averages.{name}"])
             self.learner.load_state_dict({name: tensors[f"learner.{name}"] for name in self.learner.state_dict()})
             self.usage.copy_(tensors["usage"])
+            if self.teacher is not None:
+                self._load_teacher(self.teacher, tensors)
             for name, optimizer in self.optimizers.items():
                 load_optimizer(name, optimizer, self.parameters, tensors)
             self.step_count, self.elapsed = int(numbers["step_count"]), float(numbers["elapsed"])
@@ -313,6 +341,13 @@ class Trainer:
                 self._load_adversary(self.adversary, tensors)
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"the checkpoint is of another codec or other settings: {error}") from error
+
+    def _load_teacher(self, teacher: Teacher, tensors: Mapping[str, Tensor]) -> None:
+        if "teacher.mean" not in tensors:
+            self._meet_teacher()  # it joins a training that had none
+            return
+        teacher.mean.copy_(tensors["teacher.mean"])
+        teacher.scale.copy_(tensors["teacher.scale"])
 
     def _load_adversary(self, adversary: Adversary, tensors: Mapping[str, Tensor]) -> None:
         if not any(name.startswith("discriminators.") for name in tensors):

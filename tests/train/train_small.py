@@ -26,7 +26,10 @@ SMALL: dict[str, dict[str, Any]] = {
 def small(**sections: dict[str, Any]) -> Settings:
     """`SMALL` with some settings changed."""
     return parse_settings(
-        {name: table | sections.get(name, {}) for name, table in (SMALL | {"augment": {}, "spectral": {}}).items()}
+        {
+            name: table | sections.get(name, {})
+            for name, table in (SMALL | {"augment": {}, "spectral": {}, "teacher": {}}).items()
+        }
     )
 
 
