@@ -2,9 +2,9 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex, overload
 
 import torch
 from torch import Tensor
@@ -20,11 +20,14 @@ from ..scalars import whole
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import DecoderStream, EncoderStream, Start
 from ..surroundings import undisturbed
+from .batches import decode_each, encode_each
 from .checked_input import CheckedInput
 from .checks import check_start, checked_data
 from .framed import Framed, primed, silent_rows
 from .framing import Framing
-from .segments import Segmented, Segments
+from .segmented import Segmented
+from .segments import Segments
+from .unequal import Lengths, Mask, codes_of, rowwise, signals_of, stacked
 from .warm_up import run_through
 
 __all__ = ["Codec"]
@@ -126,20 +129,57 @@ class Codec(CheckedInput, ABC):
 
     # -- offline ---------------------------------------------------------------------------------------------------
 
+    @overload
+    def encode(
+        self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None,
+        lengths: None = None, padding_mask: None = None, chunk_seconds: SupportsFloat | None = None,
+    ) -> Codes: ...  # fmt: skip
+    @overload
+    def encode(
+        self, wav: Sequence[AudioLike], bandwidth: SupportsFloat | None = None, *,
+        num_codebooks: SupportsIndex | None = None, lengths: None = None, padding_mask: None = None,
+        chunk_seconds: SupportsFloat | None = None,
+    ) -> list[Codes]: ...  # fmt: skip
+    @overload
+    def encode(
+        self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None,
+        lengths: Lengths | None = None, padding_mask: Mask | None = None, chunk_seconds: SupportsFloat | None = None,
+    ) -> list[Codes]: ...  # fmt: skip
     @undisturbed
     def encode(
-        self, wav: AudioLike, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
-    ) -> Codes:
+        self,
+        wav: AudioLike | Sequence[AudioLike],
+        bandwidth: SupportsFloat | None = None,
+        *,
+        num_codebooks: SupportsIndex | None = None,
+        lengths: Lengths | None = None,
+        padding_mask: Mask | None = None,
+        chunk_seconds: SupportsFloat | None = None,
+    ) -> Codes | list[Codes]:
         """The whole signal at once; `Codes.length` is N, but where `pad` is off and frames are floored.
 
         wav: [B, channels, N] float (full scale is -1..1) or int16 (scaled), torch or NumPy, at `spec.sample_rate`.
         bandwidth: kbps, one of `spec.bandwidths`; or instead num_codebooks, as many as one of them has. Where neither
         is given, `spec.default_bandwidth`.
+
+        Signals of unequal lengths give a list, the codes of each [1, K, T] as if it were alone. They come as a list of
+        [channels, N] (or [N] if mono), or as one batch [B, channels, N] with lengths, samples of each row, or with
+        padding_mask, [B, N], 1 at the samples of each row, as transformers' feature extractors give it.
+        chunk_seconds: compute so much audio at a time: hours of it then need no more memory than that, and give the
+        same codes (but for near ties in float32; docs/exactness.md). Not for a codec with a speech model.
         Raises InputError: ShapeError, DtypeError, NonFiniteError, BandwidthError.
         """
         count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
         self.notice_writes()
-        rows = self.as_rows(wav)
+        signals = signals_of(self, wav, lengths, padding_mask)
+        if signals is not None:
+            return encode_each(self, signals, count, chunk_seconds)
+        rows = self.as_rows(wav)  # type: ignore[arg-type]  # no list: `signals_of` takes those
+        if chunk_seconds is not None:
+            return stacked(encode_each(self, list(rows), count, chunk_seconds))
+        return self.encode_rows(rows, count)
+
+    def encode_rows(self, rows: Tensor, count: int) -> Codes:
         with torch.no_grad():
             latents, scale, _ = self.analyse(self.filled(rows))
             codes = self.quantizer.encode(latents, count)
@@ -150,20 +190,59 @@ class Codec(CheckedInput, ABC):
         """A whole signal, [B, N, channels], to the latents that are quantized, [B, T, D], with their scale."""
         return self.framing.analyse(rows)
 
+    @overload
+    def decode(
+        self, codes: CodesLike, *, lengths: None = None, padding_mask: None = None,
+        chunk_seconds: SupportsFloat | None = None,
+    ) -> Tensor: ...  # fmt: skip
+    @overload
+    def decode(
+        self, codes: Sequence[CodesLike], *, lengths: None = None, padding_mask: None = None,
+        chunk_seconds: SupportsFloat | None = None,
+    ) -> list[Tensor]: ...  # fmt: skip
+    @overload
+    def decode(
+        self, codes: CodesLike, *, lengths: Lengths | None = None, padding_mask: Mask | None = None,
+        chunk_seconds: SupportsFloat | None = None,
+    ) -> list[Tensor]: ...  # fmt: skip
     @undisturbed
-    def decode(self, codes: CodesLike) -> Tensor:
+    def decode(
+        self,
+        codes: CodesLike | Sequence[CodesLike],
+        *,
+        lengths: Lengths | None = None,
+        padding_mask: Mask | None = None,
+        chunk_seconds: SupportsFloat | None = None,
+    ) -> Tensor | list[Tensor]:
         """The whole signal at once: [B, channels, codes.length], or all that the frames hold where length is None.
 
         Never more than the decoder gives: DAC's at 16 and 24 kHz ends 8 samples before its last frame does.
 
         codes: what `encode` gave, or bare codes [B, K, T], torch or NumPy, of any integer type.
+
+        Codes of unequal lengths give a list, the audio of each [1, channels, n] as if it were alone. They come as a
+        list, of what `encode` gave or bare [K, T], or as one batch [B, K, T] with lengths, frames of each row, or with
+        padding_mask, [B, T], 1 at the frames of each row. chunk_seconds: as for `encode`.
         Raises InputError: ShapeError, DtypeError, NonFiniteError, CodesError.
         """
         self.check_layers()
+        batch = codes_of(codes, lengths, padding_mask)
+        if batch is not None:
+            return decode_each(self, [self._whole(each) for each in batch], chunk_seconds)
+        whole = self._whole(codes)  # type: ignore[arg-type]  # no list: `codes_of` takes those
+        if chunk_seconds is not None:
+            return torch.cat(decode_each(self, rowwise(whole), chunk_seconds))
+        return self.decode_checked(whole)
+
+    def _whole(self, codes: CodesLike) -> Codes:
+        """Checked codes of a whole signal. Raises InputError."""
         codes = self.checked(codes)
         frames = codes.data.shape[2]
-        length = self.spec.samples(frames) if codes.length is None else codes.length
-        self.check_length(length, frames)
+        self.check_length(self.spec.samples(frames) if codes.length is None else codes.length, frames)
+        return codes
+
+    def decode_checked(self, codes: Codes) -> Tensor:
+        length = self.spec.samples(codes.data.shape[2]) if codes.length is None else codes.length
         with torch.no_grad():
             rows = self.framing.synthesise(self.latents(codes), codes.scale, length)
         return rows[:, : codes.length].transpose(1, 2).contiguous()

@@ -1,17 +1,21 @@
 """Codecs that run frame by frame: a `Transducer` as the core of a stream, and its primed start."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .. import state as states
+from ..codes import Codes
 from ..errors import StateError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
+from ..nn.ragged import run_together
 from ..nn.transducer import Network, Progress, Transducer
 from ..spec import SemanticWindow
 from ..state import State
 from ..stream import Start
-from .framing import Primed
+from .framing import Primed, Rowwise
 
 __all__ = ["Framed", "FramedCore", "primed"]
 
@@ -21,6 +25,7 @@ class Framed:
 
     scaled = False
     appends = True
+    in_pieces = (True, True)
     delays: tuple[int, int]
 
     def __init__(
@@ -50,6 +55,17 @@ class Framed:
     def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
         rows: Tensor = self.decoder.layer(latents)
         return rows
+
+    def analyse_each(
+        self, signals: Sequence[Tensor], lengths: Sequence[int], frames: int, quantize: Rowwise
+    ) -> list[Piece]:
+        return [Piece(rows) for rows in run_together(self.encoder, signals, lengths, frames, after=quantize)]
+
+    def synthesise_each(
+        self, codes: Sequence[Codes], lengths: Sequence[int], frames: int, dequantize: Rowwise
+    ) -> list[Tensor]:
+        signals = [each.data[0].T for each in codes]
+        return run_together(self.decoder, signals, [len(each) for each in signals], frames, before=dequantize)
 
     def missing(self, samples: int) -> int:
         if not (self.floors and samples):

@@ -3,20 +3,23 @@
 What depends on that, and on nothing else, is asked here: delays, memory of a stream, lengths, and the cores of streams.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
+from ..codes import Codes
 from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Transducer
 from ..spec import SemanticWindow
 from ..stream import Start
 
-__all__ = ["Framing", "Primed"]
+__all__ = ["Framing", "Primed", "Rowwise"]
 
 # Gives a transducer of batch 1 on that network that has heard its prefill frames of silence.
 Primed: TypeAlias = Callable[[Network], Transducer]
+# Rows [B, n, ...] to as many others, each by itself: a quantizer's `encode` or `decode`.
+Rowwise: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Framing(Protocol):
@@ -24,7 +27,8 @@ class Framing(Protocol):
 
     networks: those that run frame by frame; delays: samples by which encoder and decoder trail a frame's own last one;
     prefills: frames for which each waits in a stream with an exact start; scaled: whether frames have a gain, so that
-    codes need a scale; appends: whether frames of length 0 may follow the end of the audio.
+    codes need a scale; appends: whether frames of length 0 may follow the end of the audio; in_pieces: whether
+    `analyse_each` can be called, and whether `synthesise_each`: not where a signal is only heard as a whole.
     """
 
     @property
@@ -34,6 +38,7 @@ class Framing(Protocol):
     prefills: tuple[int, int]
     scaled: bool
     appends: bool
+    in_pieces: tuple[bool, bool]
 
     def stream_bytes(self, itemsize: int) -> tuple[int, int]:
         """Memory of one encoder stream and of one decoder stream, for weights of `itemsize` bytes a value."""
@@ -46,6 +51,19 @@ class Framing(Protocol):
 
     def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
         """The whole signal, [B, at least `length` if there is as much, channels], of latents [B, T, D]."""
+
+    def analyse_each(
+        self, signals: Sequence[Tensor], lengths: Sequence[int], frames: int, quantize: Rowwise
+    ) -> list[Piece]:
+        """Signals [N, channels] of any lengths to `quantize` of what `analyse` gives of each alone, [T, ...].
+
+        lengths: of the signals with the zeros that follow them; frames: that are computed at a time.
+        """
+
+    def synthesise_each(
+        self, codes: Sequence[Codes], lengths: Sequence[int], frames: int, dequantize: Rowwise
+    ) -> list[Tensor]:
+        """Codes of batch 1, with as many codebooks each, to what `synthesise` gives of each alone, [N, channels]."""
 
     def missing(self, samples: int) -> int:
         """Zeros that a signal of `samples` needs at its end, so that its frames bring all of it back."""

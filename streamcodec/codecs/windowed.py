@@ -12,12 +12,14 @@ that is there at once; `WindowedCore` is the same for one that arrives: each run
 the signal is cut. With left and right at least T it is the run over the whole signal.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import state as states
+from ..codes import Codes
 from ..errors import StateError
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
@@ -25,7 +27,7 @@ from ..nn.transducer import Network, Transducer
 from ..spec import SemanticWindow
 from ..stream import Start
 from .framed import Framed, FramedCore
-from .framing import Primed
+from .framing import Primed, Rowwise
 from .hearing import SpeechFeatures
 
 __all__ = ["Windowed", "WindowedCore", "WindowedParts", "joined", "whole_frames", "windowed_features"]
@@ -90,6 +92,7 @@ class Windowed:
 
     scaled = False
     appends = True
+    in_pieces = (False, True)
 
     def __init__(
         self, framed: Framed, semantic: Network, features: SpeechFeatures, projection: Layer, window: SemanticWindow
@@ -135,6 +138,16 @@ class Windowed:
 
     def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
         return self.framed.synthesise(latents, scale, length)
+
+    def analyse_each(
+        self, signals: Sequence[Tensor], lengths: Sequence[int], frames: int, quantize: Rowwise
+    ) -> list[Piece]:
+        raise NotImplementedError("the speech model hears a whole signal: see `in_pieces`")
+
+    def synthesise_each(
+        self, codes: Sequence[Codes], lengths: Sequence[int], frames: int, dequantize: Rowwise
+    ) -> list[Tensor]:
+        return self.framed.synthesise_each(codes, lengths, frames, dequantize)
 
     def missing(self, samples: int) -> int:
         return self.framed.missing(samples)
