@@ -14,14 +14,17 @@ engine = Engine(codec)
 session = engine.open("decode")
 
 codec.encode("a.wav")  # arg-type
-codec.encode([0.0, 0.1])  # arg-type
+codec.encode([0.0, 0.1])  # list-item
 codec.encode(np.zeros((1, 1, 320), np.int32))  # arg-type
-codec.encode(wav, "6")  # arg-type
-codec.encode(wav, num_codebooks=2.5)  # arg-type
-codec.encode(wav, bandwith=6.0)  # call-arg
-codec.encode(wav, sample_rate=16_000)  # call-arg
+codec.encode(wav, "6")  # call-overload
+codec.encode(wav, num_codebooks=2.5)  # call-overload
+codec.encode(wav, bandwith=6.0)  # call-overload
+codec.encode(wav, sample_rate=16_000)  # call-overload
 codec.decode("a.safetensors")  # arg-type
-codec.decode([[[1, 2]]])  # arg-type
+codec.encode(wav, lengths=3)  # call-overload
+codec.encode([wav, wav], chunk_seconds="1")  # call-overload
+lengthless: list[Codes] = codec.encode(wav)  # assignment
+codec.decode([[[1, 2]]])  # list-item
 codec.decode(np.zeros((1, 8, 2)))  # arg-type
 codec.open_encoder(start="prime")  # arg-type
 codec.open_encoder(batch=1.5)  # arg-type

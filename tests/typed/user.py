@@ -35,6 +35,10 @@ def offline(codec: Codec, wav: AudioLike) -> Tensor:
     codes = codec.encode(np.zeros((1, 1, 320), np.float32), np.float32(6))
     codes = codec.encode(np.zeros((1, 1, 320)), num_codebooks=np.int64(8))
     codes = codec.encode(torch.zeros(1, 1, 320), torch.tensor(6.0))
+    each: list[Codes] = codec.encode([torch.zeros(1, 320), torch.zeros(1, 640)], chunk_seconds=10)
+    each = codec.encode(wav, lengths=[320]) + codec.encode(wav, padding_mask=np.ones((1, 320)))
+    listed: list[Tensor] = codec.decode(each) + codec.decode(codes.data, lengths=torch.tensor([1]))
+    print(listed)
     shape: torch.Size = codes.shape
     bare: NDArray[np.int16] = codes.data.numpy().astype(np.int16)
     same: bool = codes == Codes(bare, length=np.int64(320))
