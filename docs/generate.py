@@ -26,13 +26,14 @@ MODULES = (
     ("Errors", "streamcodec.errors", False),  # the tree in the module's docstring says it all
 )
 # Made by calls of other objects, not by their own constructors.
-FROM_CALLS = ("Codec", "EncoderStream", "DecoderStream", "Session", "Delivery")
+FROM_CALLS = ("Codec", "QuantizedLatents", "EncoderStream", "DecoderStream", "Session", "Delivery")
 NAMES = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): ")
 # Of classes that others build on, only these methods are for users.
 FACE = {
     "Codec": (
         "spec", "device", "dtype", "encode", "decode", "open_encoder", "open_decoder", "warm_up", "silence",
-        "encode_latents", "decode_latents", "quantize", "dequantize", "fingerprint", "to_huggingface",
+        "encode_latents", "decode_latents", "quantize", "dequantize", "straight_through",
+        "fingerprint", "to_huggingface",
     ),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import load, save
-    from .codecs import Codec, CodecSpec, SemanticWindow
+    from .codecs import Codec, CodecSpec, QuantizedLatents, SemanticWindow
     from .codes import Codes, CodesLike
     from .codesfile import load_codes, save_codes
     from .engine import Delivery, Direction, Engine, Session
@@ -31,6 +31,7 @@ __all__ = [
     "Direction",
     "EncoderStream",
     "Engine",
+    "QuantizedLatents",
     "SemanticWindow",
     "Session",
     "Start",
@@ -54,6 +55,7 @@ _HOMES = {
     "Direction": "engine",
     "EncoderStream": "stream",
     "Engine": "engine",
+    "QuantizedLatents": "codecs",
     "SemanticWindow": "codecs",
     "Session": "engine",
     "Start": "stream",

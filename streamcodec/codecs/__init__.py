@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
 from . import dac_original, encodec_original, xcodec_original
-from .base import Codec
+from .base import Codec, QuantizedLatents
 from .dac import DacCodec
 from .encodec import EncodecCodec
 from .original import Original
@@ -17,7 +17,17 @@ from .semantic_codec import MODEL_TYPE, SemanticCodec
 from .spectral import SpectralCodec
 from .xcodec import XcodecCodec
 
-__all__ = ["FAMILIES", "Codec", "CodecSpec", "Original", "SemanticWindow", "Start", "build", "convert_original"]
+__all__ = [
+    "FAMILIES",
+    "Codec",
+    "CodecSpec",
+    "Original",
+    "QuantizedLatents",
+    "SemanticWindow",
+    "Start",
+    "build",
+    "convert_original",
+]
 
 Converted = tuple[dict[str, Any], dict[str, Tensor]]
 

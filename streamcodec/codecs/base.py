@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, SupportsFloat, SupportsIndex, overload
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, overload
 
 import torch
 from torch import Tensor
@@ -30,7 +30,22 @@ from .segments import Segments
 from .unequal import Lengths, Mask, codes_of, rowwise, signals_of, stacked
 from .warm_up import run_through
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "QuantizedLatents"]
+
+
+class QuantizedLatents(NamedTuple):
+    """What `Codec.straight_through` gives.
+
+    latents: [B, D, T], those that the codes stand for, with gradients; codes: [B, K, T]; looked_up: [B, K, d, T], what
+    each codebook was to find an entry for: what the ones before it left over, for DAC in the few dimensions in which it
+    looks up; entries: [B, K, d, T], those that it found. The mean squared distance of the last two is the commitment
+    loss where `entries` are detached, and the codebook loss where `looked_up` are.
+    """
+
+    latents: Tensor
+    codes: Codes
+    looked_up: Tensor
+    entries: Tensor
 
 
 class Codec(CheckedInput, ABC):
@@ -276,12 +291,36 @@ class Codec(CheckedInput, ABC):
         return Codes(codes.transpose(1, 2).contiguous())
 
     @undisturbed
-    def dequantize(self, codes: CodesLike) -> Tensor:
+    def dequantize(self, codes: CodesLike, *, per_stage: bool = False) -> Tensor:
         """Codes [B, K, T] to the latents that they stand for, [B, D, T]. Gradients reach the quantizer's parameters.
 
-        codes: as for `decode`; neither scale nor length matters. Raises InputError: ShapeError, DtypeError, CodesError.
+        codes: as for `decode`; neither scale nor length matters. per_stage: what each codebook adds to them instead,
+        [B, K, D, T], of which they are the sum. Raises InputError: ShapeError, DtypeError, CodesError.
         """
-        return self.latents(checked_data(codes, self.spec)).transpose(1, 2)
+        codes = checked_data(codes, self.spec)
+        if per_stage:
+            return self.quantizer.stages(codes.data.to(self.device).transpose(1, 2)).permute(0, 2, 3, 1)
+        return self.latents(codes).transpose(1, 2)
+
+    @undisturbed
+    def straight_through(
+        self, latents: Tensor, bandwidth: SupportsFloat | None = None, *, num_codebooks: SupportsIndex | None = None
+    ) -> QuantizedLatents:
+        """`dequantize` of `quantize` of latents [B, D, T], as one step that gradients pass straight through.
+
+        So `decode_latents(straight_through(encode_latents(wav)).latents)` trains all of a codec, or what is put in
+        front of it. Gradients reach `latents`, and the projections of a factorised quantizer (DAC).
+        Arguments and errors as for `quantize`.
+        """
+        count = self.spec.codebooks(self.spec.resolve(bandwidth, num_codebooks))
+        self.notice_writes()
+        quantized, codes, looked_up, entries = self.quantizer.straight_through(self.latent_rows(latents), count)
+        return QuantizedLatents(
+            quantized.transpose(1, 2),
+            Codes(codes.transpose(1, 2).contiguous()),
+            looked_up.permute(0, 2, 3, 1),
+            entries.permute(0, 2, 3, 1),
+        )
 
     @undisturbed
     def decode_latents(self, latents: Tensor, length: SupportsIndex | None = None) -> Tensor:

@@ -209,10 +209,8 @@ class SemanticBase(Codec):
         return SemanticOutput(audio, codes.transpose(1, 2), latents, semantic, commitment)
 
     def _straight_through(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            codes = self.quantizer.encode(latents, num_codebooks)
-            moved = self.quantizer.decode(codes) - latents
-        return latents + moved, codes
+        quantized, codes, _, _ = self.quantizer.straight_through(latents, num_codebooks)
+        return quantized, codes
 
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """What there is to train, each parameter once: "acoustic" and "semantic" (with the projections)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import ops, stamps
 from ..errors import InputError
+from .quantize import StraightThrough, entries_of
 
 __all__ = ["FactorisedQuantizer"]
 
@@ -105,13 +106,34 @@ class FactorisedQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
-        stages, size = codes.shape[-1], self.codebooks.shape[1]
-        first = torch.arange(0, stages * size, size, device=codes.device)
-        entries = F.embedding(codes + first, self.codebooks.flatten(0, 1))
+        stages = codes.shape[-1]
         # The sum of the stages' projections, as one product over all of their dimensions.
-        rows = entries.reshape(-1, stages * self.codebooks.shape[2])
+        rows = entries_of(self.codebooks, codes).reshape(-1, stages * self.codebooks.shape[2])
         weight, bias = self.out_weight[:stages].flatten(0, 1), self.out_bias[:stages].sum(0)
         return torch.addmm(bias, rows, weight).view(*codes.shape[:-1], self.dimension)
+
+    def stages(self, codes: Tensor) -> Tensor:
+        """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""
+        return self._up(entries_of(self.codebooks, codes))
+
+    def _up(self, entries: Tensor) -> Tensor:
+        """[B, T, K, d], one row for each of the first stages, projected up: [B, T, K, D]."""
+        stages = entries.shape[2]
+        return torch.einsum("btkd,kde->btke", entries, self.out_weight[:stages]) + self.out_bias[:stages]
+
+    def straight_through(self, latents: Tensor, num_codebooks: int) -> StraightThrough:
+        """`encode` and `decode` of [B, T, D], with gradients that pass straight through each stage's look-up.
+
+        They go through the projections on both sides of it, and so reach their weights (as upstream's do).
+        """
+        codes = self.encode(latents, num_codebooks)
+        entries = entries_of(self.codebooks, codes)
+        residual, looked_up = latents, []
+        for stage in range(num_codebooks):
+            looked_up.append(residual @ self.in_weight[stage] + self.in_bias[stage])
+            through = looked_up[-1] + (entries[:, :, stage] - looked_up[-1]).detach()
+            residual = residual - (through @ self.out_weight[stage] + self.out_bias[stage])
+        return StraightThrough(latents - residual, codes, torch.stack(looked_up, 2), entries)
 
     def _check_count(self, num_codebooks: int) -> None:
         if not 1 <= num_codebooks <= self.codebooks.shape[0]:

@@ -1,13 +1,35 @@
 """Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
 
-__all__ = ["Quantizer", "ResidualVectorQuantizer"]
+__all__ = ["Quantizer", "ResidualVectorQuantizer", "StraightThrough", "entries_of"]
+
+
+class StraightThrough(NamedTuple):
+    """What a quantizer makes of latents, with gradients.
+
+    latents: [B, T, D], those that the codes stand for; their gradient passes straight through to the latents given;
+    codes: [B, T, K]; looked_up: [B, T, K, d], what each stage was to find an entry for; entries: [B, T, K, d], those
+    that it found.
+    """
+
+    latents: Tensor
+    codes: Tensor
+    looked_up: Tensor
+    entries: Tensor
+
+
+def entries_of(codebooks: Tensor, codes: Tensor) -> Tensor:
+    """The entries [B, T, K, d] of `codebooks` [at least K, N, d] that codes [B, T, K] name."""
+    size = codebooks.shape[1]
+    first = torch.arange(0, codes.shape[-1] * size, size, device=codes.device)
+    return F.embedding(codes + first, codebooks.flatten(0, 1))
 
 
 class Quantizer(Protocol):
@@ -32,6 +54,12 @@ class Quantizer(Protocol):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
+
+    def stages(self, codes: Tensor) -> Tensor:
+        """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""
+
+    def straight_through(self, latents: Tensor, num_codebooks: int) -> StraightThrough:
+        """`encode` and `decode` of [B, T, D], with gradients (van den Oord et al. 2017, section 3.2)."""
 
 
 class ResidualVectorQuantizer(nn.Module):
@@ -74,6 +102,19 @@ class ResidualVectorQuantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
         return ops.rvq_decode(codes, self.codebooks, backend=ops.backend_of("rvq_decode", self.backend))
+
+    def stages(self, codes: Tensor) -> Tensor:
+        """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""
+        return entries_of(self.codebooks, codes)
+
+    def straight_through(self, latents: Tensor, num_codebooks: int) -> StraightThrough:
+        """`encode` and `decode` of [B, T, D], with gradients: those of the result are those of the latents."""
+        with torch.no_grad():
+            codes = self.encode(latents, num_codebooks)
+        entries = self.stages(codes)
+        taken = entries.detach().cumsum(2)
+        looked_up = latents[:, :, None] - F.pad(taken[:, :, :-1], (0, 0, 1, 0))
+        return StraightThrough(latents + (taken[:, :, -1] - latents).detach(), codes, looked_up, entries)
 
     def served_by(self) -> dict[str, str]:
         """Its operations, and the name of what each runs on."""

@@ -53,8 +53,7 @@ def test_gradients_reach_the_signal_and_the_weights_of_both_halves(codec):
     wav = wave(codec).double().requires_grad_()
     latents = codec.encode_latents(wav)
     assert latents.requires_grad
-    quantized = codec.dequantize(codec.quantize(latents))
-    audio = codec.decode_latents(latents + (quantized - latents).detach(), length=wav.shape[2])
+    audio = codec.decode_latents(codec.straight_through(latents).latents, length=wav.shape[2])
     audio.square().mean().backward()
     assert wav.grad is not None
     assert float(wav.grad.abs().sum()) > 0
@@ -65,14 +64,68 @@ def test_gradients_reach_the_signal_and_the_weights_of_both_halves(codec):
         assert any(float(gradient.abs().max()) > 0 for gradient in gradients)
 
 
+def test_what_each_stage_adds_makes_up_the_latents(codec):
+    codes = codec.encode(wave(codec), codec.spec.bandwidths[-1])
+    stages = codec.dequantize(codes, per_stage=True)
+    assert stages.shape == (2, codes.shape[1], codec.quantizer.dimension, codes.shape[2])
+    equal(stages.sum(1), codec.dequantize(codes))
+    for count in range(1, codes.shape[1]):
+        equal(stages[:, :count].sum(1), codec.dequantize(codes.data[:, :count]))
+
+
+def test_straight_through_is_quantize_and_dequantize_and_passes_gradients(codec):
+    latents = codec.encode_latents(wave(codec)).detach().double().requires_grad_()
+    for bandwidth in codec.spec.bandwidths:
+        found, codes = codec.straight_through(latents, bandwidth), codec.quantize(latents, bandwidth)
+        assert torch.equal(found.codes.data, codes.data)
+        equal(found.latents, codec.dequantize(codes))
+        assert found.looked_up.shape == found.entries.shape
+        assert found.entries.shape[1::2] == codes.shape[1:]
+        found.latents.square().sum().backward()
+        assert latents.grad is not None
+        assert float(latents.grad.abs().min(1).values.max()) > 0
+        latents.grad = None
+
+
+def test_a_euclidean_quantizer_looks_up_what_is_left_over_and_its_gradient_is_that_of_the_result():
+    codec = oracles.small_codec()
+    latents = codec.encode_latents(wave(codec)).detach().requires_grad_()
+    found = codec.straight_through(latents, num_codebooks=4)
+    equal(found.looked_up + found.entries.cumsum(1) - found.entries, latents[:, None].expand_as(found.looked_up))
+    weights = torch.randn(latents.shape, dtype=latents.dtype)
+    (found.latents * weights).sum().backward()
+    assert torch.equal(latents.grad, weights)
+
+
+def test_straight_through_of_dac_is_that_of_transformers_to_its_gradients():
+    pytest.importorskip("transformers", reason="transformers is the oracle")
+    model = dac_models.transformers_model().double()
+    codec = copy.deepcopy(dac_models.codec_of(model))
+    ours, theirs = (model.encoder(wave(codec).double()).detach().requires_grad_() for _ in range(2))
+    count = model.config.n_codebooks
+    found = codec.straight_through(ours, num_codebooks=count)
+    quantized, codes, projected, commitment, _ = model.quantizer(theirs)
+    assert torch.equal(found.codes.data, codes)
+    equal(found.latents, quantized)
+    equal(found.looked_up.flatten(1, 2), projected)
+    loss = (found.looked_up - found.entries.detach()).square().mean((0, 2, 3)).sum()
+    equal(loss, commitment.mean())
+    (found.latents.square().sum() + loss).backward()
+    (quantized.square().sum() + commitment.mean()).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-8)
+    stage = model.quantizer.quantizers[1]
+    assert codec.quantizer.in_weight.grad is not None
+    gradient = codec.quantizer.in_weight.grad[1].T
+    torch.testing.assert_close(gradient, stage.in_proj.weight.grad[:, :, 0], rtol=1e-6, atol=1e-8)
+
+
 def test_a_codec_learns_by_the_straight_through_recipe():
     codec = copy.deepcopy(oracles.small_codec())
     wav, losses = wave(codec), []
     optimizer = torch.optim.Adam(codec.parameters(), 3e-3)
     for _ in range(25):
-        latents = codec.encode_latents(wav)
-        quantized = codec.dequantize(codec.quantize(latents))
-        audio = codec.decode_latents(latents + (quantized - latents).detach(), length=wav.shape[-1])
+        found = codec.straight_through(codec.encode_latents(wav))
+        audio = codec.decode_latents(found.latents, length=wav.shape[-1])
         loss = (audio - wav).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -143,7 +196,7 @@ def test_what_is_no_latents_is_refused(codec):
         "NaN": (torch.full((2, width, 4), math.nan), NonFiniteError),
     }
     for message, (latents, kind) in bad.items():
-        for call in (codec.quantize, codec.decode_latents):
+        for call in (codec.quantize, codec.straight_through, codec.decode_latents):
             with pytest.raises(kind, match=message):
                 call(latents)
     good = torch.zeros(2, width, 4)

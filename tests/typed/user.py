@@ -19,6 +19,7 @@ from streamcodec import (
     Direction,
     EncoderStream,
     Engine,
+    QuantizedLatents,
     SemanticWindow,
     Session,
     Start,
@@ -43,6 +44,9 @@ def offline(codec: Codec, wav: AudioLike) -> Tensor:
     bare: NDArray[np.int16] = codes.data.numpy().astype(np.int16)
     same: bool = codes == Codes(bare, length=np.int64(320))
     both: Codes = Codes.cat([codes, bare, codes.data]).to("cpu")
+    found: QuantizedLatents = codec.straight_through(codec.encode_latents(wav), num_codebooks=8)
+    audio: Tensor = codec.decode_latents(found.latents) + codec.dequantize(found.codes, per_stage=True).sum(1)
+    print(audio)
     print(shape, same, both, codes.length, codes.scale)
     return codec.decode(bare) + codec.decode(codes) + codec.decode(codes.data)
 
