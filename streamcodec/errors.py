@@ -26,7 +26,7 @@
     ├── SessionError           a client's session that was refused or is over (defined in `streamcodec.client`)
     ├── MissingPackageError    a package of an extra that is not installed (ImportError)
     ├── DeviceError            no PortAudio, or no sound device that takes what is asked
-    └── BackendError           a kernel asked for by name that cannot run here
+    └── BackendError           a backend asked for by name that cannot run here
 
 A message says what came, what is allowed and, where it helps, what to do. A call that raises leaves the stream
 as it was: the next valid call continues as if the bad one had not been made.
@@ -143,4 +143,4 @@ class DeviceError(StreamcodecError):
 
 
 class BackendError(StreamcodecError):
-    """A kernel was asked for by name and cannot run here."""
+    """A backend was asked for by name and cannot run here."""

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import native_executor
 from .errors import BackendError, DtypeError, InputError, ShapeError
 from .install import how_to_install
 from .program import Edges, Program
@@ -31,6 +32,7 @@ __all__ = [
     "check_backend",
     "executor",
     "factorised_encode",
+    "lacking",
     "runner",
     "rvq_decode",
     "rvq_encode",
@@ -75,8 +77,11 @@ class Runner(NamedTuple):
     auto: Callable[[Program], bool]
 
 
-# In order of preference; torch, which runs everything, is the last.
-_EXECUTORS: dict[str, Runner] = {"torch": Runner(TorchExecutor, lambda program: None, lambda program: True)}
+# In order of preference; torch, which runs everything, is the last. The native one is taken where it is asked for.
+_EXECUTORS: dict[str, Runner] = {
+    "native": Runner(native_executor.NativeExecutor, native_executor.lacks, lambda program: False),
+    "torch": Runner(TorchExecutor, lambda program: None, lambda program: True),
+}
 
 
 def runner(program: Program, backend: str) -> str:
@@ -94,6 +99,11 @@ def runner(program: Program, backend: str) -> str:
     return next(name for name, one in _EXECUTORS.items() if one.auto(program) and not one.lacks(program))
 
 
+def lacking(program: Program, backend: str) -> str | None:
+    """The first thing in `program` that the executor `backend` cannot run, or None."""
+    return _EXECUTORS[backend].lacks(program)
+
+
 def executor(program: Program, backend: str = "auto") -> Executor:
     """What runs `program` (see `runner`)."""
     return _EXECUTORS[runner(program, backend)].make(program)
@@ -106,9 +116,11 @@ def backends() -> tuple[str, ...]:
 
 
 def check_backend(backend: str) -> None:
-    """Raises BackendError for a name that neither an executor nor a kernel has, and for one that is not installed."""
+    """Raises BackendError for a name that neither an executor nor a kernel has, and for one that cannot run here."""
     if backend not in backends():
         raise BackendError(f"backend is {backend!r}; it must be one of {', '.join(backends())}")
+    if backend == "native":
+        native_executor.instruction_set()
     if backend == "triton" and not _has_triton():
         raise BackendError(
             f"backend is 'triton', and Triton is not installed. Use 'auto' or 'torch', or install it (on Linux) with: "

@@ -34,6 +34,7 @@ __all__ = [
     "Depthwise",
     "Edges",
     "Input",
+    "Known",
     "LSTMCell",
     "Length",
     "Normalise",
@@ -295,15 +296,27 @@ class LSTMCell(Op):
         return self.weights[0].numel() + self.weights[1].numel()
 
 
+class Known(NamedTuple):
+    """What executors that do not call torch know of a function of rows.
+
+    name: "identity", or what a layer calls its own; bands: first columns of bands, and their end; numbers: constants.
+    """
+
+    name: str
+    bands: tuple[int, ...] = ()
+    numbers: tuple[float, ...] = ()
+
+
 @dataclass
 class Rows(Op):
     """A function of single rows, [B, n, C] to [B, n, C'], written in torch: what no other operation says.
 
-    Only the torch executor can run it.
+    known: what others need to run it; without that only the torch executor can.
     """
 
     buffer: int
     function: Callable[[Tensor], Tensor]
+    known: Known | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -362,15 +375,15 @@ class Program:
         self.values.append(value)
         return value
 
-    def rows(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
-        """Append a function of single rows, [B, n, C] to [B, n, C']."""
+    def rows(self, function: Callable[[Tensor], Tensor], x: Value, known: Known | None = None) -> Value:
+        """Append a function of single rows, [B, n, C] to [B, n, C']; `known`, as `Rows` has it."""
         with torch.no_grad():
             channels = function(torch.zeros(1, 1, x.channels, dtype=self.dtype, device=self.device)).shape[2]
-        return self.emit(Rows(self.buffer(x), function), channels, x.at, x.length)
+        return self.emit(Rows(self.buffer(x), function, known), channels, x.at, x.length)
 
     def settled(self, x: Value) -> Value:
         """`x` as the result of an operation of its own, its activation applied."""
-        return self.rows(_identity, x)
+        return self.rows(_identity, x, Known("identity"))
 
     def finish(self, output: Value) -> None:
         """Say what the program's output is."""

@@ -5,8 +5,6 @@ is laid out once, in a `Workspace`: memory for every buffer, and a list of calls
 the state in, runs the list, and copies the state out. Until that last copy the state is what it was.
 """
 
-import threading
-from collections import OrderedDict
 from functools import partial
 
 import torch
@@ -17,12 +15,9 @@ from .matrix import Matrix
 from .program import Buffer, Depthwise, Edges, LSTMCell, Normalise, Op, Product, Program, Rows, Window
 from .state import State
 from .vector_math import Call, elu_, silu_, snake_, tanh, tanh_
+from .workspaces import Workspaces
 
 __all__ = ["TorchExecutor"]
-
-# Bytes of workspaces that a thread keeps of one executor: the sizes of step that live streams come back to. Steps too
-# large to be kept are laid out anew, about a millisecond of many.
-KEPT_BYTES = 64 << 20
 
 Weights = dict[str, Matrix]
 
@@ -36,20 +31,11 @@ class TorchExecutor:
         self.program = program
         with torch.inference_mode(False), torch.no_grad():
             self._weights = [_weights(op) for op in program.ops]
-        self._kept = threading.local()
+        self._workspaces = Workspaces(partial(Workspace, program, self._weights))
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
-        kept: OrderedDict[tuple[int, int], Workspace] = self._kept.__dict__.setdefault("workspaces", OrderedDict())
-        work = kept.get((batch, frames))
-        if work is None:
-            with torch.inference_mode(False), torch.no_grad():
-                work = kept[batch, frames] = Workspace(self.program, self._weights, batch, frames)
-            while sum(other.nbytes for other in kept.values()) > KEPT_BYTES:
-                kept.popitem(last=False)
-        else:
-            kept.move_to_end((batch, frames))
-        return work
+        return self._workspaces.get(batch, frames)
 
     @torch.inference_mode()
     def step(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None = None) -> Tensor:

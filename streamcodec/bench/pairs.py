@@ -41,7 +41,9 @@ class Upstream(NamedTuple):
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend, of what runs a codec."""
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="what computes: auto, torch or triton")
+    parser.add_argument(
+        "--backend", default="auto", metavar="NAME", help="what computes: auto, torch, native or triton"
+    )
 
 
 def open_codec(source: str, backend: str = "auto") -> tuple[Codec, bool]:

@@ -5,6 +5,7 @@ import json
 from argparse import Namespace
 from typing import Any
 
+from .. import native_executor
 from ..codecs import Codec, CodecSpec
 from .running import milliseconds, open_codec
 
@@ -59,6 +60,12 @@ def _gflops(codec: Codec) -> tuple[float, float]:
     return encoder, decoder
 
 
+def _native(codec: Codec) -> str:
+    """What the native executor runs on, and what of this codec it cannot run."""
+    lacks = (f"; no {lack}, so not the {name}" for name, lack in codec.lacking("native").items())
+    return "".join([native_executor.about(), *lacks])
+
+
 def _facts(codec: Codec) -> dict[str, Any]:
     spec = codec.spec
     return {
@@ -72,6 +79,7 @@ def _facts(codec: Codec) -> dict[str, Any]:
         "prefill_ms": milliseconds(spec.prefill_frames * spec.hop_length, spec),
         "gflops": dict(zip(("encoder", "decoder"), _gflops(codec), strict=True)),
         "backend": codec.served_by(),
+        "native_executor": _native(codec),
     }
 
 
@@ -86,6 +94,7 @@ def run(args: Namespace) -> int:
         *_rows(codec.spec),
         ("GFLOP a second of audio", f"encoder {encoder:.2f}, decoder {decoder:.2f}"),
         ("computed by", ", ".join(f"{name}: {backend}" for name, backend in codec.served_by().items())),
+        ("native executor", _native(codec)),
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

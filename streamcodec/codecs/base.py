@@ -139,8 +139,16 @@ class Codec(CheckedInput, ABC):
 
     def served_by(self) -> dict[str, str]:
         """What runs on which backend: the networks whose steps streams run, and the quantizer's operations."""
-        steps = zip(("encoder", "decoder", "semantic"), self.framing.networks, strict=False)
-        return {name: network.served_by for name, network in steps} | self.quantizer.served_by()
+        steps = {name: network.served_by for name, network in self._networks().items()}
+        return steps | self.quantizer.served_by()
+
+    def lacking(self, backend: str) -> dict[str, str]:
+        """The networks that an executor cannot run, and the first thing in each that it has not."""
+        found = {name: ops.lacking(network.program, backend) for name, network in self._networks().items()}
+        return {name: lack for name, lack in found.items() if lack is not None}
+
+    def _networks(self) -> dict[str, Network]:
+        return dict(zip(("encoder", "decoder", "semantic"), self.framing.networks, strict=False))
 
     # -- offline ---------------------------------------------------------------------------------------------------
 

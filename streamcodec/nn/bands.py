@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..program import Known, Program, Value
 from .layer import Layer
 
 __all__ = ["BandFeatures", "BandGains", "band_edges"]
@@ -42,6 +43,7 @@ class _Bands(Layer):
 
     def __init__(self, edges: list[int]):
         super().__init__()
+        self.edges = tuple(edges)
         bins = torch.arange(edges[-1], device="cpu")  # also while weights are made without values
         first = torch.tensor(edges[1:], device="cpu")
         self.register_buffer("band", torch.searchsorted(first, bins, right=True), persistent=False)
@@ -70,6 +72,9 @@ class BandFeatures(_Bands):
         level = self.spread(0.5 * torch.rsqrt(power))
         return torch.cat([cosines * level, sines * level, (0.5 * torch.log(power) + CENTRE) / SPREAD], -1)
 
+    def lower(self, program: Program, x: Value, path: str) -> Value:
+        return program.rows(self.forward, x, Known("band_features", self.edges, (SILENCE, CENTRE, SPREAD)))
+
 
 class BandGains(_Bands):
     """[B, T, hop + bands], a spectrum and the logarithms of its bands' gains, to the spectrum [B, T, hop]."""
@@ -78,3 +83,6 @@ class BandGains(_Bands):
         hop = len(self.band)
         gains = torch.exp((SPREAD * x[..., hop:] - CENTRE).clamp(LEAST, MOST))
         return x[..., :hop] * self.spread(gains)
+
+    def lower(self, program: Program, x: Value, path: str) -> Value:
+        return program.rows(self.forward, x, Known("band_gains", self.edges, (SPREAD, CENTRE, LEAST, MOST)))

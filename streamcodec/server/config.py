@@ -48,7 +48,9 @@ class Config:
         "SOURCE",
     )
     device: str = offer("cpu", "where to compute, such as cpu or cuda", "DEVICE")
-    backend: str = offer("auto", "what computes: auto, torch, or triton (its kernels for the quantizer)", "NAME")
+    backend: str = offer(
+        "auto", "what computes: auto, torch, native (steps in C++), or triton (its kernels for the quantizer)", "NAME"
+    )
     engines: int = offer(1, "processes that compute, beside the one that serves", "N")
 
     sessions: int = offer(64, "sessions at once, those that wait for a resume included", "N")

@@ -54,7 +54,7 @@ def test_one_asked_for_by_name_never_falls_back(other):
     with pytest.raises(BackendError, match=r"'other' cannot run this codec: it has no LSTMCell.*'auto' or 'torch'"):
         encodec.on("other")
     for call in (encodec.on, lambda name: Engine(encodec, backend=name), lambda name: streamcodec.load(backend=name)):
-        with pytest.raises(BackendError, match=r"'cuda-graphs'; it must be one of auto, other, torch, triton"):
+        with pytest.raises(BackendError, match=r"'cuda-graphs'; it must be one of auto, native, other, torch, triton"):
             call("cuda-graphs")
     assert encodec.backend == "auto"
 

@@ -1,0 +1,153 @@
+"""The library as Python sees it: its structures, and what it offers on this processor."""
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable, Mapping
+from ctypes import c_float, c_int, c_int64, c_void_p
+from typing import Any, NamedTuple
+
+from .compiler import CannotCompileError, flags_of, made
+
+__all__ = [
+    "ACTIVATIONS",
+    "CHOICE",
+    "KINDS",
+    "PADDINGS",
+    "Buffer",
+    "Call",
+    "InstructionSet",
+    "Leaf",
+    "Length",
+    "Operation",
+    "Plan",
+    "Segment",
+    "Target",
+    "chosen",
+    "instruction_sets",
+]
+
+CHOICE = "STREAMCODEC_INSTRUCTION_SET"  # the environment variable that names one
+
+# As in source/plan.h.
+KINDS = {
+    name: number
+    for number, name in enumerate(
+        ("copy", "product", "dot", "depthwise", "normalise", "lstm", "band_features", "band_gains")
+    )
+}
+ACTIVATIONS: Mapping[str | None, int] = {None: 0, "elu": 1, "tanh": 2, "silu": 3, "snake": 4}
+PADDINGS = {"constant": 0, "reflect": 1, "replicate": 2}
+
+
+def _fields(numbers: str = "", pointers: str = "") -> list[tuple[str, Any]]:
+    return [(name, c_int64) for name in numbers.split()] + [(name, c_void_p) for name in pointers.split()]
+
+
+class Buffer(ctypes.Structure):
+    """As in source/plan.h, and so are the others."""
+
+    _fields_ = [
+        *_fields(pointers="memory"),
+        *_fields("rows history channels stream rate lag length padding left right extend stride"),
+    ]
+
+
+class Leaf(ctypes.Structure):
+    _fields_ = [*_fields(pointers="before after"), *_fields("stream count offset")]
+
+
+class Length(ctypes.Structure):
+    _fields_ = _fields("source up add down extend")
+
+
+class Segment(ctypes.Structure):
+    _fields_ = [*_fields(pointers="first"), *_fields("row stream width")]
+
+
+class Target(ctypes.Structure):
+    _fields_ = [*_fields(pointers="first"), *_fields("row stream buffer activation", "alpha inverse")]
+
+
+class Operation(ctypes.Structure):
+    _fields_ = [
+        *_fields("kind rows columns"),
+        *(*_fields(pointers="segments"), *_fields("segment_count")),
+        *(*_fields(pointers="targets"), *_fields("target_count")),
+        *_fields(pointers="weights bias start"),
+        *_fields("start_row start_stream"),
+        *(*_fields(pointers="add"), *_fields("add_row add_stream")),
+        *_fields("taps tap", "recurrent gates hidden cell"),
+        *_fields("lag rate", "row bands"),
+        *_fields("band_count"),
+        ("numbers", c_float * 4),
+    ]
+
+
+class Plan(ctypes.Structure):
+    _fields_ = [
+        *_fields("batch"),
+        *(*_fields(pointers="operations"), *_fields("operation_count")),
+        *(*_fields(pointers="buffers"), *_fields("buffer_count")),
+        *(*_fields(pointers="leaves"), *_fields("leaf_count")),
+        *_fields(pointers="lengths signal"),
+        *_fields("length_count out"),
+    ]
+
+
+class Call(ctypes.Structure):
+    _fields_ = [
+        *_fields(pointers="x"),
+        *_fields("x_row x_stream", "state"),
+        *_fields("state_stream", "position length out"),
+    ]
+
+
+_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call)
+
+
+class InstructionSet(NamedTuple):
+    """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
+    step: runs a `Call` of a `Plan`, given pointers to both.
+    """
+
+    name: str
+    lanes: int
+    panel: int
+    step: Callable[[Any, Any], None]
+
+
+@functools.cache
+def instruction_sets() -> dict[str, InstructionSet]:
+    """Those that this processor has, the best first. Raises CannotCompileError."""
+    path = made()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise CannotCompileError(
+            f"the library cannot be opened: {error}. Delete {path}, and it is made anew"
+        ) from error
+    sizes = (c_int64 * len(_STRUCTURES))()
+    library.streamcodec_sizes(sizes)
+    assert [ctypes.sizeof(each) for each in _STRUCTURES] == list(sizes), "the structures are not those of plan.h"
+    library.streamcodec_has.restype = c_int
+    names = [name for name in flags_of() if library.streamcodec_has(name.encode())]
+    return {name: _open(library, name) for name in names}
+
+
+def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
+    sizes = (c_int64 * 2)()
+    library[f"streamcodec_panel_{name}"](sizes)
+    step = library[f"streamcodec_step_{name}"]
+    step.restype, step.argtypes = None, [c_void_p, c_void_p]
+    return InstructionSet(name, sizes[0], sizes[1], step)
+
+
+def chosen() -> InstructionSet:
+    """The one that CHOICE names, else the best. Raises CannotCompileError where there is no such, or no library."""
+    sets, name = instruction_sets(), os.environ.get(CHOICE)
+    if not name:
+        return next(iter(sets.values()))
+    if name not in sets:
+        raise CannotCompileError(f"{CHOICE} is {name!r}; this processor has {', '.join(sets)}")
+    return sets[name]

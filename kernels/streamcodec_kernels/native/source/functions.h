@@ -1,0 +1,71 @@
+// Functions of vectors, within a few units in the last place. Their polynomials are those of Cephes (Moshier 1989).
+#pragma once
+
+#include "plan.h"
+#include "vector.h"
+
+// exp(x) = 2^n exp(r), |r| <= ln(2) / 2: 2^n, and exp(r) - 1.
+struct Power {
+    V scale, rest;
+};
+
+static inline Power power(V x) {
+    x = clamp(x, -87.0f, 88.0f);
+    const V n = nearest(x * all(1.44269504f));
+    V r = fused(n, all(-0.693359375f), x);  // ln(2) in two parts, the first of few bits
+    r = fused(n, all(2.12194440e-4f), r);
+    V p = all(1.9875691500e-4f);
+    p = fused(p, r, all(1.3981999507e-3f));
+    p = fused(p, r, all(8.3334519073e-3f));
+    p = fused(p, r, all(4.1665795894e-2f));
+    p = fused(p, r, all(1.6666665459e-1f));
+    p = fused(p, r, all(5.0000001201e-1f));
+    const I exponent = __builtin_convertvector(n, I) + 127;
+    return {bits(exponent << 23), fused(p, r * r, r)};
+}
+
+static inline V exp_less_1(V x) {
+    const Power e = power(x);
+    return fused(e.scale, e.rest, e.scale - all(1.0f));
+}
+
+static inline V sigmoid(V x) {
+    const Power e = power(-x);
+    return all(1.0f) / (all(1.0f) + fused(e.scale, e.rest, e.scale));
+}
+
+static inline V tanh(V x) {
+    const I sign = bits(x) & INT32_MIN;
+    const V below = exp_less_1(bits(bits(x) | INT32_MIN) * all(2.0f));  // exp(-2 |x|) - 1
+    return bits(bits(-below / (below + all(2.0f))) | sign);
+}
+
+static inline V elu(V x) { return x < zero() ? exp_less_1(x) : x; }
+
+static inline V silu(V x) { return x * sigmoid(x); }
+
+// sin(x)^2, whose period is pi.
+static inline V squared_sine(V x) {
+    const V n = nearest(x * all(0.318309886f));
+    V r = fused(n, all(-3.140625f), x);  // pi in three parts, the first ones of few bits
+    r = fused(n, all(-9.67502593994140625e-4f), r);
+    r = clamp(fused(n, all(-1.509957990978376e-7f), r), -1.6f, 1.6f);
+    const V q = r * r;
+    V p = all(-2.3889859e-8f);
+    p = fused(p, q, all(2.7525562e-6f));
+    p = fused(p, q, all(-1.9840874e-4f));
+    p = fused(p, q, all(8.3333310e-3f));
+    p = fused(p, q, all(-1.6666667e-1f));
+    const V sine = fused(p * q, r, r);
+    return sine * sine;
+}
+
+static inline V activated(V x, const Target &target, int64_t column) {
+    switch (target.activation) {
+        case ELU: return elu(x);
+        case TANH: return tanh(x);
+        case SILU: return silu(x);
+        case SNAKE: return fused(load(target.inverse + column), squared_sine(load(target.alpha + column) * x), x);
+        default: return x;
+    }
+}

@@ -1,0 +1,96 @@
+// A step as plain data: laid out by streamcodec/native_executor.py for one number of streams and frames, run here.
+//
+// Rows lie as in torch's executor, [stream, row, channel]. All sizes and distances count floats, but for a leaf's
+// `offset`. Memory that is written to reaches 64 bytes further than its last row, so that whole vectors can be read.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define EXPORTED extern "C" __declspec(dllexport)
+#else
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+#endif
+
+enum Kind : int64_t { COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS };
+enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE };
+enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
+
+// Rows of one network's buffer: `history` old ones, then new ones; see streamcodec/program.py.
+struct Buffer {
+    float *memory;
+    int64_t rows, history, channels, stream;
+    int64_t rate, lag, length;                       // where it stands, and which of the plan's lengths is its signal's
+    int64_t padding, left, right, extend, stride;    // how rows outside the signal are made
+};
+
+// A leaf of the state: copied from there to `before`, and from `after` back.
+struct Leaf {
+    float *before;
+    const float *after;
+    int64_t stream, count, offset;
+};
+
+struct Length {
+    int64_t source, up, add, down, extend;
+};
+
+// A part of the windows that lie side by side in a product.
+struct Segment {
+    const float *first;
+    int64_t row, stream, width;
+};
+
+// Where results go; alpha, inverse: [columns], of Snake.
+struct Target {
+    float *first;
+    int64_t row, stream, buffer, activation;
+    const float *alpha, *inverse;
+};
+
+// rows: of the result, of each stream; columns: of a row. weights: panels of a product (see product.h), else as the
+// operation says; start: what a product begins with instead of the bias; add: what is added to the result.
+struct Operation {
+    int64_t kind, rows, columns;
+    const Segment *segments;
+    int64_t segment_count;
+    const Target *targets;
+    int64_t target_count;
+    const float *weights, *bias;
+    const float *start;
+    int64_t start_row, start_stream;
+    const float *add;
+    int64_t add_row, add_stream;
+    int64_t taps, tap;                    // of a depthwise convolution: how many, and how far apart
+    const float *recurrent;               // of an LSTM: panels, gates [stream, row, 4 H], state [stream, H]
+    float *gates, *hidden, *cell;
+    int64_t lag, rate;                    // of an LSTM's input
+    float *row;                           // room for one row
+    const int64_t *bands;                 // first columns of the bands, and their end
+    int64_t band_count;
+    float numbers[4];
+};
+
+struct Plan {
+    int64_t batch;
+    const Operation *operations;
+    int64_t operation_count;
+    const Buffer *buffers;
+    int64_t buffer_count;
+    const Leaf *leaves;
+    int64_t leaf_count;
+    const Length *lengths;
+    int64_t *signal;                      // room for the length of each signal of a stream, [stream, length]
+    int64_t length_count;
+    int64_t out;                          // the buffer that holds the output
+};
+
+// What a step is given. position, length: [stream], or null where no row touches an edge of its signal.
+struct Call {
+    const float *x;
+    int64_t x_row, x_stream;
+    uint8_t *state;
+    int64_t state_stream;                 // bytes
+    const int64_t *position, *length;
+    float *out;                           // [stream, row, channel], without gaps
+};

@@ -1,0 +1,92 @@
+// A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
+#include "edges.h"
+#include "lstm.h"
+#include "rows.h"
+
+#define JOINED(a, b) a##b
+#define NAMED(a, b) JOINED(a, b)
+
+#if defined(STREAMCODEC_avx512)
+#define SET avx512
+#elif defined(STREAMCODEC_avx2)
+#define SET avx2
+#elif defined(STREAMCODEC_neon)
+#define SET neon
+#else
+#define SET baseline
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <xmmintrin.h>
+// Values too small for a normal float are 0 during a step: with them processors take a hundred times as long.
+static unsigned int flush_to_zero() {
+    const unsigned int before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040);
+    return before;
+}
+
+static void restore(unsigned int before) { _mm_setcsr(before); }
+#elif defined(__aarch64__)
+static uint64_t flush_to_zero() {
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | (UINT64_C(1) << 24)));
+    return before;
+}
+
+static void restore(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+#else
+static int flush_to_zero() { return 0; }
+
+static void restore(int) {}
+#endif
+
+static void run(const Operation &op, const Plan &plan, const Call &call) {
+    switch (op.kind) {
+        case COPY: return op.segment_count ? copy(op, plan.batch) : copy_input(op, call, plan.batch);
+        case PRODUCT: return product(op, plan.batch);
+        case DOT: return dot(op, plan.batch);
+        case DEPTHWISE: return depthwise(op, plan.batch);
+        case NORMALISE: return normalise(op, plan.batch);
+        case LSTM: return lstm(op, plan.batch, call.position);
+        case BAND_FEATURES: return band_features(op, plan.batch);
+        case BAND_GAINS: return band_gains(op, plan.batch);
+        default: return;
+    }
+}
+
+static void copy_state(const Plan &plan, const Call &call, bool back) {
+    for (int64_t i = 0; i < plan.leaf_count; ++i) {
+        const Leaf &leaf = plan.leaves[i];
+        for (int64_t b = 0; b < plan.batch; ++b) {
+            uint8_t *state = call.state + b * call.state_stream + leaf.offset;
+            const size_t bytes = leaf.count * sizeof(float);
+            if (back) memcpy(state, leaf.after + b * leaf.stream, bytes);
+            else memcpy(leaf.before + b * leaf.stream, state, bytes);
+        }
+    }
+}
+
+EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, const Call *call) {
+    const auto before = flush_to_zero();
+    copy_state(*plan, *call, false);
+    if (call->position) measure(*plan, *call);
+    for (int64_t i = 0; i < plan->operation_count; ++i) {
+        const Operation &op = plan->operations[i];
+        run(op, *plan, *call);
+        if (call->position)
+            for (int64_t t = 0; t < op.target_count; ++t) fill(*plan, *call, op.targets[t].buffer);
+    }
+    copy_state(*plan, *call, true);
+    const Buffer &out = plan->buffers[plan->out];
+    const int64_t size = (out.rows - out.history) * out.channels;
+    for (int64_t b = 0; b < plan->batch; ++b)
+        memcpy(call->out + b * size, out.memory + b * out.stream + out.history * out.channels, size * sizeof(float));
+    restore(before);
+}
+
+// Columns of a vector, and vectors of a panel.
+EXPORTED void NAMED(streamcodec_panel_, SET)(int64_t *sizes) {
+    sizes[0] = LANES;
+    sizes[1] = PANEL;
+}

@@ -1,0 +1,86 @@
+// Vectors of one instruction set: the compiler's own, so that only the fused product needs a name of the processor's.
+//
+// Each instruction set is compiled from the same source with its own flags, and everything is local to that object:
+// a function that the linker merged with that of another set would crash where the set is missing.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(STREAMCODEC_avx512)
+#include <immintrin.h>
+#define LANES 16
+#define PANEL 4  // vectors side by side in a panel of weights
+#elif defined(STREAMCODEC_avx2)
+#include <immintrin.h>
+#define LANES 8
+#define PANEL 2
+#elif defined(STREAMCODEC_neon)
+#include <arm_neon.h>
+#define LANES 4
+#define PANEL 4
+#else
+#define LANES 4
+#define PANEL 2
+#endif
+
+typedef float V __attribute__((vector_size(4 * LANES)));
+typedef int32_t I __attribute__((vector_size(4 * LANES)));
+
+static inline V zero() { return V{}; }
+
+static inline V all(float value) { return value - zero(); }
+
+static inline V load(const float *from) {
+    V value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static inline void store(float *to, V value) { memcpy(to, &value, sizeof value); }
+
+// The first `count` values, zeros after them.
+static inline V load_some(const float *from, int64_t count) {
+    V value = zero();
+    memcpy(&value, from, count * sizeof(float));
+    return value;
+}
+
+static inline void store_some(float *to, V value, int64_t count) { memcpy(to, &value, count * sizeof(float)); }
+
+// a * b + c, in one rounding where the processor has that. The compiler fuses nothing by itself (-ffp-contract=off):
+// what it would fuse may differ from place to place, and with it the last bit.
+static inline V fused(V a, V b, V c) {
+#if defined(STREAMCODEC_avx512)
+    return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(STREAMCODEC_avx2)
+    return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(STREAMCODEC_neon)
+    return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+static inline V bits(I value) { return (V)value; }
+
+static inline I bits(V value) { return (I)value; }
+
+// NaN passes through.
+static inline V clamp(V x, float least, float most) {
+    x = x < all(least) ? all(least) : x;
+    return x > all(most) ? all(most) : x;
+}
+
+// To the nearest whole number, for less than 2^22.
+static inline V nearest(V x) {
+    const V big = all(12582912.0f);
+    return (x + big) - big;
+}
+
+// The values of a vector added up, from the first to the last.
+static inline float sum(V value) {
+    float total = value[0];
+    for (int lane = 1; lane < LANES; ++lane) total += value[lane];
+    return total;
+}

@@ -1,0 +1,37 @@
+"""Streams of every kind of operation by the library given on the command line; prints the instruction sets it ran on.
+
+Run by test_native_library.py, in a process of its own with the sanitizers' runtime.
+"""
+
+import sys
+from pathlib import Path
+
+import dac_models
+import oracles
+import spectral_models
+import torch
+from streamcodec_kernels.native import library
+
+from streamcodec import Codec
+from streamcodec.nn.transducer import Transducer
+
+library.made = lambda: Path(sys.argv[1])
+
+from sets import on  # noqa: E402 (it asks what the library has)
+
+torch.set_num_threads(1)
+FAMILIES: list[Codec] = [
+    oracles.small_codec("24khz", torch.float32),
+    oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),
+    dac_models.small_codec((2, 3), dtype=torch.float32),
+    spectral_models.small_codec(torch.float32),
+]
+for name in library.instruction_sets():
+    with on(name):
+        for codec in FAMILIES:
+            for network in codec.on("native").framing.networks:
+                for frames, batch in ((1, 1), (3, 2), (20, 1)):
+                    stream = Transducer(network, batch, torch.device("cpu"), torch.float32, frames)
+                    stream.push(torch.randn(batch, 21 * network.at.rate + 1, network.channels))
+                    stream.flush()
+    print(name)

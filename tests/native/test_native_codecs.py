@@ -1,0 +1,141 @@
+"""The codecs of every family in C++: their streams' bits depend on nothing but the stream."""
+
+import math
+import threading
+from collections.abc import Callable
+
+import dac_models
+import oracles
+import pytest
+import spectral_models
+import torch
+import xcodec_models
+from mirror import Mirror, deliver, drain
+from oracles import cuts
+from sets import compiled, each_set, on
+from torch import Tensor
+
+import streamcodec
+from streamcodec import Codec, Engine
+from streamcodec.nn.transducer import Network, Transducer
+
+FAMILIES: dict[str, Callable[[], Codec]] = {
+    "encodec, causal": lambda: oracles.small_codec("24khz", torch.float32),
+    "encodec, looking ahead": lambda: oracles.small_codec("32khz", torch.float32),
+    "encodec, two channels": lambda: oracles.small_codec("24khz", torch.float32, audio_channels=2),
+    "dac": lambda: dac_models.small_codec((2, 3), dtype=torch.float32),
+    "spectral": lambda: spectral_models.small_codec(torch.float32),
+    "xcodec": lambda: xcodec_models.small_codec("hubert", torch.float32),
+    "bundled": streamcodec.load,
+}
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def codec_of(family: str) -> Codec:
+    if family == "xcodec":
+        pytest.importorskip("transformers", reason="X-Codec's speech model is one of transformers")
+    return FAMILIES[family]()
+
+
+def signal_for(network: Network, frames: int = 30) -> Tensor:
+    generator = torch.Generator().manual_seed(frames)
+    return 0.3 * torch.randn(2, frames * network.at.rate, network.channels, generator=generator)
+
+
+def streamed(network: Network, x: Tensor, sizes: list[int], max_frames: int = 75) -> Tensor:
+    stream = Transducer(network, x.shape[0], x.device, x.dtype, max_frames)
+    parts = [stream.push(x[:, start:stop]) for start, stop in cuts(x.shape[1], sizes)]
+    return torch.cat([*parts, stream.flush()], 1)
+
+
+@each_set
+@each_family
+def test_every_network_equals_torch_and_has_the_same_bits_however_it_is_cut(name, family):
+    codec = codec_of(family)
+    with on(name):
+        native = codec.on("native")
+        for in_torch, network in zip(codec.framing.networks, native.framing.networks, strict=True):
+            assert network.served_by == "native"
+            x = signal_for(network)
+            whole = streamed(network, x, [])
+            expected = streamed(in_torch, x, [])
+            torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
+            assert torch.equal(streamed(network, x[1:], [network.at.rate] * 30, 1), whole[1:])
+            assert torch.equal(streamed(network, x, [1, 7 * network.at.rate, 5, 3 * network.at.rate], 3), whole)
+
+
+# X-Codec encodes in windows, which are not batched. DAC's decoding of codes is torch's, whose bits depend on the batch.
+BATCHED = [name for name in FAMILIES if name not in ("xcodec", "dac")]
+
+
+@compiled
+@pytest.mark.parametrize("family", BATCHED)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_session_of_an_engine_has_the_bits_of_a_stream(family, threads):
+    """Whoever shares the step, wherever they are, in batches that are filled up, on as many threads."""
+    codec = codec_of(family).on("native")
+    hop, kbps = codec.spec.hop_length, codec.spec.bandwidths[-1]
+    engine = Engine(codec, slots=5, batch_sizes=(1, 4), step_frames=(1, 3), threads=threads)
+    live: list[Mirror] = []
+    for start in range(10):
+        if start < 5:
+            live.append(Mirror(engine, ("roundtrip", "encode", "decode")[start % 3], kbps, "exact", start))
+        for place, mirror in enumerate(live):
+            mirror.feed(hop * (1 + (start + place) % 4) + place)
+        deliver(live, engine.step())
+    for mirror in live:
+        mirror.flush()
+    drain(engine, live)
+    for mirror in live:
+        mirror.check(0.0)
+
+
+@compiled
+def test_nothing_depends_on_scratch_memory():
+    network = codec_of("encodec, looking ahead").on("native").framing.encoder
+    x = signal_for(network)
+    stream, parts = Transducer(network, 2, x.device, x.dtype), []
+    for start, stop in cuts(x.shape[1], [x.shape[1] - 9 * network.at.rate] + [network.at.rate] * 9):
+        for memory in network.executor.workspace(2, 1).memory:
+            memory.fill_(math.nan)
+        parts.append(stream.push(x[:, start:stop]))
+    assert torch.equal(torch.cat([*parts, stream.flush()], 1), streamed(network, x, []))
+
+
+@compiled
+def test_other_threads_of_python_run_during_a_step():
+    network = codec_of("bundled").on("native").framing.encoder
+    x = torch.zeros(8, 75 * network.at.rate, 1)
+    work = network.executor.workspace(8, 75)
+    inside, counts = threading.Event(), []
+    plain = work._set.step
+
+    def noted(*arguments: object) -> None:
+        inside.set()
+        plain(*arguments)
+        inside.clear()
+
+    work._set = work._set._replace(step=noted)
+    state = streamcodec.nn.transducer.State(network.spec, 8)
+    worker = threading.Thread(target=network.executor.step, args=(work, x, state))
+    worker.start()
+    inside.wait(10)
+    while inside.is_set():
+        counts.append(1)
+    worker.join()
+    assert len(counts) > 1000  # a step of these takes tens of milliseconds; without the lock released, 1 at most
+
+
+@compiled
+def test_weights_that_change_are_noticed_when_a_stream_opens():
+    codec = codec_of("spectral").on("native")
+    network, x = codec.framing.encoder, signal_for(codec.framing.encoder)
+    before = streamed(network, x, [])
+    with torch.no_grad():
+        last = codec.encoder.chain[-1].bias
+        last.add_(1.0)
+    try:
+        torch.testing.assert_close(streamed(network, x, []), before + 1.0)
+    finally:
+        with torch.no_grad():
+            last.sub_(1.0)
