@@ -4,7 +4,8 @@ A *backend* is chosen by name. ``"torch"`` is the reference, which takes any dty
 other one that is meant for what it is asked to run, else torch. Any other name is that one or a BackendError: a backend
 asked for by name never falls back.
 
-This file alone imports streamcodec_kernels, and only to run a kernel: without Triton everything works in torch.
+Triton kernels are imported here alone, and only to be run: without Triton everything works in torch. So it does where
+nothing can compile the native executor, which is the other part of streamcodec_kernels.
 """
 
 import importlib
