@@ -22,6 +22,7 @@ MODULES = (
     ("The package", "streamcodec", True),
     ("Audio files", "streamcodec.audio", True),
     ("Tokens of language models", "streamcodec.tokens", True),
+    ("Corpora", "streamcodec.corpus", True),
     ("The client of the live server", "streamcodec.client", True),
     ("Errors", "streamcodec.errors", False),  # the tree in the module's docstring says it all
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .codecs import Codec, CodecSpec, QuantizedLatents, SemanticWindow
     from .codes import Codes, CodesLike
     from .codesfile import load_codes, save_codes
+    from .corpus import TokenDataset
     from .engine import Delivery, Direction, Engine, Session
     from .errors import StreamcodecError
     from .pcm import AudioLike
@@ -36,6 +37,7 @@ __all__ = [
     "Session",
     "Start",
     "StreamcodecError",
+    "TokenDataset",
     "load",
     "load_codes",
     "save",
@@ -60,6 +62,7 @@ _HOMES = {
     "Session": "engine",
     "Start": "stream",
     "StreamcodecError": "errors",
+    "TokenDataset": "corpus",
     "load": "checkpoint",
     "load_codes": "codesfile",
     "save": "checkpoint",

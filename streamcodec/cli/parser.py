@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from ..install import how_to_install
 from .ends import add_force
 from .evaluate_options import add_evaluate
+from .tokenize_options import add_tokenize
 from .train_options import add_train
 
 __all__ = ["SHELLS", "build_parser"]
@@ -76,6 +77,7 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     _add_roundtrip(commands)
     _add_encode(commands)
     _add_decode(commands)
+    _add_tokenize(commands)
     _add_info(commands)
     _add_mic(commands)
     train = commands.add_parser("train", help="train a codec", description="Train a codec; see docs/training.md.")
@@ -171,6 +173,21 @@ def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _add_codec(parser, "default: the one that the codes file names")
     _add_running(parser, None, "how the stream begins (default: as the encoder's did)")
     parser.set_defaults(module=".decode")
+
+
+def _add_tokenize(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "tokenize",
+        help="a corpus of recordings to a data set of tokens",
+        description="Encode all recordings of a corpus, on all cores; see docs/corpora.md. A recording that cannot be "
+        "read is left out and reported. Run it again after an interruption, and it goes on. Parquet, Arrow and URLs "
+        + _needs("corpus").replace("Needs", "need"),
+    )
+    _add_codec(parser, "default: the codec in this package")
+    _add_bandwidth(parser)
+    add_tokenize(parser)
+    _add_json(parser)
+    parser.set_defaults(module=".tokenize")
 
 
 def _add_info(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -24,6 +24,7 @@ from streamcodec import (
     Session,
     Start,
     StreamcodecError,
+    TokenDataset,
     load,
     load_codes,
     save,
@@ -49,6 +50,14 @@ def offline(codec: Codec, wav: AudioLike) -> Tensor:
     print(audio)
     print(shape, same, both, codes.length, codes.scale)
     return codec.decode(bare) + codec.decode(codes) + codec.decode(codes.data)
+
+
+def corpus(codec: Codec, folder: Path) -> Tensor:
+    tokens = TokenDataset(folder, codec=codec)
+    codes: list[Codes] = [item.codes for item in tokens.shard(0, 2)]
+    frames: int = sum(tokens.frames)
+    print(len(tokens), codes, frames, tokens.keys, tokens[np.int64(0)].fields["text"])
+    return tokens.collate([tokens[0], tokens[1]]).codes
 
 
 def stream(codec: Codec, start: Start = "primed") -> bytes:
