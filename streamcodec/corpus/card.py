@@ -1,5 +1,7 @@
 """The card of a data set of tokens: a README that people, and Hugging Face's hub, read."""
 
+from importlib import metadata
+
 from .folder import Folder, write_text
 from .statistics import PICTURE, Statistics
 
@@ -20,9 +22,14 @@ def write_card(folder: Folder, found: Statistics) -> None:
     write_text(folder.path / CARD, _card(folder, found))
 
 
-def _card(folder: Folder, found: Statistics) -> str:
-    from .. import __version__
+def _version() -> str:
+    try:
+        return metadata.version("streamcodec")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
+
+def _card(folder: Folder, found: Statistics) -> str:
     header, hours = folder.header, found.seconds / 3600
     silent = found.silent_seconds / found.seconds if found.seconds else 0.0
     facts = {
@@ -32,7 +39,7 @@ def _card(folder: Folder, found: Statistics) -> str:
         "codebooks": f"{folder.codebooks} of {header.codebook_size} entries",
         "sample rate": f"{header.sample_rate} Hz, channels: {header.channels}",
         "frame": f"{header.hop_length} samples, {header.sample_rate / header.hop_length:g} a second",
-        "made with": f"streamcodec {__version__}",
+        "made with": f"streamcodec {_version()}",
         "format": f"{folder.format}, read by `streamcodec.TokenDataset` or {READING[folder.format]}",
         "items": f"{found.items}, from {found.shortest:.2f} to {found.longest:.2f} s",
         "audio": f"{hours:.3f} hours, {silent:.1%} of it below -60 dBFS",

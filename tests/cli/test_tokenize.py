@@ -1,6 +1,5 @@
 """The command `tokenize`, as a person sees it."""
 
-
 import pytest
 import soundfile
 from commands import assert_fails

@@ -130,7 +130,7 @@ def test_a_damaged_tar_gives_what_stands_before_the_damage(root, source):
     assert [item.key for item in items][:1] == ["k0"]
     assert isinstance(failure, Failure)
     assert "cannot be read as a tar file" in failure.reason
-    for size in range(0, 3 * 3072, 700):
+    for size in range(0, 3 * 3072, 1700):
         path.write_bytes(whole[:size])
         done = tokenize(path, root / f"out{size}", source, processes=0)
         assert done.failed, size
