@@ -106,6 +106,7 @@ def test_what_was_done_before_a_run_broke_off_is_not_done_again(folder, tmp_path
     assert set(keys_in(out).values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_kill_loses_nothing_and_doubles_nothing(tmp_path, source):
     root, out = tmp_path / "recordings", tmp_path / "out"
     for i in range(60):
@@ -128,6 +129,7 @@ def test_a_kill_loses_nothing_and_doubles_nothing(tmp_path, source):
     assert keys_in(out) == {f"{i}.wav": 1 for i in range(60)}
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_only_its_recording_with_it(folder, source, codec):
     good = [Item(path.name, str(path)) for path in sorted(folder.rglob("*.wav"))]
     items = [*good[:3], recordings.Deadly("deadly", "nothing"), *good[3:]]
