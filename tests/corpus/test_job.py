@@ -10,10 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import oracles
 import pytest
 import recordings
 import torch
 
+import streamcodec
 from streamcodec import TokenDataset
 from streamcodec.corpus import Failure, Progress, tokenize
 from streamcodec.corpus.encoding import Settings
@@ -207,6 +209,18 @@ def test_a_long_recording_needs_no_more_memory_than_its_codes(tmp_path, source, 
     assert sum(blocks) == recordings.RATE * 60
     assert max(blocks) <= recordings.RATE * 4
     assert encoding.AHEAD <= 16
+
+
+def test_a_codec_with_segments_and_gains_keeps_them(tmp_path):
+    stereo = oracles.small_codec("48khz", torch.float32)
+    streamcodec.save(stereo, tmp_path / "codec")
+    path = recordings.write(tmp_path / "in" / "a.wav", 400)
+    tokenize(tmp_path / "in", tmp_path / "out", str(tmp_path / "codec"), num_codebooks=ALL, processes=0)
+    (item,) = TokenDataset(tmp_path / "out", stereo)
+    alone = recordings.codes_alone(stereo, path)
+    assert torch.equal(item.codes.data, alone.data)
+    assert torch.equal(item.codes.scale, alone.scale)
+    assert item.audio.shape == (2, 400)
 
 
 def test_silence_is_told(tmp_path, source, codec):
