@@ -17,6 +17,7 @@ from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Engine
+from streamcodec.nn.ragged import run_together
 from streamcodec.nn.transducer import Network, Transducer
 
 FAMILIES: dict[str, Callable[[], Codec]] = {
@@ -88,6 +89,18 @@ def test_a_session_of_an_engine_has_the_bits_of_a_stream(family, threads):
     drain(engine, live)
     for mirror in live:
         mirror.check(0.0)
+
+
+@compiled
+@each_family
+@pytest.mark.parametrize("frames", [1, 4, 75])
+def test_signals_of_unequal_lengths_run_together_have_the_bits_of_each_streamed_alone(family, frames):
+    for network in codec_of(family).on("native").framing.networks:
+        x, rate = signal_for(network)[:1], network.at.rate
+        lengths = [0, 1, 2 * rate + 1, 9 * rate, 17 * rate + rate // 2, 30 * rate]
+        found = run_together(network, [x[0, :length] for length in lengths], lengths, frames)
+        for length, rows in zip(lengths, found, strict=True):
+            assert torch.equal(rows, streamed(network, x[:, :length], [])[0])
 
 
 @compiled
