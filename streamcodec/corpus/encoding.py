@@ -23,6 +23,8 @@ Block = NDArray[np.float32]
 AHEAD = 16  # blocks that may wait for the codec
 SILENCE = 1e-3  # -60 dBFS, of the root mean square of a tenth of a second
 CHUNK_SECONDS = 30.0  # of recordings that are encoded together
+BATCHES = 4  # that are gathered, so that recordings of about one length can be encoded together
+GATHERED_SECONDS = 1200.0  # after which no more are gathered, however few they are
 
 
 class Settings(NamedTuple):
@@ -37,6 +39,11 @@ class Settings(NamedTuple):
     device: str = "cpu"
     backend: str = "auto"
     batch: int = 1
+
+    @property
+    def gathered(self) -> int:
+        """Recordings that are in memory together, at most."""
+        return 1 if self.batch == 1 else BATCHES * self.batch
 
     def load(self) -> Codec:
         """The codec."""
@@ -72,7 +79,7 @@ class Encoder:
                 yield Failure(item.key, _why(heard))
                 continue
             together.append((item, heard))
-            if len(together) >= self.settings.batch:
+            if self._suffice(together):
                 yield from self._together(together)
                 together = []
         yield from self._together(together)
@@ -104,6 +111,10 @@ class Encoder:
         if error is not None:
             return Failure(item.key, _why(error))
         return self._tokens(item, Codes.cat([*parts, stream.flush()]), quiet.share)
+
+    def _suffice(self, together: list[tuple[Item, Block]]) -> bool:
+        seconds = sum(heard.shape[1] for _, heard in together) / self.codec.spec.sample_rate
+        return len(together) >= self.settings.gathered or seconds >= GATHERED_SECONDS
 
     def _whole(self, events: Iterator[Any]) -> Block | Exception:
         blocks: list[Block] = [np.zeros((self.codec.spec.channels, 0), np.float32)]

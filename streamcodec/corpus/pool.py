@@ -112,7 +112,7 @@ def run_processes(items: Iterable[Item], processes: int, settings: Settings) -> 
             while not exhausted and len(workers) < processes:
                 workers.append(_Worker(settings))
             for worker in workers:
-                exhausted = worker.fill(waiting, 2 * settings.batch) or exhausted
+                exhausted = worker.fill(waiting, 2 * settings.gathered) or exhausted
             if not workers:
                 return
             for ready in wait([worker.connection for worker in workers]):

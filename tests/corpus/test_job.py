@@ -17,7 +17,7 @@ import torch
 
 import streamcodec
 from streamcodec import TokenDataset
-from streamcodec.corpus import Failure, Progress, tokenize
+from streamcodec.corpus import Failure, Progress, encoding, tokenize
 from streamcodec.corpus.encoding import Settings
 from streamcodec.corpus.folder import find_shards
 from streamcodec.corpus.items import Item, Tokens
@@ -72,6 +72,19 @@ def test_recordings_that_are_encoded_together_have_the_same_codes_and_a_bad_one_
         alone = recordings.codes_alone(codec, folder / item.key)
         assert item.codes.length == alone.length
         assert (item.codes.data == alone.data).float().mean() > 0.99  # near ties, in float32
+
+
+@pytest.mark.parametrize(("gathered", "seconds"), [(1, 1200.0), (4, 0.5), (4, 1200.0)])
+def test_what_is_gathered_is_bounded_in_number_and_length(folder, source, codec, monkeypatch, gathered, seconds):
+    monkeypatch.setattr(encoding, "BATCHES", gathered)
+    monkeypatch.setattr(encoding, "GATHERED_SECONDS", seconds)
+    groups, encode = [], encoding.Encoder._encode
+    monkeypatch.setattr(encoding.Encoder, "_encode", lambda self, heard: groups.append(heard) or encode(self, heard))
+    items = [Item(path.name, str(path)) for path in sorted(folder.rglob("*.wav"))]
+    assert len(list(encoding.Encoder(Settings(source, ALL, batch=2), codec)(items))) == 8
+    for group in groups:
+        assert len(group) <= 2 * gathered
+        assert sum(heard.shape[1] for heard in group[:-1]) < seconds * recordings.RATE
 
 
 def test_a_second_run_does_what_is_left(folder, tmp_path, source):
@@ -198,8 +211,6 @@ def test_two_recordings_of_one_key_are_reported(folder, tmp_path, source):
 
 def test_a_long_recording_needs_no_more_memory_than_its_codes(tmp_path, source, monkeypatch):
     """What is in memory of it at a time: a few blocks of some seconds."""
-    from streamcodec.corpus import encoding
-
     path = recordings.write(tmp_path / "long.wav", recordings.RATE * 60)
     sizes = []
     ahead = encoding._ahead
