@@ -9,7 +9,7 @@ from ..install import how_to_install
 from .evaluation import Results
 from .recording import ORIGINAL
 
-__all__ = ["draw"]
+__all__ = ["draw", "panels_of"]
 
 WINDOW, HOP = 1024, 256
 RANGE = 90.0  # dB from white to black
@@ -25,6 +25,12 @@ def _decibels(wav: np.ndarray) -> np.ndarray:
     return 20 * np.log10(np.abs(np.fft.rfft(frames * window) / window.sum()).T + 1e-9)
 
 
+def panels_of(results: Results) -> dict[str, np.ndarray]:
+    """Title and audio of each panel. (The recording is among the systems too, where it is judged as one.)"""
+    decoded = {f"{system} kbps": audio for system, audio, _ in results.decoded if system != ORIGINAL}
+    return {ORIGINAL: results.recording.audio} | decoded
+
+
 def draw(results: Results, path: Path) -> None:
     """Write a PNG with a panel per system, the first seconds. Raises MissingPackageError without matplotlib."""
     try:
@@ -32,14 +38,14 @@ def draw(results: Results, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackageError(f"pictures need the package matplotlib: {how_to_install('plots')}") from error
-    rate, original = results.recording.sample_rate, results.recording.audio
+    rate = results.recording.sample_rate
     end = int(SECONDS * rate)
-    panels = {ORIGINAL: original} | {f"{system} kbps": audio for system, audio, _ in results.decoded}
+    panels = panels_of(results)
     columns = -(-len(panels) // 2) if len(panels) > 4 else len(panels)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
     colours = colormaps["magma"].resampled(COLOURS)
-    top = float(_decibels(original[:end]).max())
+    top = float(_decibels(panels[ORIGINAL][:end]).max())
     for place, (title, audio) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(rows, columns, place)
         shown = _decibels(audio[:end])

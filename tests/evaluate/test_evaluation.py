@@ -1,6 +1,8 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ import soundfile
 
 from streamcodec.cli import main
 from streamcodec.evaluate import evaluation as module
-from streamcodec.evaluate.evaluation import Evaluation, Score
+from streamcodec.evaluate.evaluation import Evaluation, Results, Score
 from streamcodec.evaluate.measured import MeasuredCodec, Usage, usage_line
 from streamcodec.evaluate.measures import WORDS, available
 from streamcodec.evaluate.opus import Opus, missing_tools
 from streamcodec.evaluate.recording import ORIGINAL, Recording, System
+from streamcodec.evaluate.spectrogram import panels_of
 from streamcodec.evaluate.words import WordErrors
 
 needs_opus = pytest.mark.skipif(bool(missing_tools()), reason="opusenc and opusdec (opus-tools) are not installed")
@@ -142,3 +145,11 @@ def test_each_recording_gets_a_picture_of_its_spectrograms(recordings: Path, tmp
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert pictures == ["music_a.png", "speech16k_a.png"]
     assert (tmp_path / "pictures" / "music_a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_picture_has_each_system_once() -> None:
+    audio = np.zeros(4, np.float32)
+    recording = SimpleNamespace(audio=audio, sample_rate=8000)
+    decoded = [(system, audio, None) for system in ("original", "codec 6", "Opus 6")]
+    results = cast(Results, SimpleNamespace(recording=recording, decoded=decoded))
+    assert list(panels_of(results)) == ["original", "codec 6 kbps", "Opus 6 kbps"]
