@@ -188,6 +188,8 @@ class Workspace:
             raise DtypeError(f"the input of this step is {x.dtype} on {x.device}; it must be float32 on a CPU")
         if state.batch != self.batch or (state.spec is not self.program.state and state.spec != self.program.state):
             raise ShapeError(f"the state is that of {state.batch} streams or of another network; here are {self.batch}")
+        if state.bytes.device.type != "cpu":
+            raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")
         for name, numbers in edges._asdict().items() if edges is not None else ():
             if numbers.dtype != torch.int64 or numbers.shape != (self.batch,) or not numbers.is_contiguous():
                 raise ShapeError(f"{name} is {numbers.dtype} {list(numbers.shape)}; it must be int64 [{self.batch}]")

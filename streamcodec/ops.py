@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native_executor
+from . import native_executor, native_quantizers
 from .errors import BackendError, DtypeError, InputError, ShapeError
 from .install import how_to_install
 from .program import Edges, Program
@@ -32,6 +32,7 @@ __all__ = [
     "backends",
     "check_backend",
     "executor",
+    "factorised_decode",
     "factorised_encode",
     "lacking",
     "runner",
@@ -308,6 +309,23 @@ def factorised_encode(
     return codes.view(*z.shape[:-1], stages)
 
 
+def factorised_decode(entries: Tensor, weight: Tensor, bias: Tensor, *, backend: str = "auto") -> Tensor:
+    """The sum of the stages' projections: entries [..., K * d], those of each stage side by side, to z [..., D].
+
+    weight: [K * d, D], the projections one below the other; bias: [D], the sum of theirs. Gradients flow in torch.
+
+    Raises ShapeError where the arguments do not fit together, BackendError where a backend asked for by name cannot
+    run.
+    """
+    if entries.ndim == 0 or weight.ndim != 2 or entries.shape[-1] != weight.shape[0] or bias.shape != weight.shape[1:]:
+        raise ShapeError(
+            f"entries are {list(entries.shape)}, weight is {list(weight.shape)} and bias {list(bias.shape)}; they must "
+            "be [..., K * d], [K * d, D] and [D]"
+        )
+    z = _dispatch("factorised_decode", backend, entries.reshape(-1, weight.shape[0]), weight, bias)
+    return z.view(*entries.shape[:-1], weight.shape[1])
+
+
 def _codebook_shape(codebooks: Tensor) -> tuple[int, int, int]:
     if codebooks.ndim != 3 or 0 in codebooks.shape:
         raise ShapeError(f"codebooks are {list(codebooks.shape)}; they must be [codebooks, codebook_size, dimension]")
@@ -398,10 +416,31 @@ def _factorised_encode_suits_triton(z: Tensor, *tables: Tensor) -> bool:
     return z.is_cuda and z.dtype == torch.float32 and fits and _has_triton()
 
 
+def _factorised_decode_torch(entries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.addmm(bias, entries, weight)
+
+
+def _never(*_: Tensor | None) -> bool:
+    return False
+
+
 _TABLE: Mapping[str, Operation] = {
     "factorised_encode": Operation(
-        _factorised_encode_torch, {"triton": Kernel(_factorised_encode_triton, _factorised_encode_suits_triton)}
+        _factorised_encode_torch,
+        {
+            "triton": Kernel(_factorised_encode_triton, _factorised_encode_suits_triton),
+            "native": Kernel(native_quantizers.factorised_encode, _never),
+        },
     ),
-    "rvq_encode": Operation(_rvq_encode_torch, {"triton": Kernel(_rvq_encode_triton, _rvq_encode_suits_triton)}),
+    "factorised_decode": Operation(
+        _factorised_decode_torch, {"native": Kernel(native_quantizers.factorised_decode, _never)}
+    ),
+    "rvq_encode": Operation(
+        _rvq_encode_torch,
+        {
+            "triton": Kernel(_rvq_encode_triton, _rvq_encode_suits_triton),
+            "native": Kernel(native_quantizers.rvq_encode, _never),
+        },
+    ),
     "rvq_decode": Operation(_rvq_decode_torch, {"triton": Kernel(_rvq_decode_triton, _rvq_decode_suits_triton)}),
 }

@@ -75,7 +75,7 @@ def load(
             last frame, as the upstream commands and transformers' processors do. False: codes are those of the bare
             models, and what does not fill a last frame is lost. It is `Codec.pad`.
         backend: what computes the steps of streams and the quantizer: "auto" (what is meant for this machine),
-            "torch", "native" (steps in C++ on a CPU, in float32; a C++ compiler is needed once), or "triton" (its
+            "torch", "native" (C++ on a CPU, in float32; a C++ compiler is needed once), or "triton" (its
             kernels for the quantizer; the rest in torch). One asked for by name never falls back to another. It is
             `Codec.backend`; `Codec.on` gives the same codec on another one.
 

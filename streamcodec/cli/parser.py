@@ -263,7 +263,7 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default="auto",
         metavar="NAME",
-        help="what computes: auto, torch, native (steps in C++), or triton (its kernels for the quantizer)",
+        help="what computes: auto, torch, native (in C++), or triton (its kernels for the quantizer)",
     )
 
 

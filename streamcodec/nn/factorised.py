@@ -77,10 +77,12 @@ class FactorisedQuantizer(nn.Module):
     def served_by(self) -> dict[str, str]:
         """Its operations, and the name of what each runs on."""
         tables = self._tables.get(self._sources(), self._make_tables)
+        decode = ops.serving("factorised_decode", self.backend, self.codebooks, self.codebooks, self.codebooks)
         if not tables.comparable:
-            return {"factorised_encode": "torch"}
+            return {"factorised_encode": "torch", "factorised_decode": decode}
         arguments = (self.codebooks, *tables.first(self.codebooks.shape[0]))
-        return {"factorised_encode": ops.serving("factorised_encode", self.backend, *arguments)}
+        encode = ops.serving("factorised_encode", self.backend, *arguments)
+        return {"factorised_encode": encode, "factorised_decode": decode}
 
     @torch.no_grad()
     def encode_reference(self, latents: Tensor, num_codebooks: int) -> Tensor:
@@ -108,9 +110,11 @@ class FactorisedQuantizer(nn.Module):
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
         stages = codes.shape[-1]
         # The sum of the stages' projections, as one product over all of their dimensions.
-        rows = entries_of(self.codebooks, codes).reshape(-1, stages * self.codebooks.shape[2])
+        rows = entries_of(self.codebooks, codes).flatten(-2)
         weight, bias = self.out_weight[:stages].flatten(0, 1), self.out_bias[:stages].sum(0)
-        return torch.addmm(bias, rows, weight).view(*codes.shape[:-1], self.dimension)
+        gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (rows, weight, bias))
+        backend = "torch" if gradient else ops.backend_of("factorised_decode", self.backend)
+        return ops.factorised_decode(rows, weight, bias, backend=backend)
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""

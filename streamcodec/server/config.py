@@ -49,7 +49,7 @@ class Config:
     )
     device: str = offer("cpu", "where to compute, such as cpu or cuda", "DEVICE")
     backend: str = offer(
-        "auto", "what computes: auto, torch, native (steps in C++), or triton (its kernels for the quantizer)", "NAME"
+        "auto", "what computes: auto, torch, native (in C++), or triton (its kernels for the quantizer)", "NAME"
     )
     engines: int = offer(1, "processes that compute, beside the one that serves", "N")
 

@@ -39,7 +39,9 @@ def fresh_dac() -> Codec:
 
 def test_auto_takes_what_can_run_a_codec(other):
     dac, encodec = fresh_dac(), small_codec("24khz", torch.float32)
-    assert dac.served_by() == {"encoder": "other", "decoder": "other", "factorised_encode": "torch"}
+    assert dac.served_by() == {
+        "encoder": "other", "decoder": "other", "factorised_encode": "torch", "factorised_decode": "torch",
+    }  # fmt: skip
     assert encodec.served_by() == {
         "encoder": "torch", "decoder": "torch", "rvq_encode": "torch", "rvq_decode": "torch",
     }  # fmt: skip

@@ -1,7 +1,7 @@
-"""The random stacks of layers live beside the layers' tests, the small codecs beside their families'."""
+"""Random stacks of layers, small codecs and checks of kernels live beside other tests."""
 
 import sys
 from pathlib import Path
 
-for folder in ("nn", "codecs", "engine"):
+for folder in ("nn", "codecs", "engine", "kernels"):
     sys.path.append(str(Path(__file__).parent.parent / folder))

@@ -29,7 +29,9 @@ FAMILIES: list[Codec] = [
 for name in library.instruction_sets():
     with on(name):
         for codec in FAMILIES:
-            for network in codec.on("native").framing.networks:
+            native = codec.on("native")
+            native.decode(native.encode(torch.randn(1, 1, 20 * codec.spec.hop_length) * 0.1))
+            for network in native.framing.networks:
                 for frames, batch in ((1, 1), (3, 2), (20, 1)):
                     stream = Transducer(network, batch, torch.device("cpu"), torch.float32, frames)
                     stream.push(torch.randn(batch, 21 * network.at.rate + 1, network.channels))

@@ -186,6 +186,8 @@ def test_a_step_of_the_wrong_size_is_refused_and_changes_nothing():
             executor.step(work, wrong, state)
     with pytest.raises(DtypeError, match="it must be float32 on a CPU"):
         executor.step(work, x.double(), state)
+    with pytest.raises(DtypeError, match="it must be on a CPU"):
+        executor.step(work, x, state.to("meta"))
     for other in (State(net.spec, 3), State({}, 2)):
         with pytest.raises(ShapeError, match="the state is that of"):
             executor.step(work, x, other)

@@ -14,6 +14,7 @@ __all__ = [
     "CHOICE",
     "KINDS",
     "PADDINGS",
+    "Affine",
     "Buffer",
     "Call",
     "InstructionSet",
@@ -21,6 +22,7 @@ __all__ = [
     "Length",
     "Operation",
     "Plan",
+    "Search",
     "Segment",
     "Target",
     "chosen",
@@ -103,18 +105,31 @@ class Call(ctypes.Structure):
     ]
 
 
-_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call)
+class Search(ctypes.Structure):
+    _fields_ = [
+        *_fields("rows stages size dimension", "values"),
+        *_fields("width step", "scan half_norms entries cross codes"),
+    ]
+
+
+class Affine(ctypes.Structure):
+    _fields_ = _fields("rows inputs outputs", "x weight bias out")
+
+
+_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine)
 
 
 class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
-    step: runs a `Call` of a `Plan`, given pointers to both.
+    step: runs a `Call` of a `Plan`, given pointers to both; search, affine: run what they are given a pointer to.
     """
 
     name: str
     lanes: int
     panel: int
     step: Callable[[Any, Any], None]
+    search: Callable[[Any], None]
+    affine: Callable[[Any], None]
 
 
 @functools.cache
@@ -138,9 +153,10 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 2)()
     library[f"streamcodec_panel_{name}"](sizes)
-    step = library[f"streamcodec_step_{name}"]
-    step.restype, step.argtypes = None, [c_void_p, c_void_p]
-    return InstructionSet(name, sizes[0], sizes[1], step)
+    step, search, affine = (library[f"streamcodec_{does}_{name}"] for does in ("step", "search", "affine"))
+    for function, count in ((step, 2), (search, 1), (affine, 1)):
+        function.restype, function.argtypes = None, [c_void_p] * count
+    return InstructionSet(name, sizes[0], sizes[1], step, search, affine)
 
 
 def chosen() -> InstructionSet:

@@ -94,3 +94,23 @@ struct Call {
     const int64_t *position, *length;
     float *out;                           // [stream, row, channel], without gaps
 };
+
+// Residual quantization, stage after stage: the entry of the highest score, the first of several.
+struct Search {
+    int64_t rows, stages, size, dimension;
+    float *values;                        // [rows, width]: what is left of each row
+    int64_t width, step;                  // stage i reads the values from i * step on
+    const float *scan;                    // [stages, dimension, size], what the values are multiplied with
+    const float *half_norms;              // [stages, size], taken off the scores, or null
+    const float *entries;                 // [stages, size, dimension]
+    const float *cross;                   // [stages, dimension, width]: what an entry takes off the values of the later
+                                          // stages; null: itself, off the same values
+    int64_t *codes;                       // [rows, stages]
+};
+
+// out = x * weight + bias: [rows, inputs] times [inputs, outputs].
+struct Affine {
+    int64_t rows, inputs, outputs;
+    const float *x, *weight, *bias;
+    float *out;
+};

@@ -1,6 +1,7 @@
 // A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
 #include "edges.h"
 #include "lstm.h"
+#include "quantize.h"
 #include "rows.h"
 
 #define JOINED(a, b) a##b
@@ -82,6 +83,18 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, const Call *call) 
     const int64_t size = (out.rows - out.history) * out.channels;
     for (int64_t b = 0; b < plan->batch; ++b)
         memcpy(call->out + b * size, out.memory + b * out.stream + out.history * out.channels, size * sizeof(float));
+    restore(before);
+}
+
+EXPORTED void NAMED(streamcodec_search_, SET)(const Search *of) {
+    const auto before = flush_to_zero();
+    search(*of);
+    restore(before);
+}
+
+EXPORTED void NAMED(streamcodec_affine_, SET)(const Affine *of) {
+    const auto before = flush_to_zero();
+    affine(*of);
     restore(before);
 }
 

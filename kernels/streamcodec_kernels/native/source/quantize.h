@@ -1,0 +1,162 @@
+// The quantizers' arithmetic, with matrices as they lie in torch. As in product.h, every sum is one chain in the order
+// of the matrix's rows, so that a row's result does not depend on those beside it.
+#pragma once
+
+#include <math.h>
+
+#include "product.h"
+
+static constexpr int STRIP = PANEL * LANES;  // columns
+
+// Add x[i] * weight, over `inputs` rows of the weight which are `stride` apart, of which `left` columns are there.
+template <int ROWS_, bool WHOLE>
+static inline void multiply(
+    const float *const *x, const float *weight, int64_t inputs, int64_t stride, int64_t left, V (&sums)[ROWS_][PANEL]
+) {
+    for (int64_t k = 0; k < inputs; ++k, weight += stride) {
+        V w[PANEL];
+#pragma GCC unroll 4
+        for (int j = 0; j < PANEL; ++j) {
+            const int64_t rest = left - j * LANES;
+            if (WHOLE || rest >= LANES) w[j] = load(weight + j * LANES);
+            else w[j] = rest > 0 ? load_some(weight + j * LANES, rest) : zero();
+        }
+#pragma GCC unroll 14
+        for (int i = 0; i < ROWS_; ++i) {
+            const V value = all(x[i][k]);
+#pragma GCC unroll 4
+            for (int j = 0; j < PANEL; ++j) sums[i][j] = fused(value, w[j], sums[i][j]);
+        }
+    }
+}
+
+static inline V up_to(const float *from, int64_t left) {
+    return left >= LANES ? load(from) : left > 0 ? load_some(from, left) : zero();
+}
+
+static inline void put_up_to(float *to, V value, int64_t left) {
+    if (left >= LANES) store(to, value);
+    else if (left > 0) store_some(to, value, left);
+}
+
+template <int ROWS_, bool WHOLE>
+static void affine_strip(const Affine &of, int64_t row, int64_t column) {
+    const int64_t left = of.outputs - column;
+    V sums[ROWS_][PANEL];
+    const float *x[ROWS_];
+    for (int i = 0; i < ROWS_; ++i) {
+        x[i] = of.x + (row + i) * of.inputs;
+        for (int j = 0; j < PANEL; ++j) sums[i][j] = up_to(of.bias + column + j * LANES, left - j * LANES);
+    }
+    multiply<ROWS_, WHOLE>(x, of.weight + column, of.inputs, of.outputs, left, sums);
+    for (int i = 0; i < ROWS_; ++i)
+        for (int j = 0; j < PANEL; ++j)
+            put_up_to(of.out + (row + i) * of.outputs + column + j * LANES, sums[i][j], left - j * LANES);
+}
+
+// The best scores so far, and where, in each lane.
+struct Best {
+    V score;
+    I index;
+};
+
+static inline int64_t first_of(const Best &best) {
+    int lane = 0;
+    for (int other = 1; other < LANES; ++other) {
+        const bool higher = best.score[other] > best.score[lane];
+        const bool earlier = best.score[other] == best.score[lane] && best.index[other] < best.index[lane];
+        if (higher || earlier) lane = other;
+    }
+    return best.index[lane];
+}
+
+template <int ROWS_, bool WHOLE>
+static void search_strip(const Search &of, int64_t stage, int64_t row, int64_t column, Best *best) {
+    const int64_t left = of.size - column;
+    const float *scan = of.scan + stage * of.dimension * of.size + column, *x[ROWS_];
+    const float *half_norms = of.half_norms ? of.half_norms + stage * of.size + column : nullptr;
+    I lanes;
+    for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
+    V sums[ROWS_][PANEL];
+    for (int i = 0; i < ROWS_; ++i) {
+        x[i] = of.values + (row + i) * of.width + stage * of.step;
+        for (int j = 0; j < PANEL; ++j)
+            sums[i][j] = half_norms ? -up_to(half_norms + j * LANES, left - j * LANES) : zero();
+    }
+    multiply<ROWS_, WHOLE>(x, scan, of.dimension, of.size, left, sums);
+    for (int i = 0; i < ROWS_; ++i)
+        for (int j = 0; j < PANEL; ++j) {
+            const I index = lanes + (int32_t)(column + j * LANES);
+            const I better = (sums[i][j] > best[i].score) & (index < (int32_t)of.size);
+            best[i].score = better ? sums[i][j] : best[i].score;
+            best[i].index = better ? index : best[i].index;
+        }
+}
+
+// Take what entry `code` of a stage stands for off the values of a row.
+static inline void take_off(const Search &of, int64_t stage, int64_t code, float *values) {
+    const float *entry = of.entries + (stage * of.size + code) * of.dimension;
+    if (!of.cross) {
+        for (int64_t k = 0; k < of.dimension; k += LANES) {
+            const int64_t left = of.dimension - k;
+            put_up_to(values + k, up_to(values + k, left) - up_to(entry + k, left), left);
+        }
+        return;
+    }
+    const float *cross = of.cross + stage * of.dimension * of.width;
+    for (int64_t column = (stage + 1) * of.step; column < of.width; column += LANES) {
+        const int64_t left = of.width - column;
+        V value = up_to(values + column, left);
+        for (int64_t k = 0; k < of.dimension; ++k)
+            value = fused(all(-entry[k]), up_to(cross + k * of.width + column, left), value);
+        put_up_to(values + column, value, left);
+    }
+}
+
+template <int ROWS_>
+static void search_rows(const Search &of, int64_t row) {
+    for (int64_t stage = 0; stage < of.stages; ++stage) {
+        Best best[ROWS_];
+        for (int i = 0; i < ROWS_; ++i) best[i] = {all(-INFINITY), I{}};
+        int64_t column = 0;
+        for (; column + STRIP <= of.size; column += STRIP) search_strip<ROWS_, true>(of, stage, row, column, best);
+        if (column < of.size) search_strip<ROWS_, false>(of, stage, row, column, best);
+        for (int i = 0; i < ROWS_; ++i) {
+            const int64_t code = first_of(best[i]);
+            of.codes[(row + i) * of.stages + stage] = code;
+            if (stage + 1 < of.stages) take_off(of, stage, code, of.values + (row + i) * of.width);
+        }
+    }
+}
+
+template <int ROWS_>
+static void affine_rows(const Affine &of, int64_t row) {
+    int64_t column = 0;
+    for (; column + STRIP <= of.outputs; column += STRIP) affine_strip<ROWS_, true>(of, row, column);
+    if (column < of.outputs) affine_strip<ROWS_, false>(of, row, column);
+}
+
+// Blocks of rows: as many as the registers hold, and what is left. A row's values are the same in any block.
+template <int ROWS_>
+static void search_block(const Search &of, int64_t row) {
+    if constexpr (ROWS_ > 1) {
+        if (of.rows - row < ROWS_) return search_block<ROWS_ - 1>(of, row);
+    }
+    search_rows<ROWS_>(of, row);
+}
+
+template <int ROWS_>
+static void affine_block(const Affine &of, int64_t row) {
+    if constexpr (ROWS_ > 1) {
+        if (of.rows - row < ROWS_) return affine_block<ROWS_ - 1>(of, row);
+    }
+    affine_rows<ROWS_>(of, row);
+}
+
+static void search(const Search &of) {
+    for (int64_t row = 0; row < of.rows; row += ROWS[PANEL]) search_block<ROWS[PANEL]>(of, row);
+}
+
+static void affine(const Affine &of) {
+    for (int64_t row = 0; row < of.rows; row += ROWS[PANEL]) affine_block<ROWS[PANEL]>(of, row);
+}

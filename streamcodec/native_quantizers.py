@@ -1,0 +1,69 @@
+"""The quantizers' operations in C++, in float32 on a CPU: as the references in `ops` take them, and with codes that do
+not depend on what other rows a call has.
+"""
+
+import ctypes
+
+import torch
+from streamcodec_kernels.native import library
+from torch import Tensor
+
+from .errors import BackendError
+from .native_executor import instruction_set
+
+__all__ = ["factorised_decode", "factorised_encode", "rvq_encode"]
+
+
+def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None = None) -> Tensor:
+    """z [M, D], codebooks [K, N, D], half_norms [K, N], scan [K, D, N] to codes [M, K]. Raises BackendError."""
+    _check(z)
+    return _search(
+        z.clone(memory_format=torch.contiguous_format),
+        codebooks,
+        codebooks.mT if scan is None else scan,
+        half_norms,
+        None,
+    )
+
+
+def factorised_encode(
+    z: Tensor, weight: Tensor, bias: Tensor, scan: Tensor, codebooks: Tensor, cross: Tensor
+) -> Tensor:
+    """z [M, D] to codes [M, K]; the tables as `ops.factorised_encode` has them. Raises BackendError."""
+    return _search(_affine(z, weight, bias), codebooks, scan, None, cross)
+
+
+def factorised_decode(entries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """entries [M, K * d], weight [K * d, D], bias [D] to latents [M, D]. Raises BackendError."""
+    return _affine(entries, weight, bias)
+
+
+def _check(x: Tensor) -> None:
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise BackendError(
+            f"the native quantizers compute in float32 on a CPU; these are {x.dtype} on {x.device}. Use "
+            f"backend='auto' or 'torch'"
+        )
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    _check(x)
+    x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
+    out = torch.empty(x.shape[0], weight.shape[1])
+    addresses = (tensor.data_ptr() for tensor in (x, weight, bias, out))
+    instruction_set().affine(ctypes.byref(library.Affine(*x.shape, weight.shape[1], *addresses)))
+    return out
+
+
+def _search(values: Tensor, codebooks: Tensor, scan: Tensor, half_norms: Tensor | None, cross: Tensor | None) -> Tensor:
+    """The codes of `values` [M, width], which are changed."""
+    stages, size, dimension = codebooks.shape
+    codes = torch.empty(values.shape[0], stages, dtype=torch.int64)
+    given = {"scan": scan, "entries": codebooks, "half_norms": half_norms, "cross": cross}
+    tables = {name: tensor.contiguous() for name, tensor in given.items() if tensor is not None}
+    search = library.Search(values.shape[0], stages, size, dimension, values.data_ptr(), values.shape[1])
+    search.step, search.codes = 0 if cross is None else dimension, codes.data_ptr()
+    for name, table in tables.items():
+        setattr(search, name, table.data_ptr())
+    instruction_set().search(ctypes.byref(search))
+    return codes

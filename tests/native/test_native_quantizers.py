@@ -1,0 +1,127 @@
+"""The quantizers in C++ against the plain references, on every instruction set."""
+
+import pytest
+import torch
+from kernel_checks import NAN, assert_near_ties_alone, assert_only_row_four_is_harmed, island
+from sets import compiled, each_set, on
+from streamcodec_kernels import factorised_reference, rvq_reference
+from torch import Tensor
+
+from streamcodec import ops
+from streamcodec.errors import BackendError
+
+# rows, stages, size, dimension
+EUCLIDEAN = [(1, 1, 1, 8), (1, 4, 1024, 128), (5, 3, 3, 24), (37, 2, 100, 130), (13, 2, 1000, 7), (2, 2, 70, 1)]
+FACTORISED = [(1, 1, 1, 8), (1, 9, 1024, 8), (5, 32, 16, 8), (123, 4, 20, 4), (5, 3, 1000, 5), (17, 2, 3, 1)]
+
+
+def euclidean(z: Tensor, codebooks: Tensor) -> Tensor:
+    return ops.rvq_encode(z, codebooks, backend="native")
+
+
+def factorised(projected: Tensor, scan: Tensor, codebooks: Tensor, cross: Tensor) -> Tensor:
+    """With a projection that leaves `projected` as it is."""
+    width = projected.shape[1]
+    return ops.factorised_encode(
+        projected, torch.eye(width), torch.zeros(width), scan, codebooks, cross, backend="native"
+    )
+
+
+@each_set
+@pytest.mark.parametrize("shape", EUCLIDEAN)
+def test_euclidean_codes_equal_the_reference(name, shape):
+    z, codebooks = rvq_reference.random_problem(*shape)
+    before = z.clone()
+    with on(name):
+        codes = euclidean(z, codebooks)
+    expected, excess = rvq_reference.rvq_encode(z, codebooks), rvq_reference.excess_distance(z, codebooks, codes)
+    assert_near_ties_alone(codes, expected, shape[2], excess, rvq_reference.NEAR_TIE)
+    assert torch.equal(z, before)
+
+
+@each_set
+@pytest.mark.parametrize("shape", FACTORISED)
+def test_factorised_codes_equal_the_reference(name, shape):
+    tensors = factorised_reference.random_problem(*shape)
+    with on(name):
+        codes = factorised(*tensors)
+    excess = factorised_reference.excess_direction(tensors[0], tensors[2], tensors[3], codes)
+    expected = factorised_reference.factorised_encode(*tensors)
+    assert_near_ties_alone(codes, expected, shape[2], excess, factorised_reference.NEAR_TIE)
+
+
+@each_set
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 72, 1024), (20, 130, 37), (7, 5, 200)])
+def test_projections_equal_torch_and_have_the_same_bits_in_any_batch(name, shape):
+    rows, inputs, outputs = shape
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(rows, inputs), torch.randn(inputs, outputs), torch.randn(outputs)
+    with on(name):
+        y = ops.factorised_decode(x, weight, bias, backend="native")
+        apart = [ops.factorised_decode(island(row), island(weight), bias, backend="native") for row in x.split(1)]
+    torch.testing.assert_close(y, x @ weight + bias, rtol=0, atol=1e-5 * inputs**0.5)
+    assert torch.equal(torch.cat(apart), y)
+
+
+@each_set
+def test_exact_ties_go_to_the_lowest_index(name):
+    """Small integers: sums are exact in any order, so every entry, which is there three times, ties with its copies."""
+    generator = torch.Generator().manual_seed(2)
+    z = torch.randint(-3, 4, (21, 16), generator=generator).float()
+    few = torch.randint(-1, 2, (1, 100, 16), generator=generator).float()
+    codebooks = torch.cat([few, few[:, torch.randperm(100, generator=generator)], few], 1)
+    with on(name):
+        codes = euclidean(z, codebooks)
+    distance = (z[:, None] - codebooks[0]).square().sum(2)
+    nearest = distance == distance.amin(1, keepdim=True)
+    assert (nearest.sum(1) >= 2).all()
+    assert torch.equal(codes[:, 0], nearest.int().argmax(1))
+
+
+@each_set
+def test_a_row_has_the_same_codes_in_any_batch(name):
+    """Entries of near copies a few units in the last place apart: any change of rounding changes the codes."""
+    z, codebooks = rvq_reference.random_problem(21, 3, 10, 24)
+    noise = torch.randn(3, 150, 24, generator=torch.Generator().manual_seed(3))
+    codebooks = codebooks.repeat(1, 15, 1) * (1 + 2**-23 * noise)
+    order = torch.randperm(21, generator=torch.Generator().manual_seed(4))
+    with on(name):
+        whole = euclidean(z, codebooks)
+        for cuts in ([1, 1, 1, 18], [5, 16], [17, 4]):
+            assert torch.equal(torch.cat([euclidean(part, codebooks) for part in z.split(cuts)]), whole)
+        assert torch.equal(euclidean(z[order], codebooks), whole[order])
+        turned = euclidean(z.flip(1), codebooks.flip(2))
+    assert not torch.equal(turned, whole)  # the comparisons above see rounding
+
+
+@each_set
+@pytest.mark.parametrize("poison", [NAN, float("inf"), float("-inf"), 3e38])
+def test_a_poisoned_row_gets_valid_codes_and_harms_no_other(name, poison):
+    z, codebooks = rvq_reference.random_problem(9, 3, 100, 24)
+    projected, *rest = factorised_reference.random_problem(9, 3, 100, 8)
+    with on(name):
+        clean, clean_factorised = euclidean(z, codebooks), factorised(projected, *rest)
+        z[4] = projected[4] = poison
+        assert_only_row_four_is_harmed(euclidean(z, codebooks), clean, 100)
+        poisoned = ops.factorised_encode(
+            island(projected), torch.eye(24), torch.zeros(24), *map(island, rest), backend="native"
+        )
+        assert_only_row_four_is_harmed(poisoned, clean_factorised, 100)
+
+
+@compiled
+def test_no_latents_make_no_codes_and_fewer_stages_are_a_prefix():
+    z, codebooks = rvq_reference.random_problem(6, 4, 50, 24)
+    assert euclidean(z[:0], codebooks).shape == (0, 4)
+    whole = euclidean(z, codebooks)
+    for used in range(1, 5):
+        assert torch.equal(euclidean(z, codebooks[:used]), whole[:, :used])
+    turned = (z.T.contiguous().T, codebooks.mT.contiguous().mT)
+    assert torch.equal(euclidean(*turned), whole)
+
+
+@compiled
+def test_another_type_is_refused_by_name():
+    z, codebooks = rvq_reference.random_problem(6, 4, 50, 24)
+    with pytest.raises(BackendError, match=r"in float32 on a CPU; these are torch.float64.*'auto' or 'torch'"):
+        euclidean(z.double(), codebooks.double())
