@@ -17,6 +17,7 @@ has the same shape: where a step may touch an edge, `Edges` says where the signa
 the rows outside are made, in zeros or of the signal itself. An edge is no special step.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -419,6 +420,14 @@ class Program:
         waiting = [b.at.frames(b.padding.rows_needed()) for b in self.buffers if b.padding.mirrored]
         # In that step every buffer must reach the start of its signal, none may still be waiting for it.
         return max(*waiting, self.warmup_frames, self.buffers[self.out].at.frames(0)) if waiting else 0
+
+    @property
+    def memory_frames(self) -> int | None:
+        """Frames before a step on which its output may depend, at most; None where more than rows is kept (an LSTM)."""
+        histories = [b for b in self.buffers if b.history]
+        if self.state.keys() != {b.leaf for b in histories}:
+            return None
+        return math.ceil(sum(b.history / b.at.rate for b in histories))
 
     @property
     def multiply_adds(self) -> int:

@@ -1,9 +1,9 @@
 """A speaker's codes decoded at the server, once for all who hear PCM, and what a decoder needs to begin in mid-stream.
 
-A decoder that begins in the middle of a stream lacks what the speaker said before. A convolution remembers less than a
-second of that. An LSTM remembers longer, by as much as its input lets it: with the bundled codec 6 s of speech leave a
-difference at the level of rounding, 10 s of any signal that was tried one of 1e-3 at most (docs/server.md). So the last
-seconds of each speaker's codes are kept, and a decoder hears them before anybody hears it.
+A decoder that begins in the middle of a stream lacks what the speaker said before. Convolutions remember a number of
+frames that their program knows. An LSTM remembers longer, by as much as its input lets it: with one that was trained,
+10 s of any signal that was tried left a difference of 1e-5 at most (docs/server.md). So the last codes of each speaker
+are kept, and a decoder hears them before anybody hears it.
 """
 
 from collections import deque
@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from ..codecs import Codec
 from .conversion import part
@@ -22,7 +21,6 @@ from .voice import Array, Engines, Frames, Output, Voice
 __all__ = ["History", "SharedDecoder", "memory_frames"]
 
 RECURRENT_SECONDS = 10.0
-CONVOLUTION_SECONDS = 1.0
 
 
 def memory_frames(codec: Codec) -> int:
@@ -32,8 +30,8 @@ def memory_frames(codec: Codec) -> int:
         # Segments are decoded each on its own: those count that reach into the current one, and what came of that.
         reaching = (spec.segment_frames * spec.hop_length - 1) // spec.segment_stride
         return (reaching + 1) * spec.segment_frames
-    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in codec.modules())
-    return round((RECURRENT_SECONDS if recurrent else CONVOLUTION_SECONDS) * spec.frame_rate)
+    memory = codec.framing.networks[1].program.memory_frames  # the decoder's
+    return round(RECURRENT_SECONDS * spec.frame_rate) if memory is None else memory
 
 
 class History:

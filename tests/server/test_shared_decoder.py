@@ -25,6 +25,7 @@ CODECS = {
     "lstm, zeros": lambda: oracles.small_codec("24khz", pad_mode="constant"),
     "lstm, later": lambda: oracles.small_codec("32khz"),
     "spectral": spectral_models.small_codec,
+    "spectral, a longer memory": lambda: spectral_models.small_codec(decoder_blocks=9, kernel_size=15),
     "segments": lambda: oracles.small_codec("48khz"),
     "dac 44.1 kHz": lambda: dac_models.codec_of(dac_models.transformers_model(**dac_models.PUBLISHED["44khz"])),
 }
@@ -84,6 +85,12 @@ def test_without_it_the_decoder_gives_something_else(kind):
     whole = decode(codec, [frames])[:, codec.spec.samples(41) :]
     late = decode(codec, [part(frames, 41, 80)])[:, : whole.shape[1]]
     assert np.abs(late - whole[:, : late.shape[1]]).max() > 0.01 * np.abs(whole).max()
+
+
+def test_how_much_of_the_past_is_kept():
+    """docs/server.md says it."""
+    assert memory_frames(CODECS["dac 44.1 kHz"]()) == 25
+    assert memory_frames(CODECS["lstm"]()) == 10 * 100
 
 
 @pytest.mark.parametrize(("seconds", "least", "most"), [(0.2, 1e-4, 0.1), (2, 0, 3e-5), (4, 0, 1e-5)])
