@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import oracles
 import pytest
 import torch
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codes, Engine
+from streamcodec.checkpoint import DEFAULT_CODEC, save
 from streamcodec.codecs import Codec
 from streamcodec.errors import DtypeError, StreamError
 
@@ -47,9 +49,19 @@ SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 PCM = 0.1 * torch.randn(1, 1, 12_000, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture(scope="module", params=["bundled", "encodec"])
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of the codec in the package, and of one with LSTMs and strided convolutions."""
+    if request.param == "bundled":
+        return DEFAULT_CODEC
+    sizes = {"sampling_rate": 24_000, "upsampling_ratios": (8, 5, 4, 2), "target_bandwidths": (0.3, 0.6, 1.2)}
+    codec = oracles.small_codec("24khz", torch.float32, **sizes)
+    return str(save(codec, tmp_path_factory.mktemp("codec") / "small"))
+
+
 @pytest.fixture(scope="module")
-def codec() -> Codec:
-    return streamcodec.load()
+def codec(source: str) -> Codec:
+    return streamcodec.load(source)
 
 
 def results(codec: Codec) -> list[Tensor]:
@@ -80,9 +92,9 @@ def test_what_surrounds_the_calls_changes_no_bit(codec: Codec, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
-def test_what_surrounds_load_changes_no_weight(codec: Codec, name: str) -> None:
+def test_what_surrounds_load_changes_no_weight(source: str, codec: Codec, name: str) -> None:
     with SURROUNDINGS[name]():
-        loaded = streamcodec.load()
+        loaded = streamcodec.load(source)
     assert loaded.fingerprint == codec.fingerprint
     pairs = zip((*loaded.parameters(), *loaded.buffers()), (*codec.parameters(), *codec.buffers()), strict=True)
     assert all(a.dtype == b.dtype and torch.equal(a, b) and not a.is_inference() for a, b in pairs)
@@ -183,7 +195,8 @@ def test_codebooks_of_a_state_dict_are_searched_as_they_are() -> None:
 def quantised() -> Codec:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        found: Codec = torch.ao.quantization.quantize_dynamic(streamcodec.load(), {torch.nn.LSTM}, dtype=torch.qint8)
+        codec = oracles.small_codec("24khz", torch.float32)
+        found: Codec = torch.ao.quantization.quantize_dynamic(codec, {torch.nn.LSTM}, dtype=torch.qint8)
     return found
 
 

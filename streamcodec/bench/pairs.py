@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checkpoint import DEFAULT_CODEC, load, save
-from ..checkpoint.sources import locate
+from ..checkpoint import load, save
 from ..codecs import Codec
 from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
@@ -56,8 +55,8 @@ def open_codec(source: str, backend: str = "auto") -> tuple[Codec, bool]:
 def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tuple[Codec, Upstream, float]:
     """The codec, the same in transformers, and the bandwidth: the one asked for, the preset's, or the default.
 
-    source: a directory that transformers reads too, the name of a preset, or that of the codec in this package.
-    Raises InputError where there is nothing to compare with, BandwidthError.
+    source: a directory that transformers reads too, or the name of a preset. Raises InputError where there is nothing
+    to compare with, BandwidthError.
     """
     try:
         import transformers
@@ -68,25 +67,23 @@ def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tu
     preset = None if Path(source).exists() else PRESETS.get(source)
     with tempfile.TemporaryDirectory() as scratch:
         # Saved and read again, so that both have the weights from the same file.
-        directory = _directory(source) if preset is None else save(make(preset), Path(scratch) / f"{source}_random")
+        directory = Path(source) if preset is None else save(make(preset), Path(scratch) / f"{source}_random")
         if not (directory / "config.json").is_file():
             raise InputError(
                 f"--codec {source}: bench speed takes a directory in Hugging Face format, which transformers reads "
-                f"too, or one of {', '.join((*PRESETS, DEFAULT_CODEC))}"
+                f"too, or one of {', '.join(PRESETS)}"
             )
         codec = load(directory, backend=backend)
         families = {EncodecCodec: "EncodecModel", DacCodec: "DacModel", XcodecCodec: "XcodecModel"}
         if type(codec) not in families:
-            raise InputError(f"--codec {source}: transformers has no model for a {type(codec).__name__}")
+            raise InputError(
+                f"--codec {source}: transformers has no model for a {type(codec).__name__} to compare with; "
+                f"bench speed takes {', '.join(model.removesuffix('Model') for model in families.values())}"
+            )
         model = getattr(transformers, families[type(codec)]).from_pretrained(directory).eval()
     codec.pad = False  # as transformers' bare models, without their processors
     kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
     return codec, _upstream(codec, model, kbps), kbps
-
-
-def _directory(source: str) -> Path:
-    path = Path(source)
-    return locate(source, None).weights.parent if source == DEFAULT_CODEC and not path.exists() else path
 
 
 def _upstream(codec: Codec, model: Any, bandwidth: float) -> Upstream:

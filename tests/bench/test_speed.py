@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from streamcodec.bench import presets, speed
 from streamcodec.bench.presets import PRESETS
-from streamcodec.checkpoint import DEFAULT_CODEC, load, save
+from streamcodec.checkpoint import load, save
+from streamcodec.checkpoint.sources import locate
 from streamcodec.cli import main
 from streamcodec.codes import Codes
 
@@ -97,6 +98,7 @@ def test_parts_are_the_codes_and_their_length(name, frames):
     [
         (["--codec", "dac_45khz"], "dac_44khz"),
         (["--codec", "pyproject.toml"], "Hugging Face"),
+        (["--codec", str(locate(None, None).weights.parent)], "no model for a SpectralCodec to compare with"),
         (["--repeats", "0"], "must be positive"),
         (["--seconds", "nan"], "must be positive"),
         (["--threads", "-1"], "must be positive"),
@@ -122,12 +124,3 @@ def test_wrong_options_are_explained(arguments, message, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_the_codec_of_the_package_is_compared_by_its_name(tmp_path, monkeypatch):
-    from streamcodec.bench.pairs import open_pair
-
-    monkeypatch.chdir(tmp_path)
-    codec, _, kbps = open_pair(DEFAULT_CODEC, None)
-    assert codec.fingerprint == load().fingerprint
-    assert kbps == codec.spec.default_bandwidth

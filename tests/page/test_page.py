@@ -101,7 +101,7 @@ def test_round_trip_equals_the_codec(open_page, codec):
     assert heard.places[0] == 0
     assert_equals_the_codec(codec, heard.sent, heard, 3)
     assert_played_what_came(heard)
-    assert (figures["bitrate"], figures["codebooks"], figures["lost"]) == (6, 8, 0)
+    assert (figures["bitrate"], figures["codebooks"], figures["lost"]) == (6, 12, 0)
     assert figures["measured"]
     assert 30 < figures["delay"] < 5000
 
@@ -179,7 +179,7 @@ def test_another_bandwidth_in_mid_run(open_page):
     page.wait_for_selector("#status[data-state=open]")
     page.check("[name=bandwidth][value='1.5']", force=True)
     page.wait_for_selector("#bitrate:text-is('1.5')")
-    assert page.evaluate("streamcodec.figures().codebooks") == 2
+    assert page.evaluate("streamcodec.figures().codebooks") == 3
 
 
 def test_a_file_is_played_through_the_codec(open_page, codec, tmp_path):

@@ -1,8 +1,10 @@
-"""What a decoder lacks that begins in mid-stream after some history: `python tests/server/late_listeners.py AUDIO...`
+"""What a decoder lacks that begins in mid-stream after some history.
 
-Prints the table of docs/server.md for the bundled codec: at random places in each file, the difference of the next
-second to the audio of a decoder that heard all, root mean square, as a part of the audio's own. The first file, of
-which the table has a column of its own, is the recording in the package.
+    python tests/server/late_listeners.py CODEC AUDIO...        CODEC: what `streamcodec.load` takes
+
+Prints the table of docs/server.md: at random places in each file, the difference of the next second to the audio of a
+decoder that heard all, root mean square, as a part of the audio's own. The first file, of which the table has a column
+of its own, is the recording in the package.
 """
 
 import sys
@@ -30,11 +32,11 @@ def codes_of(codec: streamcodec.Codec, path: Path) -> torch.Tensor:
 
 def differences(codec: streamcodec.Codec, data: torch.Tensor, rng: np.random.Generator) -> list[list[float]]:
     """For each place, one number for each history."""
-    second, hop = round(codec.spec.frame_rate), codec.spec.hop_length
+    second, hop, delay = round(codec.spec.frame_rate), codec.spec.hop_length, codec.spec.decoder_delay
     whole = codec.open_decoder(start="primed").push(data)[0, 0]
     found = []
     for place in rng.integers(HISTORIES[-1] * second, data.shape[2] - second, PLACES):
-        wanted = whole[place * hop : (place + second) * hop]
+        wanted = whole[place * hop : (place + second) * hop - delay]
         row = []
         for history in HISTORIES:
             begin = place - history * second
@@ -45,14 +47,12 @@ def differences(codec: streamcodec.Codec, data: torch.Tensor, rng: np.random.Gen
 
 
 if __name__ == "__main__":
-    codec, rng = streamcodec.load(), np.random.default_rng(0)
-    if codec.spec.decoder_delay:
-        sys.exit("for codecs whose decoder trails by nothing")
+    codec, rng = streamcodec.load(sys.argv[1]), np.random.default_rng(0)
     speech, everything = np.array(differences(codec, codes_of(codec, SPEECH), rng)), []
-    for name in sys.argv[1:]:
+    for name in sys.argv[2:]:
         everything += differences(codec, codes_of(codec, Path(name)), rng)
     everything = np.array([*speech, *everything])
-    print(f"{len(everything)} places in {len(sys.argv)} files\n")
+    print(f"{len(everything)} places in {len(sys.argv) - 1} files\n")
     print("| history | speech, at worst | all, half | all, at worst |")
     print("|--:|--:|--:|--:|")
     for i, history in enumerate(HISTORIES):

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from streamcodec.checkpoint import load
+from streamcodec.codecs.spectral import SpectralCodec
 from streamcodec.errors import ConfigError
 from streamcodec.train.config import Settings, parse_settings, read_settings, to_toml
 
@@ -13,9 +15,17 @@ def test_the_printed_defaults_are_the_defaults(tmp_path: Path) -> None:
     assert "commitment = 0.25  # " in path.read_text()
 
 
-@pytest.mark.parametrize("recipe", ["train_cpu.toml", "train_spectral.toml"])
+@pytest.mark.parametrize("recipe", ["train_cpu.toml", "train_spectral.toml", "train_default.toml"])
 def test_the_recipes_can_be_read(recipe: str) -> None:
     assert read_settings(Path(__file__).parents[2] / "docs" / recipe) != Settings()
+
+
+def test_the_bundled_codec_has_the_sizes_of_its_recipe() -> None:
+    settings = read_settings(Path(__file__).parents[2] / "docs" / "train_default.toml")
+    made, bundled = SpectralCodec(settings.codec_config()), load()
+    assert made.spec.bandwidths == bundled.spec.bandwidths
+    shapes = [{name: p.shape for name, p in codec.named_parameters()} for codec in (made, bundled)]
+    assert shapes[0] == shapes[1]
 
 
 def test_every_kind_of_value_survives(tmp_path: Path) -> None:

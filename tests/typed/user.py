@@ -35,7 +35,7 @@ from streamcodec import (
 def offline(codec: Codec, wav: AudioLike) -> Tensor:
     codes: Codes = codec.encode(wav, 6.0)
     codes = codec.encode(np.zeros((1, 1, 320), np.float32), np.float32(6))
-    codes = codec.encode(np.zeros((1, 1, 320)), num_codebooks=np.int64(8))
+    codes = codec.encode(np.zeros((1, 1, 320)), num_codebooks=np.int64(12))
     codes = codec.encode(torch.zeros(1, 1, 320), torch.tensor(6.0))
     each: list[Codes] = codec.encode([torch.zeros(1, 320), torch.zeros(1, 640)], chunk_seconds=10)
     each = codec.encode(wav, lengths=[320]) + codec.encode(wav, padding_mask=np.ones((1, 320)))
@@ -45,7 +45,7 @@ def offline(codec: Codec, wav: AudioLike) -> Tensor:
     bare: NDArray[np.int16] = codes.data.numpy().astype(np.int16)
     same: bool = codes == Codes(bare, length=np.int64(320))
     both: Codes = Codes.cat([codes, bare, codes.data]).to("cpu")
-    found: QuantizedLatents = codec.straight_through(codec.encode_latents(wav), num_codebooks=8)
+    found: QuantizedLatents = codec.straight_through(codec.encode_latents(wav), num_codebooks=12)
     audio: Tensor = codec.decode_latents(found.latents) + codec.dequantize(found.codes, per_stage=True).sum(1)
     print(audio)
     print(shape, same, both, codes.length, codes.scale)

@@ -107,7 +107,7 @@ def test_the_crc_is_zlibs():
 
 def test_sizes_for_the_bundled_codec():
     assert HEADER_BYTES == 24
-    assert len(pack(CodesMessage(0, 0, frames(8, 1), 10))) == 24 + 10
+    assert len(pack(CodesMessage(0, 0, frames(12, 1), 10))) == 24 + 15
     assert len(pack(CodesMessage(0, 0, frames(8, 4), 10))) == 24 + 40
 
 
