@@ -31,12 +31,16 @@ from .state import TensorSpec
 __all__ = [
     "MODES",
     "Activation",
+    "Attention",
     "Buffer",
     "Depthwise",
+    "DepthwiseTransposed",
     "Edges",
+    "GroupedProduct",
     "Input",
     "Known",
     "LSTMCell",
+    "LayerNorm",
     "Length",
     "Normalise",
     "Op",
@@ -156,8 +160,8 @@ class Length(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """A function of single values, zero to zero. kind: "elu", "tanh", "silu" or "snake"; alpha: [C], the frequencies
-    of Snake's channels.
+    """A function of single values, zero to zero. kind: "elu", "gelu", "leaky_relu" (0.3 below 0), "tanh", "silu" or
+    "snake"; alpha: [C], the frequencies of Snake's channels.
     """
 
     kind: str
@@ -211,6 +215,7 @@ class Op:
 
     into: list[int] = field(default_factory=list, kw_only=True)
     add: int | None = field(default=None, kw_only=True)
+    spread = 1  # rows of result for each window
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -247,12 +252,50 @@ class Product(Op):
 
 
 @dataclass
+class GroupedProduct(Op):
+    """As `Product`, of groups of channels: group g of a window's channels, [taps * C / G], times ``matrix[g]`` gives
+    group g of `spread` rows' channels. matrix: [G, taps * C / G, spread * C' / G]; bias: [C'].
+    """
+
+    window: Window
+    matrix: Tensor
+    bias: Tensor | None
+    spread: int = 1
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.window,)
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.matrix.numel()
+
+
+@dataclass
 class Depthwise(Op):
     """Every channel's windows times its own weights, [taps, C], plus `bias` [C]: [B, n, C]."""
 
     window: Window
     weight: Tensor
     bias: Tensor | None
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.window,)
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.numel()
+
+
+@dataclass
+class DepthwiseTransposed(Op):
+    """Every channel's windows times its own weights, [taps, spread, C], plus `bias` [C]: [B, n * spread, C]."""
+
+    window: Window
+    weight: Tensor
+    bias: Tensor | None
+    spread: int
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -274,6 +317,50 @@ class Normalise(Op):
     @property
     def windows(self) -> tuple[Window, ...]:
         return (Window(self.buffer),)
+
+
+@dataclass
+class LayerNorm(Op):
+    """Each row less its mean, divided by the root of its variance plus `epsilon`, times `weight`, plus `bias` [C]."""
+
+    buffer: int
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (Window(self.buffer),)
+
+
+@dataclass
+class Attention(Op):
+    """What each row takes of itself and of the ``reach - 1`` rows before it, by attention: [B, n, heads * d].
+
+    The buffer's rows are queries, keys and values side by side, [B, n, 3 * heads * d]. Queries and keys are turned by
+    their place in the stream first (rotary positions): of each head, values i and i + d / 2 by the angle
+    ``place * base ** (-2 i / d)``. A row sees no row from before the signal.
+
+    keys, values: leaves of the state [B, heads, reach - 1, d], rings: the row at place p, turned, is at ``p % (reach -
+    1)``. heard: a leaf [B, 1] int64, how many rows came before this step; attentions that stand alike share it.
+    """
+
+    buffer: int
+    heads: int
+    reach: int
+    base: float
+    keys: str
+    values: str
+    heard: str
+    width: int  # heads * d
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (Window(self.buffer),)
+
+    @property
+    def multiply_adds(self) -> int:
+        return 2 * self.reach * self.width
 
 
 @dataclass
@@ -359,9 +446,9 @@ class Program:
             self.leaf(leaf, (history, value.channels))
         return len(self.buffers) - 1
 
-    def leaf(self, name: str, shape: tuple[int, ...]) -> str:
-        """A tensor [B, *shape] of the state; returns its name."""
-        self.state[name] = TensorSpec(shape, self.dtype)
+    def leaf(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> str:
+        """A tensor [B, *shape] of the state, of the program's element type or `dtype`; returns its name."""
+        self.state[name] = TensorSpec(shape, dtype or self.dtype)
         return name
 
     def length(self, source: int, up: int, add: int, down: int, extend: bool = False) -> int:
@@ -419,7 +506,8 @@ class Program:
         """Frames that the first step must have: 0 unless a start is mirrored, which takes rows of the signal itself."""
         waiting = [b.at.frames(b.padding.rows_needed()) for b in self.buffers if b.padding.mirrored]
         # In that step every buffer must reach the start of its signal, none may still be waiting for it.
-        return max(*waiting, self.warmup_frames, self.buffers[self.out].at.frames(0)) if waiting else 0
+        needed = max(*waiting, self.warmup_frames, self.buffers[self.out].at.frames(0)) if waiting else 0
+        return needed if needed > 1 else 0  # every step has a frame
 
     @property
     def memory_frames(self) -> int | None:
@@ -431,10 +519,9 @@ class Program:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a frame, in products, depthwise convolutions and LSTMs; functions of values or rows do not count."""
-        spreads = (op.spread if isinstance(op, Product) else 1 for op in self.ops)
-        each = zip(self.ops, self.values, spreads, strict=True)
-        return sum(op.multiply_adds * (value.at.rate // spread) for op, value, spread in each)
+        """Of a frame, in products, convolutions, attentions and LSTMs; functions of values or rows do not count."""
+        each = zip(self.ops, self.values, strict=True)
+        return sum(op.multiply_adds * (value.at.rate // op.spread) for op, value in each)
 
     def source(self, buffer: int) -> int:
         """The operation whose result a buffer holds."""
@@ -456,8 +543,9 @@ class Program:
             if index not in needed:
                 continue
             op, place = self.ops[index], needed[index] + self.values[index].at.lag  # its place in a first step
-            spread = op.spread if isinstance(op, Product) else 1
-            reads = [(w.buffer, w.first + place // spread * w.stride + (w.taps - 1) * w.dilation) for w in op.windows]
+            reads = [
+                (w.buffer, w.first + place // op.spread * w.stride + (w.taps - 1) * w.dilation) for w in op.windows
+            ]
             reads += [(op.add, place)] if op.add is not None else []
             for buffer, last in reads:
                 b, source = self.buffers[buffer], self.source(buffer)

@@ -12,9 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .matrix import Matrix
-from .program import Buffer, Depthwise, Edges, LSTMCell, Normalise, Op, Product, Program, Rows, Window
+from .program import (
+    Attention,
+    Buffer,
+    Depthwise,
+    DepthwiseTransposed,
+    Edges,
+    GroupedProduct,
+    LayerNorm,
+    LSTMCell,
+    Normalise,
+    Op,
+    Product,
+    Program,
+    Rows,
+    Window,
+)
 from .state import State
-from .vector_math import Call, elu_, silu_, snake_, tanh, tanh_
+from .torch_attention import Places, Ring
+from .vector_math import Call, elu_, gelu_, leaky_relu_, silu_, snake_, tanh, tanh_
 from .workspaces import Workspaces
 
 __all__ = ["TorchExecutor"]
@@ -43,7 +59,8 @@ class TorchExecutor:
 
         Pass `edges` unless no row of the batch touches an edge of its signal.
         """
-        copy_all(work.before, state.tensors)
+        kept = work.bind(state)
+        copy_all(work.before, kept)
         for rows in work.inputs:
             rows.copy_(x)
         if edges is None:
@@ -51,7 +68,8 @@ class TorchExecutor:
                 call()
         else:
             work.run_at_edges(edges)
-        copy_all(state.tensors, work.after)
+        copy_all(kept, work.after)
+        work.keep()
         return work.out.clone()
 
 
@@ -90,8 +108,8 @@ def _sigmoids_first(rows: Tensor) -> Tensor:
 class Workspace:
     """A step of one size, laid out.
 
-    before, after: where each leaf of the state is copied to, and from; inputs: where the input goes; calls: what is
-    run; out: the output.
+    before, after: where each leaf of the state is copied to, and from, but for rings; inputs: where the input goes;
+    calls: what is run; out: the output.
     """
 
     def __init__(self, program: Program, weights: list[Weights], batch: int, frames: int):
@@ -100,18 +118,38 @@ class Workspace:
         self.rows = [m[:, b.history :] for m, b in zip(self.memory, program.buffers, strict=True)]
         self.holds: dict[str, Tensor] = {}
         self._hold: Tensor | None = None
+        self._rings: list[Ring] = []
+        self._places: dict[tuple[str, int, float, int], Places] = {}
         steps = [self._lay_out(op, of) for op, of in zip(program.ops, weights, strict=True)]
         self.calls = [call for step in steps for call in step]
         self._steps = steps
         self.inputs = [self.rows[b] for b in program.ops[0].into]
         self.out = self.memory[program.out]
         before, after = self._leaves()
-        self.before, self.after = (tuple(places[leaf] for leaf in program.state) for places in (before, after))
+        self._copied = [leaf for leaf in program.state if leaf in before]
+        self.before, self.after = (tuple(places[leaf] for leaf in self._copied) for places in (before, after))
         self.nbytes = sum(memory.nbytes for memory in self.memory)
 
     def _room(self, *shape: int) -> Tensor:
         """[B, *shape]; a step writes to all of it before it reads."""
         return torch.empty(self.batch, *shape, dtype=self.program.dtype, device=self.program.device)
+
+    def bind(self, state: State) -> tuple[Tensor, ...]:
+        """Read rings where they lie, in `state`, until `keep`; returns its other leaves."""
+        if not self._rings:
+            return state.tensors
+        for places in self._places.values():
+            places.bind(state)
+        for ring in self._rings:
+            ring.bind(state)
+        return tuple(state.leaves[leaf] for leaf in self._copied)
+
+    def keep(self) -> None:
+        """Write the step's rows to the rings."""
+        for ring in self._rings:
+            ring.keep()
+        for places in {places.leaf: places for places in self._places.values()}.values():
+            places.keep()
 
     def _leaves(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         before, after = dict(self.holds), dict(self.holds)
@@ -129,8 +167,16 @@ class Workspace:
         calls: list[Call] = []
         if isinstance(op, Product):
             calls += self._product(op, weights["windows"], first)
+        elif isinstance(op, GroupedProduct):
+            calls += self._grouped(op, first)
         elif isinstance(op, Depthwise):
             calls += self._depthwise(op, first)
+        elif isinstance(op, DepthwiseTransposed):
+            calls += self._depthwise_transposed(op, first)
+        elif isinstance(op, LayerNorm):
+            calls.append(partial(_layer_norm, op, self.memory[op.buffer], first))
+        elif isinstance(op, Attention):
+            calls += self._attention(op, first)
         elif isinstance(op, Normalise):
             calls.append(partial(_normalise, op, self.memory[op.buffer], first))
         elif isinstance(op, LSTMCell):
@@ -162,12 +208,41 @@ class Workspace:
         out = self._room(target.shape[1], target.shape[2])
         return [*calls, matrix.product(rows, out.view(self.batch * count, -1)), partial(target.copy_, out)]
 
+    def _grouped(self, op: GroupedProduct, target: Tensor) -> list[Call]:
+        groups, inputs, outputs = op.matrix.shape
+        count = target.shape[1] // op.spread
+        parts = self._windows(op.window, count).unflatten(3, (groups, -1)).permute(3, 0, 1, 2, 4)
+        rows = op.matrix.new_empty(groups, self.batch * count, inputs)
+        results = op.matrix.new_empty(groups, self.batch * count, outputs)
+        calls: list[Call] = [partial(rows.view(parts.shape).copy_, parts)]
+        calls.append(partial(torch.bmm, rows, op.matrix, out=results))
+        made = results.view(groups, self.batch, count, op.spread, -1).permute(1, 2, 3, 0, 4)
+        calls.append(partial(target.view(made.shape).copy_, made))
+        return calls if op.bias is None else [*calls, partial(target.add_, op.bias)]
+
     def _depthwise(self, op: Depthwise, target: Tensor) -> list[Call]:
         windows = self._windows(op.window, target.shape[1])
         products = self._room(*windows.shape[1:])
         calls: list[Call] = [partial(torch.mul, windows, op.weight, out=products)]
         calls.append(partial(torch.sum, products, 2, out=target))
         return calls if op.bias is None else [*calls, partial(target.add_, op.bias)]
+
+    def _depthwise_transposed(self, op: DepthwiseTransposed, target: Tensor) -> list[Call]:
+        windows = self._windows(op.window, target.shape[1] // op.spread)[:, :, :, None]
+        products = self._room(windows.shape[1], *op.weight.shape)
+        rows = target.unflatten(1, (-1, op.spread))
+        calls: list[Call] = [partial(torch.mul, windows, op.weight, out=products)]
+        calls.append(partial(torch.sum, products, 2, out=rows))
+        return calls if op.bias is None else [*calls, partial(target.add_, op.bias)]
+
+    def _attention(self, op: Attention, target: Tensor) -> list[Call]:
+        key, calls = (op.heard, op.reach, op.base, op.width // op.heads), list[Call]()
+        if key not in self._places:
+            lag = self.program.buffers[op.buffer].at.lag
+            self._places[key] = Places(op, self.batch, target.shape[1], lag, target)
+            calls.append(self._places[key].look)
+        self._rings.append(Ring(op, self._places[key], self.memory[op.buffer], target))
+        return [*calls, self._rings[-1].attend]
 
     def _windows(self, window: Window, count: int) -> Tensor:
         """[B, count, taps, C], a view."""
@@ -254,11 +329,15 @@ def _activation(buffer: Buffer, rows: Tensor) -> list[Call]:
     if kind == "snake":
         assert alpha is not None
         return [snake_(rows, alpha)]
-    return [{"elu": elu_, "tanh": tanh_, "silu": silu_}[kind](rows)]
+    return [{"elu": elu_, "gelu": gelu_, "leaky_relu": leaky_relu_, "tanh": tanh_, "silu": silu_}[kind](rows)]
 
 
 def _normalise(op: Normalise, x: Tensor, target: Tensor) -> None:
     target.copy_(F.rms_norm(x, (x.shape[2],), op.weight, op.epsilon))
+
+
+def _layer_norm(op: LayerNorm, x: Tensor, target: Tensor) -> None:
+    target.copy_(F.layer_norm(x, (x.shape[2],), op.weight, op.bias, op.epsilon))
 
 
 def _lstm_cell(gates: Tensor, hidden: Tensor, cell: Tensor, hold: Tensor | None) -> None:

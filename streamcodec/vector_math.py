@@ -15,13 +15,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SNAKE_EPSILON", "Call", "elu_", "silu_", "snake_", "tanh", "tanh_"]
+__all__ = [
+    "LEAK",
+    "SNAKE_EPSILON",
+    "Call",
+    "elu_",
+    "gelu_",
+    "leaky_relu_",
+    "silu_",
+    "snake_",
+    "tanh",
+    "tanh_",
+    "turned",
+]
 
 Call: TypeAlias = Callable[[], Any]
 """A call with everything bound, whose result lies in memory that it was given."""
 
 # The guard against an alpha of 0 in the reference code of DAC (Kumar et al. 2023).
 SNAKE_EPSILON = 1e-9
+
+# Of a leaky ReLU below 0: TensorFlow's default.
+LEAK = 0.3
 
 # Below it, what a call through numpy costs beside torch's is more than it saves.
 FROM_VALUES = 4096
@@ -77,6 +92,16 @@ def elu_(x: Tensor) -> Call:
     return run
 
 
+def gelu_(x: Tensor) -> Call:
+    """The call that replaces `x` by x times the normal distribution's integral up to it (Hendrycks & Gimpel 2016)."""
+    return lambda: x.copy_(F.gelu(x))
+
+
+def leaky_relu_(x: Tensor) -> Call:
+    """The call that multiplies `x`, where it is negative, by 0.3 (Maas et al. 2013)."""
+    return partial(F.leaky_relu_, x, LEAK)
+
+
 def silu_(x: Tensor) -> Call:
     """The call that replaces `x` by x times its sigmoid (Elfwing et al. 2018): by torch, whose loop is the fastest."""
     return partial(F.silu, x, inplace=True)
@@ -94,3 +119,9 @@ def snake_(x: Tensor, alpha: Tensor) -> Call:
         x.addcmul_(wave.square_(), inverse)
 
     return run
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`x` [..., d] with values i and i + d / 2 turned by an angle, whose cosine and sine are [..., d / 2]."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)

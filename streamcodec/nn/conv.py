@@ -12,11 +12,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, NotStreamableError
-from ..program import Depthwise, Op, Padding, Product, Program, Schedule, Value, Window
+from ..program import (
+    Depthwise,
+    DepthwiseTransposed,
+    GroupedProduct,
+    Op,
+    Padding,
+    Product,
+    Program,
+    Schedule,
+    Value,
+    Window,
+)
 from .layer import Layer
 from .padding import rows_outside
 
-__all__ = ["Conv1d", "ConvTranspose1d", "DepthwiseConv1d"]
+__all__ = [
+    "Conv1d",
+    "ConvTranspose1d",
+    "DepthwiseConv1d",
+    "DepthwiseConvTranspose1d",
+    "GroupedConv1d",
+    "GroupedConvTranspose1d",
+]
 
 
 def _in_low_precision(x: Tensor) -> bool:
@@ -171,18 +189,56 @@ class Conv1d(_Convolution):
         return _windows_times(x, weight, self.bias, taps)
 
 
-class DepthwiseConv1d(Conv1d):
-    """Convolution of every channel by itself, of stride 1, [B, T, C] to [B, T', C]. weight: [kernel, 1, C]."""
+class GroupedConv1d(Conv1d):
+    """Convolution of groups of channels, each by itself, [B, T, C_in] to [B, T', C_out].
+
+    weight: [kernel, C_in / groups, C_out].
+    """
 
     def __init__(
-        self, channels: int, kernel: int, *, dilation: int = 1, padding: Padding | None = None, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        groups: int,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: Padding | None = None,
+        bias: bool = True,
     ):
-        super().__init__(1, channels, kernel, dilation=dilation, padding=padding, bias=bias)
+        if in_channels % groups or out_channels % groups:
+            raise ConfigError(f"{groups} groups do not divide {in_channels} channels and {out_channels}")
+        width = in_channels // groups
+        super().__init__(width, out_channels, kernel, stride=stride, dilation=dilation, padding=padding, bias=bias)
+        self.groups = groups
 
     @property
     def is_pointwise(self) -> bool:
         """Never: the shortcut of a residual is joined by a matrix, which this has not."""
         return False
+
+    def _operation(self, window: Window) -> Op:
+        matrix = self.weight.detach().unflatten(2, (self.groups, -1)).permute(2, 0, 1, 3).flatten(1, 2)
+        return GroupedProduct(window, matrix.contiguous(), None if self.bias is None else self.bias.detach())
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return F.conv1d(x, self.torch_weight(), self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def _product(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.torch_weight().float(), None if self.bias is None else self.bias.float()
+            y = F.conv1d(x.float().transpose(1, 2), weight, bias, self.stride, 0, self.dilation, self.groups)
+        return y.transpose(1, 2).to(x.dtype)
+
+
+class DepthwiseConv1d(GroupedConv1d):
+    """Convolution of every channel by itself, of stride 1, [B, T, C] to [B, T', C]. weight: [kernel, 1, C]."""
+
+    def __init__(
+        self, channels: int, kernel: int, *, dilation: int = 1, padding: Padding | None = None, bias: bool = True
+    ):
+        super().__init__(channels, channels, kernel, groups=channels, dilation=dilation, padding=padding, bias=bias)
 
     def _operation(self, window: Window) -> Op:
         bias = None if self.bias is None else self.bias.detach()
@@ -250,11 +306,14 @@ class ConvTranspose1d(_Convolution):
         _refuse_norm(self.norm)
         stride, history = self.stride, self.taps - 1
         buffer = program.buffer(x, history, f"{path}history")
-        product = Product((Window(buffer, taps=self.taps),), *self._matrix_parts(), spread=stride)
+        operation = self._operation(Window(buffer, taps=self.taps))
         trimmed = self.kernel - stride - self.trim_left - self.trim_right
         length = program.length(x.length, stride, trimmed, 1)
         at = Schedule(x.at.rate * stride, x.at.lag * stride + self.trim_left)
-        return program.emit(product, self.out_channels, at, length)
+        return program.emit(operation, self.out_channels, at, length)
+
+    def _operation(self, window: Window) -> Op:
+        return Product((window,), *self._matrix_parts(), spread=self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] == 0:
@@ -274,9 +333,78 @@ class ConvTranspose1d(_Convolution):
 
     def _matrix_parts(self) -> tuple[Tensor, Tensor | None]:
         """[taps * C_in, stride * C_out], and the bias repeated."""
+        bias = None if self.bias is None else self.bias.repeat(self.stride)
+        return self._whole_taps().reshape(self.taps * self.in_channels, -1), bias
+
+    def _whole_taps(self) -> Tensor:
+        """The weight, zero where the oldest tap has room for more than the kernel."""
         weight: Tensor = self.weight
         beyond = self.taps * self.stride - self.kernel
-        if beyond:  # the oldest tap has room for more than the kernel
-            weight = torch.cat([F.pad(weight[:1, :, : self.stride - beyond], (0, 0, 0, beyond)), weight[1:]])
-        bias = None if self.bias is None else self.bias.repeat(self.stride)
-        return weight.reshape(self.taps * self.in_channels, -1), bias
+        if not beyond:
+            return weight
+        return torch.cat([F.pad(weight[:1, :, : self.stride - beyond], (0, 0, 0, beyond)), weight[1:]])
+
+
+class GroupedConvTranspose1d(ConvTranspose1d):
+    """Transposed convolution of groups of channels, each by itself, [B, T, C_in] to [B, T', C_out].
+
+    weight: [taps, C_in / groups, stride, C_out].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        groups: int,
+        stride: int,
+        trim_left: int = 0,
+        trim_right: int = 0,
+        bias: bool = True,
+    ):
+        if in_channels % groups or out_channels % groups:
+            raise ConfigError(f"{groups} groups do not divide {in_channels} channels and {out_channels}")
+        super().__init__(
+            in_channels // groups, out_channels, kernel, stride=stride, trim_left=trim_left, trim_right=trim_right,
+            bias=bias,
+        )  # fmt: skip
+        self.groups = groups
+
+    def from_torch(self, weight: Tensor) -> Tensor:
+        """Torch's layout, [C_in, C_out / groups, kernel], in ours."""
+        return super().from_torch(weight.unflatten(0, (self.groups, -1)).transpose(0, 1).flatten(1, 2))
+
+    def torch_weight(self) -> Tensor:
+        """The weight in torch's layout, [C_in, C_out / groups, kernel]."""
+        return super().torch_weight().unflatten(1, (self.groups, -1)).transpose(0, 1).flatten(0, 1)
+
+    def _operation(self, window: Window) -> Op:
+        weight = self._whole_taps().detach().unflatten(3, (self.groups, -1)).permute(3, 0, 1, 2, 4)
+        bias = None if self.bias is None else self.bias.detach()
+        return GroupedProduct(window, weight.flatten(3, 4).flatten(1, 2).contiguous(), bias, self.stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 0:
+            return x.new_zeros(x.shape[0], 0, self.out_channels)
+        extra = max(0, -self.trim_right)
+        with torch.autocast(x.device.type, enabled=False):  # as the convolution of every channel by itself
+            signal, weight = x.to(self.weight.dtype).transpose(1, 2), self.torch_weight()
+            y = F.conv_transpose1d(signal, weight, self.bias, self.stride, output_padding=extra, groups=self.groups)
+        return y[:, :, self.trim_left : y.shape[2] - max(0, self.trim_right)].transpose(1, 2)
+
+
+class DepthwiseConvTranspose1d(GroupedConvTranspose1d):
+    """Transposed convolution of every channel by itself, [B, T, C] to [B, T', C]. weight: [taps, 1, stride, C]."""
+
+    def __init__(
+        self, channels: int, kernel: int, *, stride: int, trim_left: int = 0, trim_right: int = 0, bias: bool = True
+    ):
+        super().__init__(
+            channels, channels, kernel, groups=channels, stride=stride, trim_left=trim_left, trim_right=trim_right,
+            bias=bias,
+        )  # fmt: skip
+
+    def _operation(self, window: Window) -> Op:
+        bias = None if self.bias is None else self.bias.detach()
+        return DepthwiseTransposed(window, self._whole_taps().detach()[:, 0], bias, self.stride)

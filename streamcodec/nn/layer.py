@@ -9,6 +9,7 @@ in two ways:
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import NotStreamableError
 from ..program import Activation, Program, Value
+from ..vector_math import LEAK
 
 __all__ = ["Elementwise", "Layer", "Sequential", "activate"]
 
@@ -52,11 +54,17 @@ def activate(program: Program, x: Value, activation: Activation) -> Value:
 
 
 class Elementwise(Layer):
-    """An activation, [B, T, C] to the same shape. kind: "elu" (Clevert et al. 2015), "silu" (Elfwing et al. 2018) or
-    "tanh".
+    """An activation, [B, T, C] to the same shape. kind: "elu" (Clevert et al. 2015), "gelu" (Hendrycks & Gimpel
+    2016), "leaky_relu" (Maas et al. 2013, 0.3 below 0), "silu" (Elfwing et al. 2018) or "tanh".
     """
 
-    FUNCTIONS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {"elu": F.elu, "silu": F.silu, "tanh": torch.tanh}
+    FUNCTIONS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {
+        "elu": F.elu,
+        "gelu": F.gelu,
+        "leaky_relu": partial(F.leaky_relu, negative_slope=LEAK),
+        "silu": F.silu,
+        "tanh": torch.tanh,
+    }
 
     def __init__(self, kind: str):
         super().__init__()

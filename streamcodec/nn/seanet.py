@@ -96,7 +96,8 @@ def seanet_encoder(config: SEANetConfig) -> Sequential:
         layers += config.residuals(channels)
         layers += [Elementwise("elu"), config.conv(channels, 2 * channels, 2 * ratio, stride=ratio)]
         channels *= 2
-    layers.append(LSTM(channels, config.num_lstm_layers))
+    if config.num_lstm_layers:
+        layers.append(LSTM(channels, config.num_lstm_layers))
     layers += [Elementwise("elu"), config.conv(channels, config.hidden_size, config.last_kernel_size)]
     return Sequential(layers)
 
@@ -105,7 +106,8 @@ def seanet_decoder(config: SEANetConfig) -> Sequential:
     """Latents [B, T, hidden_size] to audio [B, T * hop, audio_channels]."""
     channels = config.num_filters * 2 ** len(config.upsampling_ratios)
     layers: list[Layer] = [config.conv(config.hidden_size, channels, config.kernel_size)]
-    layers.append(LSTM(channels, config.num_lstm_layers))
+    if config.num_lstm_layers:
+        layers.append(LSTM(channels, config.num_lstm_layers))
     for ratio in config.upsampling_ratios:
         layers += [Elementwise("elu"), config.conv_transpose(channels, channels // 2, ratio)]
         channels //= 2

@@ -5,7 +5,7 @@ alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamcodec.nn.conv import Conv1d, ConvTranspose1d, DepthwiseConv1d
+from streamcodec.nn.attention import NormalisedRows, SelfAttention
+from streamcodec.nn.conv import (
+    Conv1d,
+    ConvTranspose1d,
+    DepthwiseConv1d,
+    DepthwiseConvTranspose1d,
+    GroupedConv1d,
+    GroupedConvTranspose1d,
+)
 from streamcodec.nn.layer import Elementwise, Layer, Sequential
 from streamcodec.nn.lstm import LSTM
 from streamcodec.nn.residual import Residual
@@ -81,6 +89,56 @@ def depthwise(kernel: int, dilation: int, padding: Padding, bias: bool = True) -
     return Pair(layer, reference)
 
 
+def grouped(kernel: int, stride: int, dilation: int, padding: Padding, bias: bool = True, groups: int = 2) -> Pair:
+    """Of twice the channels: they come from a product, and go back to those of the others by another."""
+    wide = 2 * CHANNELS
+    settings = {"stride": stride, "dilation": dilation, "padding": padding, "bias": bias}
+    layer = GroupedConv1d(wide, wide, kernel, groups=groups, **settings).double()
+    weight = torch.randn(wide, wide // groups, kernel).double() / math.sqrt(kernel * wide / groups)
+    offset = torch.randn(wide).double() if bias else None
+    layer.set_weight(weight, offset)
+    span = (kernel - 1) * dilation + 1
+
+    def reference(x: Tensor) -> Tensor:
+        signal = padded(x.transpose(1, 2), padding, stride) if x.shape[1] else x.transpose(1, 2)
+        if x.shape[1] == 0 or signal.shape[2] < span:
+            return x[:, :0]
+        return F.conv1d(signal, weight, offset, stride, 0, dilation, groups).transpose(1, 2)
+
+    return widened(Pair(layer, reference, down=stride))
+
+
+def grouped_transposed(
+    kernel: int, stride: int, trim_left: int, trim_right: int, bias: bool = True, groups: int = 2
+) -> Pair:
+    wide, trims = 2 * CHANNELS, {"trim_left": trim_left, "trim_right": trim_right}
+    layer = GroupedConvTranspose1d(wide, wide, kernel, groups=groups, stride=stride, bias=bias, **trims).double()
+    weight = torch.randn(wide, wide // groups, kernel).double() / math.sqrt(kernel * wide / groups / stride)
+    offset = torch.randn(wide).double() if bias else None
+    layer.set_weight(weight, offset)
+
+    def reference(x: Tensor) -> Tensor:
+        if x.shape[1] == 0:
+            return x
+        signal, more = x.transpose(1, 2), max(0, -trim_right)
+        y = F.conv_transpose1d(signal, weight, offset, stride, output_padding=more, groups=groups)
+        return y[:, :, trim_left : y.shape[2] - max(0, trim_right)].transpose(1, 2)
+
+    return widened(Pair(layer, reference, up=stride))
+
+
+def widened(inner: Pair) -> Pair:
+    there, back = Conv1d(CHANNELS, 2 * CHANNELS, 1).double(), Conv1d(2 * CHANNELS, CHANNELS, 1).double()
+    weights = [torch.randn(2 * CHANNELS, CHANNELS).double(), torch.randn(CHANNELS, 2 * CHANNELS).double()]
+    for layer, weight in zip((there, back), weights, strict=True):
+        layer.set_weight(weight[:, :, None], torch.zeros(len(weight)).double())
+
+    def reference(x: Tensor) -> Tensor:
+        return inner.reference(x @ weights[0].T) @ weights[1].T
+
+    return Pair(Sequential([there, inner.layer, back]), reference, inner.down, inner.up)
+
+
 def scaled(inner: Pair) -> Pair:
     layer = Scaled(inner.layer, 1.0).double()
     scale = torch.randn(CHANNELS).double()
@@ -129,6 +187,58 @@ def conv_transpose(kernel: int, stride: int, trim_left: int, trim_right: int, bi
     return Pair(layer, reference, up=stride)
 
 
+def depthwise_transposed(kernel: int, stride: int, trim_left: int, trim_right: int, bias: bool = True) -> Pair:
+    trims = {"trim_left": trim_left, "trim_right": trim_right}
+    layer = DepthwiseConvTranspose1d(CHANNELS, kernel, stride=stride, bias=bias, **trims).double()
+    weight = torch.randn(CHANNELS, 1, kernel).double() / math.sqrt(kernel / stride)
+    offset = torch.randn(CHANNELS).double() if bias else None
+    layer.set_weight(weight, offset)
+
+    def reference(x: Tensor) -> Tensor:
+        if x.shape[1] == 0:
+            return x
+        signal, more = x.transpose(1, 2), max(0, -trim_right)
+        y = F.conv_transpose1d(signal, weight, offset, stride, output_padding=more, groups=CHANNELS)
+        return y[:, :, trim_left : y.shape[2] - max(0, trim_right)].transpose(1, 2)
+
+    return Pair(layer, reference, up=stride)
+
+
+def layer_norm() -> Pair:
+    layer = NormalisedRows(CHANNELS, 1e-5).double()
+    weight, bias = torch.randn(2, CHANNELS).double()
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return Pair(layer, lambda x: F.layer_norm(x, (CHANNELS,), weight, bias))
+
+
+def attention(heads: int, half: int, reach: int, base: float = 3.0) -> Pair:
+    """With a product behind it, back to the channels of the others."""
+    width = 2 * heads * half
+    layer, out = SelfAttention(CHANNELS, heads, 2 * half, reach, base).double(), Conv1d(width, CHANNELS, 1).double()
+    inputs, back = torch.randn(3, heads, 2 * half, CHANNELS).double(), torch.randn(CHANNELS, width, 1).double()
+    layer.inputs.set_weight(inputs.reshape(3 * width, CHANNELS, 1), None)
+    out.set_weight(back, torch.zeros(CHANNELS).double())
+
+    def turn(x: Tensor, place: int) -> Tensor:  # as complex numbers
+        angle = place * base ** (-torch.arange(half, dtype=torch.float64) / half)
+        turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones(half).double(), angle)
+        return torch.cat([turned.real, turned.imag], -1)
+
+    def reference(x: Tensor) -> Tensor:
+        query, key, value = torch.einsum("phdc,btc->pbthd", inputs, x)
+        rows = []
+        for t in range(x.shape[1]):
+            seen = range(max(0, t - reach + 1), t + 1)
+            keys = torch.stack([turn(key[:, s], s) for s in seen], 2)
+            weights = torch.einsum("bhd,bhsd->bhs", turn(query[:, t], t), keys).div(math.sqrt(2 * half)).softmax(2)
+            rows.append(torch.einsum("bhs,bshd->bhd", weights, value[:, seen[0] : t + 1]).flatten(1))
+        return torch.stack(rows, 1) @ back[:, :, 0].T if rows else x
+
+    return Pair(Sequential([layer, out]), reference)
+
+
 def lstm(layers: int) -> Pair:
     layer = LSTM(CHANNELS, layers).double()
     with torch.no_grad():
@@ -155,7 +265,16 @@ def lstm(layers: int) -> Pair:
 def activation(kind: str) -> Pair:
     layer = Elementwise(kind)
     layer.register_buffer("like", torch.zeros(0, dtype=torch.float64))  # a stack may have no weight that says its type
-    return Pair(layer, {"elu": F.elu, "silu": F.silu, "tanh": torch.tanh}[kind])
+    return Pair(
+        layer,
+        {
+            "elu": F.elu,
+            "gelu": F.gelu,
+            "leaky_relu": lambda x: F.leaky_relu(x, 0.3),
+            "silu": F.silu,
+            "tanh": torch.tanh,
+        }[kind],
+    )
 
 
 def elu() -> Pair:
@@ -186,7 +305,7 @@ MODES = st.sampled_from(["constant", "reflect", "replicate"])
 
 
 @st.composite
-def convs(draw: Any, modes: Any = MODES) -> Pair:
+def convs(draw: Any, modes: Any = MODES, kind: Any = conv) -> Pair:
     """Any kernel, stride, dilation and padding whose output is not shorter than nothing."""
     stride = draw(st.integers(1, 4))
     kernel = draw(st.integers(1, 7))
@@ -196,7 +315,7 @@ def convs(draw: Any, modes: Any = MODES) -> Pair:
         kernel, dilation, span = stride, 1, stride
     mode = draw(modes)
     left, right = draw(st.integers(mode != "constant", span)), draw(st.integers(0, span))
-    return conv(kernel, stride, dilation, Padding(left, right, mode, draw(st.booleans())), draw(st.booleans()))
+    return kind(kernel, stride, dilation, Padding(left, right, mode, draw(st.booleans())), draw(st.booleans()))
 
 
 @st.composite
@@ -216,18 +335,23 @@ def depthwise_convs(draw: Any, modes: Any = MODES) -> Pair:
 
 
 @st.composite
-def conv_transposes(draw: Any) -> Pair:
+def conv_transposes(draw: Any, kinds: Sequence[Any] = (conv_transpose, depthwise_transposed)) -> Pair:
     stride = draw(st.integers(1, 4))
     kernel = stride + draw(st.integers(0, 2 * stride + 1))
     left = draw(st.integers(0, kernel - 1))
     right = draw(st.integers(1 - stride, min(kernel - stride, kernel - 1 - left)))
-    return conv_transpose(kernel, stride, left, right, draw(st.booleans()))
+    kind = draw(st.sampled_from(kinds))
+    return kind(kernel, stride, left, right, draw(st.booleans()))
 
 
 def memoryless() -> Any:
     """Layers that take single rows to single rows."""
-    kinds = st.sampled_from(["elu", "silu", "tanh"])
-    return st.builds(activation, kinds) | st.builds(rms_norm) | st.builds(cosine)
+    kinds = st.sampled_from(["elu", "gelu", "leaky_relu", "silu", "tanh"])
+    return st.builds(activation, kinds) | st.builds(rms_norm) | st.builds(layer_norm) | st.builds(cosine)
+
+
+def attentions() -> Any:
+    return st.builds(attention, st.integers(1, 2), st.integers(1, 2), st.integers(2, 9))
 
 
 @st.composite
@@ -247,7 +371,8 @@ def residuals(draw: Any, modes: Any = MODES) -> Pair:
 def stacks(draw: Any, modes: Any = MODES, max_layers: int = 5) -> Pair:
     torch.manual_seed(draw(st.integers(0, 1000)))
     one = convs(modes) | depthwise_convs(modes) | conv_transposes() | residuals(modes) | convs(modes).map(scaled)
-    one |= st.builds(lstm, st.integers(1, 2)) | memoryless()
+    one |= convs(modes, grouped) | conv_transposes((grouped_transposed,))
+    one |= st.builds(lstm, st.integers(1, 2)) | attentions() | memoryless()
     return sequence(draw(st.lists(one, min_size=1, max_size=max_layers)))
 
 
