@@ -29,6 +29,7 @@ from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.semantic import SemanticBase
 from streamcodec.codecs.xcodec import XcodecCodec
 from streamcodec.nn.factorised import FactorisedQuantizer
+from streamcodec.nn.split import SplitQuantizer
 
 SECONDS = 3
 SIZES: dict[str, Any] = {
@@ -61,11 +62,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # The heavy families, half a second of each: a preset's weights, saved, and read by transformers and by us.
 HEAVY_SECONDS = 0.5
+MIMI_SECONDS = 11.0  # its attention sees ten
 HEAVY = {
     "DAC 16 kHz": PRESETS["dac_16khz"],
     "DAC 24 kHz": PRESETS["dac_24khz"],
     "DAC 44.1 kHz": PRESETS["dac_44khz"],
     "DAC 44.1 kHz, 16 kbps": Preset(DacCodec, PRESETS["dac_44khz"].config | {"n_codebooks": 18, "hidden_size": 128}),
+    "Mimi": PRESETS["mimi"],
     "X-Codec, HuBERT": PRESETS["xcodec"],
     "X-Codec, WavLM": Preset(XcodecCodec, {"semantic_model_config": {"model_type": "wavlm"}}),
 }
@@ -107,6 +110,11 @@ def from_package(model: Any, wav: Tensor, bandwidth: float) -> Upstream:
 def from_dac(model: Any, wav: Tensor, count: int) -> Upstream:
     codes = model.encode(wav, n_quantizers=count).audio_codes
     return Upstream(codes, model.decode(audio_codes=codes).audio_values[:, None])
+
+
+def from_mimi(model: Any, wav: Tensor, count: int) -> Upstream:
+    codes = model.encode(wav, num_quantizers=count).audio_codes
+    return Upstream(codes, model.decode(codes).audio_values)
 
 
 def from_xcodec(model: Any, wav: Tensor, bandwidth: float) -> Upstream:
@@ -199,7 +207,8 @@ def row(against: str, codec: Codec, double: Codec, upstream: Callable[[Tensor, f
     counts = {"compared": 0, "differ": 0, "wrong": 0}
     streams = {"compared": 0, "differ": 0, "wrong": 0}
     pcm = own_pcm = 0.0
-    quantizer = double.quantizer if isinstance(double.quantizer, FactorisedQuantizer) else double.quantizer.codebooks
+    known = isinstance(double.quantizer, (FactorisedQuantizer, SplitQuantizer))
+    quantizer = double.quantizer if known else double.quantizer.codebooks
     latents = latents_of(double, wav)
     heard = latents_windowed(double, wav) if isinstance(double, SemanticBase) else latents
     for bandwidth in some_bandwidths(codec):
@@ -244,20 +253,23 @@ def package_row(stereo: bool) -> Row:
 
 
 def heavy_row(name: str) -> Row:
-    from transformers import DacModel, XcodecModel
+    import transformers
 
-    is_dac = name.startswith("DAC")
+    kind = name.partition(" ")[0].partition(",")[0]
+    family = getattr(transformers, {"DAC": "DacModel", "Mimi": "MimiModel", "X-Codec": "XcodecModel"}[kind])
     with tempfile.TemporaryDirectory() as scratch:
         folder = streamcodec.save(make(HEAVY[name]), scratch)
         codec = streamcodec.load(folder, pad=False)  # as the bare models, without their processors
-        model = (DacModel if is_dac else XcodecModel).from_pretrained(folder).eval()
+        model = family.from_pretrained(folder).eval()
     double = copy.deepcopy(codec).double()
     # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.
-    frames = int(HEAVY_SECONDS * codec.spec.frame_rate)
+    frames = int((MIMI_SECONDS if kind == "Mimi" else HEAVY_SECONDS) * codec.spec.frame_rate)
     wav = signal(1, 1, frames * codec.spec.hop_length + 200)
 
     def upstream(x: Tensor, bandwidth: float) -> Upstream:
-        return from_dac(model, x, codec.spec.codebooks(bandwidth)) if is_dac else from_xcodec(model, x, bandwidth)
+        if kind == "X-Codec":
+            return from_xcodec(model, x, bandwidth)
+        return {"DAC": from_dac, "Mimi": from_mimi}[kind](model, x, codec.spec.codebooks(bandwidth))
 
     return row("transformers", codec, double, upstream, wav)
 

@@ -14,6 +14,7 @@ from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.segments import Segments
 from streamcodec.nn.factorised import FactorisedQuantizer
+from streamcodec.nn.split import SplitQuantizer
 
 # 100 frames of 6 samples a second; each codebook of 16 entries is 0.4 kbps.
 SMALL: dict[str, Any] = {
@@ -152,15 +153,22 @@ def excess_of_directions(quantizer: FactorisedQuantizer, latents: Tensor, codes:
 
 
 def compare_codes(
-    latents: Tensor, quantizer: Tensor | FactorisedQuantizer, codes: Tensor, oracle: Tensor
+    latents: Tensor, quantizer: Tensor | FactorisedQuantizer | SplitQuantizer, codes: Tensor, oracle: Tensor
 ) -> dict[str, int]:
     """How two encoders' codes [B, K, T] of the same `latents` [B, T, D] (float64) relate.
 
-    quantizer: the codebooks [K, N, D] of a euclidean one, or DAC's. compared: codes; differ: those that are not equal;
-    wrong: frames that differ although their first difference is no near tie of the two nearest entries. After a near
-    tie the two go separate ways in that frame, and may.
+    quantizer: the codebooks [K, N, D] of a euclidean one, or DAC's, or Mimi's. compared: codes; differ: those that are
+    not equal; wrong: frames that differ although their first difference is no near tie of the two nearest entries.
+    After a near tie the two go separate ways in that frame, and may.
     """
     assert codes.shape == oracle.shape, f"codes are {list(codes.shape)}, the oracle's {list(oracle.shape)}"
+    if isinstance(quantizer, SplitQuantizer):
+        total = {"compared": 0, "differ": 0, "wrong": 0}
+        for part, used in quantizer.parts(codes.shape[1]):
+            seen, books = latents.double() @ quantizer.down[part].double(), quantizer.codebooks[used]
+            for name, count in compare_codes(seen, books, codes[:, used], oracle[:, used]).items():
+                total[name] += count
+        return total
     ours, theirs = (data.transpose(1, 2).flatten(0, 1) for data in (codes, oracle))
     differ = ours != theirs
     rows = differ.any(1).nonzero()[:, 0]

@@ -14,6 +14,7 @@ from ..checkpoint import load, save
 from ..codecs import Codec
 from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
+from ..codecs.mimi import MimiCodec
 from ..codecs.xcodec import XcodecCodec
 from ..codes import Codes
 from ..errors import InputError, StreamcodecError
@@ -74,7 +75,9 @@ def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tu
                 f"too, or one of {', '.join(PRESETS)}"
             )
         codec = load(directory, backend=backend)
-        families = {EncodecCodec: "EncodecModel", DacCodec: "DacModel", XcodecCodec: "XcodecModel"}
+        families = {
+            EncodecCodec: "EncodecModel", DacCodec: "DacModel", MimiCodec: "MimiModel", XcodecCodec: "XcodecModel",
+        }  # fmt: skip
         if type(codec) not in families:
             raise InputError(
                 f"--codec {source}: transformers has no model for a {type(codec).__name__} to compare with; "
@@ -93,6 +96,12 @@ def _upstream(codec: Codec, model: Any, bandwidth: float) -> Upstream:
             lambda audio: model.encode(audio, n_quantizers=count),
             lambda output: output.audio_codes,
             lambda output: model.decode(audio_codes=output.audio_codes).audio_values.unflatten(0, (-1, 1)),
+        )
+    if isinstance(codec, MimiCodec):
+        return Upstream(
+            lambda audio: model.encode(audio, num_quantizers=count),
+            lambda output: output.audio_codes,
+            lambda output: model.decode(output.audio_codes).audio_values,
         )
     if isinstance(codec, XcodecCodec):
         return Upstream(

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from ..codecs import Codec
 from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
+from ..codecs.mimi import MimiCodec
 from ..codecs.xcodec import XcodecCodec
 from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.factorised import FactorisedQuantizer
 from ..nn.layer import Sequential
 from ..nn.residual import Residual
 from ..nn.snake import Snake
+from ..nn.split import SplitQuantizer
 
 __all__ = ["PRESETS", "Preset", "make"]
 
@@ -52,6 +54,7 @@ PRESETS = {
     "dac_16khz": Preset(DacCodec, {"sampling_rate": 16_000, "downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 12}),
     "dac_24khz": Preset(DacCodec, {"sampling_rate": 24_000, "downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 32}),
     "dac_44khz": Preset(DacCodec, {"sampling_rate": 44_100, "downsampling_ratios": [2, 4, 8, 8], "n_codebooks": 9}),
+    "mimi": Preset(MimiCodec, {}, 1.1),
     "xcodec": Preset(XcodecCodec, {}),
 }
 
@@ -98,13 +101,22 @@ def _fit(codec: Codec) -> None:
     left = codec.analyse(rows).rows[0]
     quantizer = codec.quantizer
     entries = torch.empty_like(quantizer.codebooks)
-    for stage in range(len(entries)):
-        if isinstance(quantizer, FactorisedQuantizer):
+    if isinstance(quantizer, FactorisedQuantizer):
+        for stage in range(len(entries)):
             left = left - _fit_factorised(quantizer, stage, left, entries[stage])
-        else:
-            entries[stage] = _drawn(left, entries.shape[1])
-            left = left - entries[stage][torch.cdist(left, entries[stage]).argmin(1)]
+    elif isinstance(quantizer, SplitQuantizer):
+        for part, used in quantizer.parts(len(entries)):
+            _fit_stages(left @ quantizer.down[part], entries[used])
+    else:
+        _fit_stages(left, entries)
     quantizer.set_codebooks(entries)
+
+
+def _fit_stages(left: Tensor, stages: Tensor) -> None:
+    """Set stages [K, N, D] for the latents `left` [M, D]."""
+    for entries in stages:
+        entries.copy_(_drawn(left, len(entries)))
+        left = left - entries[torch.cdist(left, entries).argmin(1)]
 
 
 def _drawn(vectors: Tensor, count: int) -> Tensor:

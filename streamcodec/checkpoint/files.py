@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..install import how_to_install
+from . import tflite
 
 __all__ = [
     "INDEX_SUFFIX",
@@ -47,7 +48,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> Mapping[Any, Any]:
-    """The entries of a weight file, unchecked: ``.safetensors``, an index of shards, or a torch file.
+    """The entries of a weight file, unchecked: ``.safetensors``, an index of shards, a torch file, or a ``.tflite``
+    with those that lie beside it.
 
     Raises CheckpointError: not there, truncated, not of the format its suffix names, or a pickle with code in it.
     """
@@ -57,7 +59,9 @@ def read_weights(path: Path) -> Mapping[Any, Any]:
         return _read_safetensors(path)
     if path.suffix in PICKLE_SUFFIXES:
         return _read_torch(path)
-    allowed = ", ".join((SAFETENSORS, *PICKLE_SUFFIXES))
+    if path.suffix == tflite.SUFFIX:
+        return tflite.read_folder(path.parent)
+    allowed = ", ".join((SAFETENSORS, *PICKLE_SUFFIXES, tflite.SUFFIX))
     raise CheckpointError(f"{path}: weights are read from files whose names end in {allowed}")
 
 

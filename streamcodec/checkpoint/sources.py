@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import CheckpointError, InputError, UnknownCodecError
-from . import hub
+from . import downloads, hub, tflite
 from .files import PICKLE_SUFFIXES, SAFETENSORS, verify_hash
 
 __all__ = ["ALIASES", "DEFAULT_CODEC", "Located", "locate"]
@@ -23,6 +23,7 @@ ALIASES = {
     "encodec_24khz": "facebook/encodec_24khz",
     "encodec_32khz": "facebook/encodec_32khz",
     "encodec_48khz": "facebook/encodec_48khz",
+    "mimi": "kyutai/mimi",
     "xcodec_hubert_general": "hf-audio/xcodec-hubert-general",
     "xcodec_hubert_general_balanced": "hf-audio/xcodec-hubert-general-balanced",
     "xcodec_hubert_librispeech": "hf-audio/xcodec-hubert-librispeech",
@@ -59,6 +60,8 @@ def locate(source: str | os.PathLike[str] | None, revision: str | None) -> Locat
         return _in_directory(path) if path.is_dir() else _file(path)
     if source == DEFAULT_CODEC:
         return _in_directory(_bundled())
+    if source in downloads.FOLDERS:
+        return _in_directory(downloads.fetch(str(source)))._replace(name=str(source), origin=str(source))
     if isinstance(source, str):
         repo = ALIASES.get(source, source)
         if _HUB_ID.fullmatch(repo) and not _looks_like_file(repo):
@@ -77,8 +80,9 @@ def _look_up(source: str | os.PathLike[str]) -> tuple[Path, bool]:
 
 
 def _forms() -> str:
+    names = ", ".join(sorted((*ALIASES, *downloads.FOLDERS)))
     return (
-        f"Give nothing or {DEFAULT_CODEC} for the bundled codec; or a published name ({', '.join(sorted(ALIASES))}); "
+        f"Give nothing or {DEFAULT_CODEC} for the bundled codec; or a published name ({names}); "
         f'or a hub id ("owner/name"); or a directory with {hub.CONFIG} and {hub.WEIGHTS[0]}; or a weight file '
         f"({', '.join((*PICKLE_SUFFIXES, SAFETENSORS))})"
     )
@@ -97,6 +101,9 @@ def _looks_like_file(source: str) -> bool:
 
 def _in_directory(directory: Path) -> Located:
     config = directory / hub.CONFIG
+    networks = sorted(directory.glob(f"*{tflite.SUFFIX}"))
+    if networks and not config.is_file():
+        return Located(None, networks[0], directory.resolve().name, str(directory))
     if not config.is_file():
         raise CheckpointError(
             f"{directory}: no {hub.CONFIG} in this directory; a codec in Hugging Face layout has {hub.CONFIG} and "

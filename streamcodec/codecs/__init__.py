@@ -1,4 +1,4 @@
-"""The codec families. CONTRIBUTING.md says what a new one takes."""
+"""The codec families. docs/extending.md says what a new one takes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,10 +8,12 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
-from . import dac_original, encodec_original, xcodec_original
+from . import dac_original, encodec_original, lyra_original, mimi_original, xcodec_original
 from .base import Codec, QuantizedLatents
 from .dac import DacCodec
 from .encodec import EncodecCodec
+from .lyra import LyraCodec
+from .mimi import MimiCodec
 from .original import Original
 from .semantic_codec import MODEL_TYPE, SemanticCodec
 from .spectral import SpectralCodec
@@ -21,6 +23,7 @@ __all__ = [
     "FAMILIES",
     "Codec",
     "CodecSpec",
+    "Family",
     "Original",
     "QuantizedLatents",
     "SemanticWindow",
@@ -44,9 +47,11 @@ class Family(NamedTuple):
 
 
 # By the `model_type` of config.json.
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: dict[str, Family] = {
     "dac": Family(DacCodec, dac_original.convert),
     "encodec": Family(EncodecCodec, encodec_original.convert),
+    "lyra_v2": Family(LyraCodec, lyra_original.convert),
+    "mimi": Family(MimiCodec, mimi_original.convert),
     MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
     "streamcodec_spectral": Family(SpectralCodec, lambda _: None),
     "xcodec": Family(XcodecCodec, xcodec_original.convert),

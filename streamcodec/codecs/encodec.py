@@ -14,6 +14,7 @@ from ..nn.lstm import LSTM
 from ..nn.quantize import ResidualVectorQuantizer
 from ..nn.seanet import SEANetConfig, seanet_decoder, seanet_encoder
 from .base import Codec
+from .config_fields import check_type, numbers
 from .hf_names import affordable_codebooks, codebook_tensors, split_weight_norm, take_codebooks
 from .segments import Segments
 from .tensors import TensorReader, layers_for
@@ -22,6 +23,7 @@ __all__ = ["EncodecCodec", "EncodecConfig"]
 
 # Not part of the published configuration; written by us where a codec has a better default than its lowest bandwidth.
 DEFAULT_BANDWIDTH_KEY = "streamcodec_default_bandwidth"
+_MAY_BE_ZERO = ("overlap", "num_residual_layers", "num_lstm_layers", "trim_right_ratio")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class EncodecConfig(SEANetConfig):
         values["default_bandwidth"] = config.get(DEFAULT_BANDWIDTH_KEY)
         for name in ("target_bandwidths", "upsampling_ratios"):
             if name in values:
-                values[name] = _sequence(name, values[name])
-        for name, default in ((field.name, field.default) for field in fields(cls)):
-            if name in values:
-                _check_type(name, values[name], default)
+                values[name] = numbers(name, values[name])
+        for field in fields(cls):
+            if field.name in values:
+                check_type(field.name, values[field.name], field.default, may_be_zero=_MAY_BE_ZERO)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,35 +106,6 @@ class EncodecConfig(SEANetConfig):
             return None
         stride = None if length is None or self.overlap is None else max(1, int((1.0 - self.overlap) * length))
         return Segments(self.hop_length, length, stride, self.normalize)
-
-
-def _sequence(name: str, value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)) or not all(_is_number(item) for item in value):
-        raise ConfigError(f"{name} is {value!r}; it must be a list of numbers")
-    return tuple(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-# Fields that may be any positive number, or nothing.
-_OPTIONAL = ("chunk_length_s", "overlap", "codebook_dim", "default_bandwidth")
-_MAY_BE_ZERO = ("overlap", "num_residual_layers", "num_lstm_layers", "trim_right_ratio")
-
-
-def _check_type(name: str, value: Any, default: Any) -> None:
-    if name in _OPTIONAL:
-        if value is not None and not _is_number(value):
-            raise ConfigError(f"{name} is {value!r}; it must be a number or null")
-    elif isinstance(default, (bool, str)):
-        if not isinstance(value, type(default)):
-            raise ConfigError(f"{name} is {value!r}; it must be a {type(default).__name__}")
-    elif isinstance(default, int) and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number")
-    for item in value if isinstance(value, tuple) else (value,):
-        if _is_number(item) and (item < 0 or (item == 0 and name not in _MAY_BE_ZERO)):
-            raise ConfigError(f"{name} is {value!r}; it must be positive")
 
 
 class EncodecCodec(Codec):

@@ -208,7 +208,7 @@ def test_a_last_segment_of_a_frame_is_not_taken_for_part_of_the_one_before():
         ({"num_filters": 0}, "num_filters is 0.*positive"),
         ({"normalize": 1}, "normalize is 1.*bool"),
         ({"chunk_length_s": 1.0}, "overlap"),
-        ({"model_type": "mimi"}, "mimi.*encodec"),
+        ({"model_type": "vocos"}, "vocos.*encodec"),
         ({"streamcodec_default_bandwidth": 5.0}, r"5\.0.*target_bandwidths"),
     ],
 )

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import dac_models
+import mimi_models
 import pytest
 import spectral_models
 import torch
@@ -24,6 +25,7 @@ CODECS: dict[str, Any] = {
     "dac even": lambda: dac_models.small_codec((2, 4)),
     "dac odd": lambda: dac_models.small_codec((2, 3)),
     "spectral": spectral_models.small_codec,
+    "attention": mimi_models.small_codec,
 }
 
 
