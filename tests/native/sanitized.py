@@ -30,7 +30,8 @@ for name in library.instruction_sets():
     with on(name):
         for codec in FAMILIES:
             native = codec.on("native")
-            native.decode(native.encode(torch.randn(1, 1, 20 * codec.spec.hop_length) * 0.1))
+            latents = torch.randn(1, 8, native.quantizer.dimension)
+            native.quantizer.decode(native.quantizer.encode(latents, codec.spec.num_codebooks))
             for network in native.framing.networks:
                 for frames, batch in ((1, 1), (3, 2), (20, 1)):
                     stream = Transducer(network, batch, torch.device("cpu"), torch.float32, frames)
