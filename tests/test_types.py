@@ -37,7 +37,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, se
     done = subprocess.run(
         [*command, "--no-error-summary", *programs],
         cwd=ROOT,
-        env=os.environ | {"MYPYPATH": str(ROOT)},
+        env=os.environ | {"MYPYPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])},
         capture_output=True,
         text=True,
         timeout=280,
