@@ -62,13 +62,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # The heavy families, half a second of each: a preset's weights, saved, and read by transformers and by us.
 HEAVY_SECONDS = 0.5
-MIMI_SECONDS = 11.0  # its attention sees ten
 HEAVY = {
     "DAC 16 kHz": PRESETS["dac_16khz"],
     "DAC 24 kHz": PRESETS["dac_24khz"],
     "DAC 44.1 kHz": PRESETS["dac_44khz"],
     "DAC 44.1 kHz, 16 kbps": Preset(DacCodec, PRESETS["dac_44khz"].config | {"n_codebooks": 18, "hidden_size": 128}),
-    "Mimi": PRESETS["mimi"],
     "X-Codec, HuBERT": PRESETS["xcodec"],
     "X-Codec, WavLM": Preset(XcodecCodec, {"semantic_model_config": {"model_type": "wavlm"}}),
 }
@@ -110,11 +108,6 @@ def from_package(model: Any, wav: Tensor, bandwidth: float) -> Upstream:
 def from_dac(model: Any, wav: Tensor, count: int) -> Upstream:
     codes = model.encode(wav, n_quantizers=count).audio_codes
     return Upstream(codes, model.decode(audio_codes=codes).audio_values[:, None])
-
-
-def from_mimi(model: Any, wav: Tensor, count: int) -> Upstream:
-    codes = model.encode(wav, num_quantizers=count).audio_codes
-    return Upstream(codes, model.decode(codes).audio_values)
 
 
 def from_xcodec(model: Any, wav: Tensor, bandwidth: float) -> Upstream:
@@ -163,6 +156,8 @@ def streamed_pcm(codec: Codec, codes: Codes) -> Tensor:
     decoder, parts = codec.open_decoder(), []
     frames = codes.data.shape[2]
     for start, stop in cuts(frames, [1, 5, 40] * (frames // 46)):
+        if start == frames:
+            continue  # nothing is left: the piece before had the end
         scale = None if codes.scale is None else codes.scale[:, start:stop]
         length = codes.length - codec.spec.samples(start) if stop == frames else None
         parts.append(decoder.push(Codes(codes.data[:, :, start:stop], scale, length)))
@@ -256,20 +251,20 @@ def heavy_row(name: str) -> Row:
     import transformers
 
     kind = name.partition(" ")[0].partition(",")[0]
-    family = getattr(transformers, {"DAC": "DacModel", "Mimi": "MimiModel", "X-Codec": "XcodecModel"}[kind])
+    family = getattr(transformers, {"DAC": "DacModel", "X-Codec": "XcodecModel"}[kind])
     with tempfile.TemporaryDirectory() as scratch:
         folder = streamcodec.save(make(HEAVY[name]), scratch)
         codec = streamcodec.load(folder, pad=False)  # as the bare models, without their processors
         model = family.from_pretrained(folder).eval()
     double = copy.deepcopy(codec).double()
     # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.
-    frames = int((MIMI_SECONDS if kind == "Mimi" else HEAVY_SECONDS) * codec.spec.frame_rate)
+    frames = int(HEAVY_SECONDS * codec.spec.frame_rate)
     wav = signal(1, 1, frames * codec.spec.hop_length + 200)
 
     def upstream(x: Tensor, bandwidth: float) -> Upstream:
         if kind == "X-Codec":
             return from_xcodec(model, x, bandwidth)
-        return {"DAC": from_dac, "Mimi": from_mimi}[kind](model, x, codec.spec.codebooks(bandwidth))
+        return from_dac(model, x, codec.spec.codebooks(bandwidth))
 
     return row("transformers", codec, double, upstream, wav)
 
