@@ -203,6 +203,7 @@ class Codec(CheckedInput, ABC):
         return self.encode_rows(rows, count)
 
     def encode_rows(self, rows: Tensor, count: int) -> Codes:
+        """`encode` of checked rows [B, N, channels] on the codec's device, at once, with `count` codebooks."""
         with torch.no_grad():
             latents, scale, _ = self.analyse(self.filled(rows))
             codes = self.quantizer.encode(latents, count)
@@ -252,10 +253,10 @@ class Codec(CheckedInput, ABC):
         batch = codes_of(codes, lengths, padding_mask)
         if batch is not None:
             return decode_each(self, [self._whole(each) for each in batch], chunk_seconds)
-        whole = self._whole(codes)  # type: ignore[arg-type]  # no list: `codes_of` takes those
+        checked = self._whole(codes)  # type: ignore[arg-type]  # no list: `codes_of` takes those
         if chunk_seconds is not None:
-            return torch.cat(decode_each(self, rowwise(whole), chunk_seconds))
-        return self.decode_checked(whole)
+            return torch.cat(decode_each(self, rowwise(checked), chunk_seconds))
+        return self.decode_checked(checked)
 
     def _whole(self, codes: CodesLike) -> Codes:
         """Checked codes of a whole signal. Raises InputError."""
@@ -265,6 +266,7 @@ class Codec(CheckedInput, ABC):
         return codes
 
     def decode_checked(self, codes: Codes) -> Tensor:
+        """`decode` of checked codes, at once."""
         length = self.spec.samples(codes.data.shape[2]) if codes.length is None else codes.length
         with torch.no_grad():
             rows = self.framing.synthesise(self.latents(codes), codes.scale, length)

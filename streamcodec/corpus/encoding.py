@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..checkpoint import load
@@ -214,8 +213,3 @@ def _ahead(values: Iterable[T], most: int) -> Iterator[T]:
             yield value
     finally:
         left.set()
-
-
-def one_thread() -> None:
-    """In a process that shares the machine with others of its kind."""
-    torch.set_num_threads(1)

@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 
-from .encoding import Encoder, Settings, one_thread
+import torch
+
+from .encoding import Encoder, Settings
 from .items import Failure, Item, Tokens
 
 __all__ = ["run_processes"]
@@ -16,7 +18,7 @@ __all__ = ["run_processes"]
 def _work(connection: Connection, settings: Settings) -> None:
     """A worker's life: items come in, tokens go out, in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
-    one_thread()
+    torch.set_num_threads(1)  # the others of its kind have the other cores
 
     def items() -> Iterator[Item]:
         while (item := connection.recv()) is not None:
@@ -95,7 +97,7 @@ class _Worker:
 
 
 def run_processes(items: Iterable[Item], processes: int, settings: Settings) -> Iterator[Tokens | Failure]:
-    """Tokens of all `loaded` items, or why there are none, as they come. An item is taken when a process has room.
+    """Tokens of `Item.loaded` items, or why there are none, as they come. One is taken when a process has room.
 
     A process reads ahead, so when it dies any of the items that it has may be the reason: each of them gets a process
     of its own, and that which ends it again is lost.

@@ -3,6 +3,7 @@
 A field that has the name of one of our columns is called ``source_NAME``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,12 +76,11 @@ def _tokens(row: dict[str, Any], dtype: Any) -> Tokens:
     return Tokens(row["key"], codes, scale, row["length"], row["silence"], fields)
 
 
-class _TableShard:
+class _TableShard(ABC):
     """See `formats.Shard`. Rows are read in groups; the last one read is kept."""
 
     def __init__(self, path: Path) -> None:
         self._arrow = pyarrow()
-        self._groups: list[int] = []  # rows of each
         self._kept: tuple[int, Any] = (-1, None)
         try:
             self.keys, self.frames, self._schema = self._open(path)
@@ -88,11 +88,13 @@ class _TableShard:
             raise AudioError(f"{path} cannot be read as tokens: {error}") from error
         self._dtype = self._schema.field("codes").type.value_type.value_type.to_pandas_dtype()
 
+    @abstractmethod
     def _open(self, path: Path) -> tuple[list[str], list[int], Any]:
-        raise NotImplementedError
+        """Keys and numbers of frames of all rows, and the schema."""
 
+    @abstractmethod
     def _group(self, number: int) -> Any:
-        raise NotImplementedError
+        """One group of rows."""
 
     def item(self, row: int) -> Tokens:
         group, row = divmod(row, ROWS)
