@@ -1,4 +1,4 @@
-"""``streamcodec train``: run, resume, export, pack; under ``torchrun -m streamcodec train`` in several processes."""
+"""``streamcodec train``: run, resume, export, blend, pack; in several processes by ``torchrun -m``."""
 
 import signal
 import sys
@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..checkpoint import load
 from ..errors import ConfigError
 from ..install import how_to_install
-from ..train.build import SETTINGS_FILE, build_run, data_of, export_run
+from ..train.blend import blend
+from ..train.build import SETTINGS_FILE, build_run, data_of, export_run, write_small
 from ..train.config import read_settings, to_toml
 from ..train.data import find_audio, recordings, refuse_holdout
 from ..train.distributed import joined
@@ -98,6 +100,11 @@ def _export(args: Namespace) -> None:
     print(export_run(args.run, args.codec))
 
 
+def _blend(args: Namespace) -> None:
+    check_folder(args.codec, "model.safetensors", "a codec", args.force)
+    print(write_small(blend(load(args.one), load(args.other), args.share), args.codec))
+
+
 def run(args: Namespace) -> int:
     """Run the command."""
     if args.print_config:
@@ -107,9 +114,10 @@ def run(args: Namespace) -> int:
         "run": lambda: _train(args, False),
         "resume": lambda: _train(args, True),
         "export": lambda: _export(args),
+        "blend": lambda: _blend(args),
         "pack": lambda: _pack(args),
     }
     if args.action not in actions:
-        args.parser.error("say what to do: run, resume, export or pack; or --print-config")
+        args.parser.error("say what to do: run, resume, export, blend or pack; or --print-config")
     actions[args.action]()
     return 0
