@@ -1,4 +1,4 @@
-"""``streamcodec train``: run, resume, export, blend, pack; in several processes by ``torchrun -m``."""
+"""``streamcodec train``: run, resume, export, blend, pack, entropy; `run` in several processes by ``torchrun -m``."""
 
 import signal
 import sys
@@ -19,6 +19,7 @@ from ..train.loop import Run
 from ..train.pack import is_pack, read_pack, write_pack
 from .ends import check_folder
 from .telling import tell
+from .train_entropy import run_entropy
 
 __all__ = ["run"]
 
@@ -116,8 +117,9 @@ def run(args: Namespace) -> int:
         "export": lambda: _export(args),
         "blend": lambda: _blend(args),
         "pack": lambda: _pack(args),
+        "entropy": lambda: run_entropy(args),
     }
     if args.action not in actions:
-        args.parser.error("say what to do: run, resume, export, blend or pack; or --print-config")
+        args.parser.error("say what to do: run, resume, export, blend, pack or entropy; or --print-config")
     actions[args.action]()
     return 0

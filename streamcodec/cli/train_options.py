@@ -7,7 +7,8 @@ from .ends import add_force
 
 __all__ = ["add_train"]
 
-DATA = "a folder of audio, a text file with one path a line, or a pack"
+FILES = "a folder of audio, a text file with one path a line"
+DATA = f"{FILES}, or a pack"
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -69,3 +70,20 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_force(pack)
     pack.add_argument("--seed", type=int, default=0, help="of the choice, where not all fits")
     pack.set_defaults(action="pack")
+    _add_entropy(actions.add_parser("entropy", help="train a predictor that makes a codec's codes cost fewer bits"))
+
+
+def _add_entropy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        help=f"{FILES}, or a folder that streamcodec tokenize wrote with all codebooks",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="MODEL", help="the model's file, .safetensors")
+    parser.add_argument("--codec", metavar="SOURCE", help="whose codes it is for; default: the codec in this package")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of CPU time to train for (default: 15)")
+    parser.add_argument("--hours", type=float, default=3.0, help="of audio at most, chosen at random (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice and of the training")
+    add_force(parser)
+    parser.set_defaults(action="entropy")
