@@ -7,8 +7,7 @@ import numpy as np
 
 from ..checkpoint import load
 from ..codecs import Codec
-from ..entropy import EntropyModel, FrameEncoder
-from ..entropy.predictor import Predictor
+from ..entropy import EntropyModel, FrameEncoder, Predictor
 from ..errors import AudioError, ConfigError
 from ..train.entropy import EntropySettings, export, train_entropy
 from ..train.entropy_codes import codes_of

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from ..codecs import Codec
 from ..entropy import EntropyModel
 from ..entropy.model import TABLE, UNIT
-from ..errors import ConfigError, InputError
+from ..errors import InputError
 
 __all__ = ["EntropySettings", "Network", "Update", "export", "train_entropy"]
 
 MOST = 127
 WEIGHT = 127.0
 LEAST_EXPONENT, MOST_EXPONENT = 0, 20
+LEAST_FRAMES = 64
 WARM_UP = 50  # updates
 MEAN = 0.995  # of the running mean of the weights
 
@@ -162,9 +163,10 @@ class Network(nn.Module):
         last = F.pad(own.sum(0)[:, :-1], (0, 0, 1, 0))
         known = torch.cat([self._states(last), last], -1)[:, skip:].flatten(0, 1)
         so_far = (own.cumsum(0) - own)[:, :, skip:].flatten(1, 2)
-        weights, biases = self.stage.rounded()
-        inputs = torch.cat([known.expand(count, -1, -1), so_far], -1)
-        values = torch.baddbmm(biases[:count, None], inputs, weights[:count].transpose(1, 2))
+        weights, biases = (each[:count] for each in self.stage.rounded())
+        from_known, from_own = weights.split([known.shape[1], so_far.shape[2]], 2)
+        values = (known @ from_known.flatten(0, 1).T).view(len(known), count, -1).transpose(0, 1)
+        values = values + torch.baddbmm(biases[:, None], so_far, from_own.transpose(1, 2))
         features = _floored(values, 0, MOST)
         places = torch.stack([self.places[k][codes[:, k, skip:]].flatten() for k in range(count)])
         bits = self._bits(features, places)
@@ -173,12 +175,11 @@ class Network(nn.Module):
     def _states(self, last: Tensor) -> Tensor:
         """What the stages know of the past, [B, T, H], of the vectors of the frames before, [B, T, D]."""
         weights, biases = self.past.rounded()
-        from_last = last @ weights[:, : last.shape[-1]].T + biases
-        within = weights[:, last.shape[-1] :].T
+        from_last, within = weights.split([last.shape[-1], self.state], 1)
         state = last.new_zeros(len(last), self.state)
         seen = [state]
-        for t in range(1, last.shape[1]):
-            gates = from_last[:, t] + seen[-1] @ within
+        for heard in (last @ from_last.T + biases).unbind(1)[1:]:
+            gates = heard + seen[-1] @ within.T
             opened, candidate = torch.sigmoid(gates[:, : self.state]), torch.tanh(gates[:, self.state :])
             state = state + opened * (candidate - state)
             seen.append(_floored(state * (MOST / UNIT), -MOST, MOST))
@@ -186,17 +187,27 @@ class Network(nn.Module):
 
     def _bits(self, features: Tensor, places: Tensor) -> Tensor:
         """[K', M] of features [K', M, S] and places [K', M]."""
+        count = len(features)
         group, place = places // self.members, places % self.members
         weights, biases = self.group.rounded()
-        count = len(features)
         logs = torch.baddbmm(biases[:count, None], features, weights[:count].transpose(1, 2))
-        bits = F.cross_entropy(logs.flatten(0, 1) * math.log(2), group.flatten(), reduction="none")
-        weights, biases = self.item.rounded()
-        every = torch.baddbmm(biases[:count, None], features, weights[:count].transpose(1, 2))
-        every = every.view(*every.shape[:2], self.groups, self.members)
-        logs = every.gather(2, group[..., None, None].expand(-1, -1, 1, self.members))[:, :, 0]
-        bits = bits + F.cross_entropy(logs.flatten(0, 1) * math.log(2), place.flatten(), reduction="none")
-        return bits.view(places.shape) / math.log(2)
+        return (_bits(logs.flatten(0, 1), group.flatten()) + self._place_bits(features, group, place)).view(
+            places.shape
+        )
+
+    def _place_bits(self, features: Tensor, group: Tensor, place: Tensor) -> Tensor:
+        """[K' * M]: those of one group are multiplied together, since each needs its own group's weights alone."""
+        key = (group + self.groups * torch.arange(len(group))[:, None]).flatten()
+        order, sizes = torch.argsort(key), torch.bincount(key, minlength=len(group) * self.groups).tolist()
+        weights, biases = (each.unflatten(1, (self.groups, self.members)).flatten(0, 1) for each in self.item.rounded())
+        parts = zip(features.flatten(0, 1)[order].split(sizes), weights.unbind(), biases.unbind(), strict=False)
+        logs = torch.cat([F.linear(rows, own, bias) for rows, own, bias in parts if len(rows)])
+        return torch.empty_like(logs[:, 0]).index_copy(0, order, _bits(logs, place.flatten()[order]))
+
+
+def _bits(logs: Tensor, chosen: Tensor) -> Tensor:
+    """Of each row's choice among logarithms to base 2."""
+    return F.cross_entropy(logs * math.log(2), chosen, reduction="none") / math.log(2)
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -259,9 +270,10 @@ class _Average:
 def train_entropy(codec: Codec, codes: Sequence[np.ndarray], settings: EntropySettings) -> Iterator[Update]:
     """Train, an update at a time. codes: [K, T] of each recording, K all of the codec's codebooks.
 
-    Raises InputError where there are too few codes, ConfigError for no minutes.
+    Raises InputError where there are too few codes.
     """
-    data = _joined(codec, codes, settings)
+    data = _joined(codec, codes)
+    length = min(settings.sequence, data.shape[1] // 2)
     torch.manual_seed(settings.seed)
     network = Network(entries_of(codec), settings)
     _set_counts(network, data)
@@ -272,8 +284,8 @@ def train_entropy(codec: Codec, codes: Sequence[np.ndarray], settings: EntropySe
         decay = 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * min(1, (step + 1) / WARM_UP) * decay
-        starts = random.integers(0, data.shape[1] - settings.sequence + 1, settings.batch)
-        batch = torch.stack([data[: depths[step % len(depths)], s : s + settings.sequence] for s in starts])
+        starts = random.integers(0, data.shape[1] - length + 1, settings.batch)
+        batch = torch.stack([data[: depths[step % len(depths)], start : start + length] for start in starts])
         bits = network(batch, settings.skip).mean()
         optimizer.zero_grad(set_to_none=True)
         bits.backward()
@@ -287,17 +299,15 @@ def train_entropy(codec: Codec, codes: Sequence[np.ndarray], settings: EntropySe
         yield Update(network, done, bits.item())
 
 
-def _joined(codec: Codec, codes: Sequence[np.ndarray], settings: EntropySettings) -> Tensor:
+def _joined(codec: Codec, codes: Sequence[np.ndarray]) -> Tensor:
     """All recordings one after the other, [K, T]: a predictor must take a new voice as it comes."""
     count = codec.spec.num_codebooks
     data = np.concatenate([each for each in codes if each.shape[1]] or [np.zeros((count, 0))], 1)
-    if data.shape[0] != count or data.shape[1] < 2 * settings.sequence:
+    if data.shape[0] != count or data.shape[1] < LEAST_FRAMES:
         raise InputError(
             f"{data.shape[1]} frames of {data.shape[0]} codebooks; training needs all {count} codebooks and at least "
-            f"{2 * settings.sequence} frames, and minutes of recordings to be of use"
+            f"{LEAST_FRAMES} frames, and minutes of recordings to be of use"
         )
-    if settings.minutes <= 0:
-        raise ConfigError(f"{settings.minutes} minutes of training; it must be above 0")
     return torch.from_numpy(data.astype(np.int64))
 
 
