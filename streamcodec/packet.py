@@ -12,7 +12,7 @@ A packet is a header of 24 bytes, little endian, and a payload::
         18     2  count      samples a channel (PCM) or frames (codes)
         20     1  depth      channels (PCM) or codebooks (codes)
         21     1  width      bits of a sample (16 integer, 32 float) or of a code (1 to 16)
-        22     2  reserved   0
+        22     2  check      of coded codes, else 0
 
 Codes lie codebook after codebook, least significant bit first, so that the first codebooks are a prefix of the payload:
 `drop_codebooks` cuts a packet without unpacking it.
@@ -29,9 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bits import MAX_WIDTH, pack_bits, unpack_bits
+from .entropy.frames import Coded
 from .errors import InputError
 
 __all__ = [
+    "CODED",
     "CODES",
     "CRC",
     "DISCONTINUITY",
@@ -41,9 +43,11 @@ __all__ = [
     "MAX_INDEX",
     "PCM",
     "REDUCED",
+    "RESTART",
     "SCALE",
     "VERSION",
     "Array",
+    "CodedMessage",
     "CodesMessage",
     "Header",
     "PacketError",
@@ -66,7 +70,12 @@ REDUCED = 4  # fewer codebooks than were agreed, since the receiver is slow
 SCALE = 8  # a gain for each frame
 LENGTH = 16  # samples of the whole stream; only with LAST
 CRC = 32  # CRC-32 of all that comes before it
-FLAGS = {PCM: LAST | DISCONTINUITY | CRC, CODES: LAST | DISCONTINUITY | REDUCED | SCALE | LENGTH | CRC}
+CODED = 64  # the codes are entropy coded: see `streamcodec.entropy`
+RESTART = 128  # with CODED: they were coded without those before
+FLAGS = {
+    PCM: LAST | DISCONTINUITY | CRC,
+    CODES: LAST | DISCONTINUITY | REDUCED | SCALE | LENGTH | CRC | CODED | RESTART,
+}
 
 HEADER = struct.Struct("<BBHIQHHBBH")
 HEADER_BYTES = HEADER.size
@@ -100,6 +109,7 @@ class Header:
     count: int
     depth: int
     width: int
+    check: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +146,37 @@ class CodesMessage:
     crc: bool = False
 
 
-def pack(packet: PcmMessage | CodesMessage) -> bytes:
+@dataclass(frozen=True, eq=False)
+class CodedMessage:
+    """Codes that are entropy coded: `coded` stands for `frames` frames of `codebooks` codebooks.
+
+    restart: they were coded without those before. The rest as in a `CodesMessage`.
+    """
+
+    sequence: int
+    index: int
+    coded: Coded
+    codebooks: int
+    frames: int
+    bits: int
+    stream: int = 0
+    scale: Array | None = None
+    length: int | None = None
+    last: bool = False
+    discontinuity: bool = False
+    reduced: bool = False
+    crc: bool = False
+    restart: bool = False
+
+
+Packet: TypeAlias = PcmMessage | CodesMessage | CodedMessage
+
+
+def pack(packet: Packet) -> bytes:
     """The packet's bytes. Raises PacketError for a field that does not fit."""
-    return _pack_pcm(packet) if isinstance(packet, PcmMessage) else _pack_codes(packet)
+    if isinstance(packet, PcmMessage):
+        return _pack_pcm(packet)
+    return _pack_codes(packet) if isinstance(packet, CodesMessage) else _pack_coded(packet)
 
 
 def _pack_pcm(packet: PcmMessage) -> bytes:
@@ -161,26 +199,44 @@ def _pack_codes(packet: CodesMessage) -> bytes:
         raise PacketError(f"{packet.bits} bits a code; it must be 1 to {MAX_WIDTH}")
     if codes.size and (codes.min() < 0 or int(codes.max()) >> packet.bits):
         raise PacketError(f"codes from {codes.min()} to {codes.max()} do not fit in {packet.bits} bits")
+    flags, extra = _extra(packet, codes.shape[1])
+    body = extra + pack_bits(codes, packet.bits)
+    return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
+
+
+def _pack_coded(packet: CodedMessage) -> bytes:
+    if packet.frames < 1 or not 1 <= packet.bits <= MAX_WIDTH or not 0 <= packet.coded.check <= _U16:
+        raise PacketError(
+            f"{packet.frames} coded frames of {packet.bits} bits a code, check {packet.coded.check}: a coded one has "
+            f"at least one frame, 1 to {MAX_WIDTH} bits, and a check of 16 bits"
+        )
+    flags, extra = _extra(packet, packet.frames)
+    flags |= CODED | (RESTART if packet.restart else 0)
+    body = extra + packet.coded.data
+    return _assemble(packet, CODES, flags, packet.frames, packet.codebooks, packet.bits, body, packet.coded.check)
+
+
+def _extra(packet: CodesMessage | CodedMessage, count: int) -> tuple[int, bytes]:
+    """The flags, and what comes before the codes: length and scales."""
     flags, extra = _flags(packet), b""
     if packet.length is not None:
         if not packet.last or not 0 <= packet.length <= MAX_INDEX:
             raise PacketError(f"length {packet.length}: only the last packet has one, from 0 to 2**53 - 1")
         flags, extra = flags | LENGTH, struct.pack("<Q", packet.length)
     if packet.scale is not None:
-        if packet.scale.shape != (codes.shape[1],):
-            raise PacketError(f"scale has shape {packet.scale.shape}; it must be one a frame, ({codes.shape[1]},)")
+        if packet.scale.shape != (count,):
+            raise PacketError(f"scale has shape {packet.scale.shape}; it must be one a frame, ({count},)")
         flags, extra = flags | SCALE, extra + packet.scale.astype("<f4").tobytes()
-    body = extra + pack_bits(codes, packet.bits)
-    return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
+    return flags, extra
 
 
-def _flags(packet: PcmMessage | CodesMessage) -> int:
+def _flags(packet: Packet) -> int:
     flags = (LAST if packet.last else 0) | (DISCONTINUITY if packet.discontinuity else 0) | (CRC if packet.crc else 0)
-    return flags | REDUCED if isinstance(packet, CodesMessage) and packet.reduced else flags
+    return flags | REDUCED if not isinstance(packet, PcmMessage) and packet.reduced else flags
 
 
 def _assemble(
-    packet: PcmMessage | CodesMessage, kind: int, flags: int, count: int, depth: int, width: int, body: bytes
+    packet: Packet, kind: int, flags: int, count: int, depth: int, width: int, body: bytes, check: int = 0
 ) -> bytes:
     if not 1 <= depth <= 255 or count > _U16 or not (count or flags & LAST):
         raise PacketError(
@@ -192,7 +248,7 @@ def _assemble(
             "they must be below 2**32, 2**53 and 2**16, and not negative"
         )
     header = HEADER.pack(
-        VERSION, kind, flags, packet.sequence, packet.index, packet.stream, count, depth, width, 0
+        VERSION, kind, flags, packet.sequence, packet.index, packet.stream, count, depth, width, check
     )  # fmt: skip
     return _with_crc(header + body) if flags & CRC else header + body
 
@@ -205,13 +261,15 @@ def read_header(data: "bytes | memoryview") -> Header:
     """The header, checked in itself. Raises PacketError."""
     if len(data) < HEADER_BYTES:
         raise PacketError(f"{len(data)} bytes are no packet: its header alone has {HEADER_BYTES}")
-    version, kind, flags, sequence, index, stream, count, depth, width, reserved = HEADER.unpack_from(data)
+    version, kind, flags, sequence, index, stream, count, depth, width, check = HEADER.unpack_from(data)
     if version != VERSION:
         raise PacketError(f"packet version {version}; this end speaks {VERSION}", "unsupported_version")
     if kind not in FLAGS:
         raise PacketError(f"packet of kind {kind}; there are {PCM} (PCM) and {CODES} (codes)")
-    if flags & ~FLAGS[kind] or reserved:
-        raise PacketError(f"flags {flags:#06x} and reserved {reserved}: a packet of kind {kind} has no such ones")
+    if flags & ~FLAGS[kind] or (flags & (CODED | RESTART) == RESTART) or (check and not flags & CODED):
+        raise PacketError(f"flags {flags:#06x} and check {check}: a packet of kind {kind} has no such ones")
+    if flags & CODED and not count:
+        raise PacketError("a coded packet without a frame")
     if flags & LENGTH and not flags & LAST:
         raise PacketError("a length in a packet that is not the last of its stream")
     if not depth or not (count or flags & LAST):
@@ -223,13 +281,15 @@ def read_header(data: "bytes | memoryview") -> Header:
     if width not in _PCM_TYPES if kind == PCM else not 1 <= width <= MAX_WIDTH:
         allowed = "16 or 32" if kind == PCM else f"1 to {MAX_WIDTH}"
         raise PacketError(f"{width} bits each in a packet of kind {kind}; it must be {allowed}")
-    return Header(kind, flags, sequence, index, stream, count, depth, width)
+    return Header(kind, flags, sequence, index, stream, count, depth, width, check)
 
 
-def _offsets(header: Header) -> tuple[int, int, int]:
-    """Where the scales, the samples or codes, and the CRC (or the end) begin, in bytes."""
+def _offsets(header: Header, size: int) -> tuple[int, int, int]:
+    """Where the scales, the samples or codes, and the CRC (or the end) begin, in bytes. size: of the packet."""
     scales = HEADER_BYTES + (8 if header.flags & LENGTH else 0)
     body = scales + (4 * header.count if header.flags & SCALE else 0)
+    if header.flags & CODED:  # as long as they came out
+        return scales, body, max(body, size - (4 if header.flags & CRC else 0))
     return scales, body, body + (header.count * header.depth * header.width + 7) // 8
 
 
@@ -239,13 +299,15 @@ def check_crc(data: bytes, header: Header) -> None:
         raise PacketError("the CRC-32 is wrong: the packet was damaged", "bad_crc")
 
 
-def unpack(data: bytes, header: Header | None = None) -> PcmMessage | CodesMessage:
-    """The packet of these bytes, checked. header: what `read_header` gave, where that was called already.
+def unpack(data: bytes, header: Header | None = None) -> Packet:
+    """The packet of these bytes, checked; coded codes as they are, for what they stand for depends on those before.
+
+    header: what `read_header` gave, where that was called already.
 
     Raises PacketError: lengths that do not agree, a wrong CRC-32, padding that is not 0.
     """
     header = header or read_header(data)
-    scales, body, end = _offsets(header)
+    scales, body, end = _offsets(header, len(data))
     crc = bool(header.flags & CRC)
     if len(data) != end + 4 * crc:
         raise PacketError(f"a packet of {len(data)} bytes; its header says {end + 4 * crc}")
@@ -255,14 +317,20 @@ def unpack(data: bytes, header: Header | None = None) -> PcmMessage | CodesMessa
     if header.kind == PCM:
         samples = np.frombuffer(data, _PCM_TYPES[header.width], number, body).reshape(header.count, header.depth)
         return PcmMessage(header.sequence, header.index, samples, header.stream, last, gap, crc)
-    spare = -number * header.width % 8
-    if spare and data[end - 1] >> (8 - spare):
-        raise PacketError("the bits after the last code are not 0")
-    codes = unpack_bits(memoryview(data)[body:end], header.width, number).reshape(header.depth, header.count)
     scale = np.frombuffer(data, "<f4", header.count, scales) if header.flags & SCALE else None
     length = int.from_bytes(data[HEADER_BYTES:scales], "little") if header.flags & LENGTH else None
     if length is not None and length > MAX_INDEX:
         raise PacketError(f"length {length} is past 2**53 - 1")
+    if header.flags & CODED:
+        return CodedMessage(
+            header.sequence, header.index, Coded(data[body:end], header.check), header.depth, header.count,
+            header.width, header.stream, scale, length, last, gap, bool(header.flags & REDUCED), crc,
+            bool(header.flags & RESTART),
+        )  # fmt: skip
+    spare = -number * header.width % 8
+    if spare and data[end - 1] >> (8 - spare):
+        raise PacketError("the bits after the last code are not 0")
+    codes = unpack_bits(memoryview(data)[body:end], header.width, number).reshape(header.depth, header.count)
     return CodesMessage(
         header.sequence, header.index, codes, header.width, header.stream,
         scale, length, last, gap, bool(header.flags & REDUCED), crc,
@@ -273,16 +341,17 @@ def drop_codebooks(data: bytes, codebooks: int) -> bytes:
     """A packet of codes with its first `codebooks` codebooks only, marked REDUCED; the packet itself if it has no more.
 
     The codes are not unpacked: the bytes are cut, and the bits after the last code cleared. data: as `pack` gave it.
-    Raises PacketError for a packet of PCM, and for less than one codebook.
+    Raises PacketError for a packet of PCM or of coded codes, and for less than one codebook.
     """
     header = read_header(data)
-    if header.kind != CODES or codebooks < 1:
+    if header.kind != CODES or header.flags & CODED or codebooks < 1:
         raise PacketError(
-            f"{codebooks} codebooks of a packet of kind {header.kind}; at least one is left, and of codes"
+            f"{codebooks} codebooks of a packet of kind {header.kind} with flags {header.flags}; at least one is left, "
+            "and of codes that are not coded"
         )
     if codebooks >= header.depth:
         return data
-    _, body, _ = _offsets(header)
+    _, body, _ = _offsets(header, len(data))
     bits = codebooks * header.count * header.width
     cut = bytearray(data[: body + (bits + 7) // 8])
     if bits % 8:

@@ -20,6 +20,7 @@ import numpy as np
 from ..addresses import server_address
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter
+from ..entropy import find_model
 from ..errors import InputError
 from ..files import NewFile
 from ..live.devices import portaudio
@@ -68,6 +69,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=float,
         metavar="S",
         help="leave out audio that would be later (default: none is left out)",
+    )
+    parser.add_argument(
+        "--entropy",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="code codes on the wire with this entropy model, if the server has the same (default: the one in this "
+        "package)",
     )
     parser.add_argument("--no-reconnect", action="store_true", help="end where the connection breaks")
     parser.add_argument("--stats", action="store_true", help="ask the server for its counts at the end")
@@ -147,6 +156,7 @@ class _Talk:
             channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
             room=args.room, role=args.role, member=args.member, key=_key(args.key_file),
             reconnect=not args.no_reconnect, max_delay=args.max_delay, open_seconds=args.wait, ssl=_trust(args.ca),
+            entropy=None if args.entropy is None else find_model(args.entropy or None),
         )  # fmt: skip
         self.block = round(PLAY_SECONDS * args.rate)
         self.mixer = Mixer(args.rate, args.channels, self.block)
@@ -165,6 +175,8 @@ class _Talk:
         with contextlib.ExitStack() as signals:
             async with self.session as session:
                 tell(f"{session.codec.name} in mode {self.args.mode}, {session.welcome.bandwidth:g} kbps")
+                if self.args.entropy is not None and session.welcome.entropy is None:
+                    tell("codes go as they are: the server has not this entropy model, or no codes are sent")
                 if self.live:
                     signals.enter_context(told_by_signals(self._tell))
                 await self._converse(session)

@@ -4,6 +4,7 @@ import ssl as tls
 from typing import SupportsFloat, SupportsIndex
 
 from ..addresses import ServerAddress, server_address
+from ..entropy import EntropyModel, Predictor
 from ..errors import InputError
 from ..protocol import MAX_DELAY, VERSION, Hello, PcmFormat, RoomRequest
 from ..scalars import real, whole
@@ -33,6 +34,7 @@ def connect(
     reconnect: bool = True,
     renew: bool = False,
     max_delay: SupportsFloat | None = None,
+    entropy: EntropyModel | None = None,
     open_seconds: float = 0.0,
     queue: int = 256,
     ssl: tls.SSLContext | None = None,
@@ -56,6 +58,9 @@ def connect(
     max_delay: for live audio, the seconds (0.1 to 60) by which it may be late. What would be later is left out, by this
     end and by the server, and `send` does not wait. Without it nothing is left out.
 
+    entropy: the model with which codes are coded on the wire, where the server has the same for its codec; then
+    `welcome.entropy` is its hash. None: codes go as they are.
+
     ssl: for wss; None trusts what the system does. For a certificate of the server's own give
     ``ssl.create_default_context(cafile=FILE)``.
 
@@ -73,9 +78,12 @@ def connect(
         version=VERSION, mode=mode, codec=codec, bandwidth=None if bandwidth is None else real(bandwidth, "bandwidth"),
         frames_per_packet=whole(frames_per_packet, "frames_per_packet", 0), pcm=pcm, crc=crc, resume=reconnect,
         start=start, max_delay=_max_delay(max_delay, reconnect), room=place,
-        key=server.key if key is None else key,
+        key=server.key if key is None else key, entropy=None if entropy is None else entropy.hash,
     )  # fmt: skip
-    return Session(server.socket, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl)
+    return Session(
+        server.socket, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl,
+        predictor=None if entropy is None else Predictor(entropy),
+    )  # fmt: skip
 
 
 def _max_delay(seconds: SupportsFloat | None, reconnect: bool) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import SupportsFloat, SupportsIndex
 
+from ..entropy import Predictor
 from ..errors import InputError
 from ..packet import Array
 from ..protocol import ClientSession, CodecFacts, Ended, Hello, PcmReceived, State
@@ -45,12 +46,13 @@ class Session:
 
     def __init__(
         self, url: str, hello: Hello, *, renew: bool, open_seconds: float, queue: int, ssl: tls.SSLContext | None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, predictor: Predictor | None = None,
     ) -> None:  # fmt: skip
         self.url, self.hello = url, hello
         self.reconnects = 0
         self._renew, self._open_seconds, self._ssl, self._clock = renew, open_seconds, ssl, clock
-        self._protocol = ClientSession()
+        self._predictor = predictor
+        self._protocol = ClientSession(predictor)
         self._inbox: Inbox[Event] = Inbox(queue)
         self._connection: Transport | None = None
         self._send_rate = SendRate(clock)
@@ -334,7 +336,7 @@ class Session:
             raise error
         if wait is None:
             raise error
-        self._protocol, self._send_rate = ClientSession(), SendRate(self._clock)
+        self._protocol, self._send_rate = ClientSession(self._predictor), SendRate(self._clock)
         return wait
 
     async def _attempt(self) -> SessionError:

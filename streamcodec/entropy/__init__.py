@@ -1,7 +1,7 @@
 """Entropy coding of codes: fewer bits for the same codes, and the same bits on every machine.
 
 - `EntropyModel`: the weights of a predictor, whole numbers in a file that `streamcodec train entropy` writes.
-- `find_model`: the model of a codec, where it lies beside it.
+- `find_model`, `model_beside`: the model that lies beside a codec.
 - `FrameEncoder`, `FrameDecoder`: frames of codes to bytes and back, with a `Predictor` of the model.
 
 `predictor` says how likely each code is, by what was sent before it; `rangecoder` turns that into bits. Needs no torch.
@@ -9,7 +9,7 @@
 
 from .frames import FrameDecoder, FrameEncoder
 from .model import EntropyModel
-from .places import find_model
+from .places import find_model, model_beside
 from .predictor import Predictor
 
-__all__ = ["EntropyModel", "FrameDecoder", "FrameEncoder", "Predictor", "find_model"]
+__all__ = ["EntropyModel", "FrameDecoder", "FrameEncoder", "Predictor", "find_model", "model_beside"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .model import EntropyModel
 
-__all__ = ["FILE", "find_model"]
+__all__ = ["FILE", "find_model", "model_beside"]
 
 FILE = "entropy.safetensors"
 BUNDLED = "streamcodec_24khz"
@@ -23,12 +23,18 @@ def find_model(
     """
     if path is not None:
         return EntropyModel.read(path)
+    if (model := model_beside(codec)) is None:
+        raise CheckpointError(
+            f"no entropy model lies beside {'the codec in this package' if codec is None else codec}, as {FILE}: name "
+            "one, or train it with `streamcodec train entropy`"
+        )
+    return model
+
+
+def model_beside(codec: "str | os.PathLike[str] | None") -> EntropyModel | None:
+    """As `find_model` without a path; None where there is no such file."""
     if codec is None or (codec == BUNDLED and not Path(codec).exists()):
         with resources.as_file(resources.files("streamcodec") / "bundled" / BUNDLED / FILE) as bundled:
-            return EntropyModel.read(bundled)
-    if not (beside := Path(codec) / FILE).is_file():
-        raise CheckpointError(
-            f"no entropy model lies beside the codec {codec}, as {FILE}: name one, or train it with "
-            "`streamcodec train entropy`"
-        )
-    return EntropyModel.read(beside)
+            return EntropyModel.read(bundled) if bundled.is_file() else None
+    beside = Path(codec) / FILE
+    return EntropyModel.read(beside) if beside.is_file() else None

@@ -17,7 +17,8 @@ MAX_CHANNELS = 2  # of a client; the server mixes down or doubles to the codec's
 class Agreement:
     """What a session does.
 
-    takes: what the client sends, "pcm", "codes" or None; gives: what it gets. pcm: for either that is PCM.
+    takes: what the client sends, "pcm", "codes" or None; gives: what it gets. pcm: for either that is PCM. entropy: the
+    hash of the model with which codes are coded; None where they are not.
     """
 
     hello: Hello
@@ -27,12 +28,13 @@ class Agreement:
     pcm: PcmFormat | None
     takes: str | None
     gives: str | None
+    entropy: str | None = None
 
 
 def codec_facts(
     *, name: str, sample_rate: int, channels: int, hop_length: int, num_codebooks: int, codebook_size: int,
     bandwidths: tuple[float, ...], bandwidth_codebooks: tuple[int, ...], default_bandwidth: float,
-    encoder_delay: int, decoder_delay: int, scaled: bool = False, fingerprint: str = "",
+    encoder_delay: int, decoder_delay: int, scaled: bool = False, fingerprint: str = "", entropy: str | None = None,
 ) -> CodecFacts:  # fmt: skip
     """A codec for the wire, from the fields of its `CodecSpec`; bandwidth_codebooks: one for each of the bandwidths."""
     return CodecFacts(
@@ -40,6 +42,7 @@ def codec_facts(
         codebook_size=codebook_size, bits=(codebook_size - 1).bit_length(), bandwidths=tuple(bandwidths),
         bandwidth_codebooks=tuple(bandwidth_codebooks), default_bandwidth=default_bandwidth,
         encoder_delay=encoder_delay, decoder_delay=decoder_delay, scaled=scaled, fingerprint=fingerprint,
+        entropy=entropy,
     )  # fmt: skip
 
 
@@ -61,7 +64,8 @@ def negotiate(hello: Hello, offers: Mapping[str, CodecFacts], limits: Limits) ->
     if hello.max_delay is not None and not hello.resume:
         raise ProtocolError("bad_message", "hello.max_delay without resume; only what is acknowledged can be bounded")
     _check_pcm(hello.pcm, "pcm" in (takes, gives), limits)
-    return Agreement(hello, codec, bandwidth, codebooks, hello.pcm, takes, gives)
+    entropy = codec.entropy if hello.entropy == codec.entropy and "codes" in (takes, gives) else None
+    return Agreement(hello, codec, bandwidth, codebooks, hello.pcm, takes, gives, entropy)
 
 
 def codebooks_at(codec: CodecFacts, bandwidth: float) -> int:

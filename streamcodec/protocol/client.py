@@ -12,6 +12,7 @@ When the connection is lost call `disconnected`; if the state is DETACHED then, 
 
 from typing import ClassVar
 
+from ..entropy import Predictor
 from ..packet import CODES, PCM, Array
 from .agreement import Agreement, directions
 from .end import End
@@ -50,13 +51,17 @@ MAX_BYTES = 2**24  # of one message of the server's: welcome to a room with thou
 
 
 class ClientSession(End):
-    """See the head of this file. welcome: the server's answer, once it came."""
+    """See the head of this file. welcome: the server's answer, once it came.
+
+    predictor: of the entropy model whose hash is in hello.
+    """
 
     _table = CLIENT
     _answers: ClassVar[tuple[type[Message], ...]] = (Welcome, Resumed)
 
-    def __init__(self) -> None:
+    def __init__(self, predictor: Predictor | None = None) -> None:
         super().__init__(State.START)
+        self._predictor = predictor
         self.welcome: Welcome | None = None
         self._hello: Hello | None = None
         self._most = MAX_BYTES
@@ -194,6 +199,7 @@ class ClientSession(End):
             stream = self._streams.pop(message.id, None)
             if stream is not None:
                 self._next_in.pop(stream, None)
+                self._forget(stream)
         elif isinstance(message, ErrorMessage):
             return self._error(message)
         elif isinstance(message, Farewell):
@@ -209,10 +215,14 @@ class ClientSession(End):
         takes, gives = directions(hello)
         self.welcome, limits = welcome, welcome.limits
         self._streams = {member.id: member.stream for member in welcome.room.members} if welcome.room else {}
+        if welcome.entropy not in (None, hello.entropy):
+            raise ProtocolError("bad_message", "welcome has another entropy model than hello")
         self._agreement = Agreement(
-            hello, welcome.codec, welcome.bandwidth, welcome.codebooks, welcome.pcm, takes, gives
+            hello, welcome.codec, welcome.bandwidth, welcome.codebooks, welcome.pcm, takes, gives, welcome.entropy
         )
-        self._checks = Checks.of_server({"pcm": PCM, "codes": CODES, None: 0}[gives], welcome.codec, welcome.pcm)
+        self._begin_coding(self._predictor)
+        kind = {"pcm": PCM, "codes": CODES, None: 0}[gives]
+        self._checks = Checks.of_server(kind, welcome.codec, welcome.pcm, self._coding)
         self._window = limits.unacknowledged_bytes
         self._held = Unacknowledged(welcome.token is not None)
         self._arrivals = Arrivals(limits.acknowledge_every, limits.unacknowledged_bytes // 4)
@@ -231,6 +241,8 @@ class ClientSession(End):
 
     def _error(self, message: ErrorMessage) -> list[Event]:
         if message.scope == Scope.MESSAGE.value:
+            if self._coding is not None:
+                self._coding.restart()
             return [message]
         if message.scope == Scope.CONNECTION.value:
             return [message, *self._lose(message.code, message.message)]
@@ -246,13 +258,15 @@ class ClientSession(End):
         return [Ended(code, message)]
 
     def _refuse(self, error: ProtocolError) -> None:
-        """A server whose packets cannot be read: nothing that follows would be better."""
+        """A server whose packets cannot be read: nothing that follows would be better, but what it sends again."""
+        if error.code == "bad_coding":
+            self._arrivals.give_back()
         raise error
 
     def _fault(self, error: ProtocolError) -> list[Event]:
         """The server is at fault: the connection is closed. Damage and gaps can be mended by a resume."""
         self.close = Close(error.fault.close, error.fault.meaning)
-        if error.fault.scope is Scope.CONNECTION:
+        if error.fault.scope is Scope.CONNECTION or error.code == "bad_coding":
             return self._lose(error.code, error.message)
         self._move(Cause.ENDED)
         return [Ended(error.code, error.message)]

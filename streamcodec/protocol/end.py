@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
-from ..packet import LAST, MAX_INDEX, Array, CodesMessage, Header, PcmMessage, pack
+from ..entropy import Predictor
+from ..packet import LAST, MAX_INDEX, Array, CodedMessage, CodesMessage, Header, PcmMessage, pack
 from .agreement import Agreement
+from .coding import Coding
 from .events import Event, Missing
 from .faults import Close, ProtocolError
 from .link import Arrivals, Unacknowledged, Valve
@@ -39,6 +41,7 @@ class End(ABC):
         self._most = 0  # bytes of a binary message
         self._agreement: Agreement | None = None
         self._checks: Checks | None = None
+        self._coding: Coding | None = None  # where entropy coding was agreed
         self._next_in: dict[int, int] = {}  # stream: index expected of its next packet
         self._next_out: dict[int, int] = {}
         self.sent_messages = self.sent_bytes = self.received_messages = self.received_bytes = 0
@@ -114,13 +117,18 @@ class End(ABC):
     ) -> None:  # fmt: skip
         agreement = self._agreed()
         index, gap = self._place(stream, index, codes.shape[1], last)
-        bits, crc = agreement.codec.bits, agreement.hello.crc
-        self._number(
-            lambda number: pack(
-                CodesMessage(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc)
-            ),
-            codes.shape[1],
-        )
+        bits, crc, (codebooks, count) = agreement.codec.bits, agreement.hello.crc, codes.shape
+
+        def plain(number: int) -> bytes:
+            return pack(CodesMessage(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc))
+
+        def coded(number: int) -> bytes:
+            assert self._coding is not None
+            block, anew = self._coding.encode(codes, stream, gap or index == 0)
+            fields = (block, codebooks, count, bits, stream, scale, length, last, gap, reduced, crc, anew)
+            return pack(CodedMessage(number, index, *fields))
+
+        self._number(coded if self._coding is not None and self._coding.takes(count) else plain, count)
 
     def _place(self, stream: int, index: int | None, count: int, last: bool) -> tuple[int, bool]:
         """The packet's index, and whether something is missing before it. An index must not go back: ValueError."""
@@ -163,6 +171,17 @@ class End(ABC):
         """Samples or frames that were not sent, since with what was on its way they would have been late."""
         return 0 if self._valve is None else self._valve.left_out
 
+    def _begin_coding(self, predictor: Predictor | None) -> None:
+        """From here on packets of codes are entropy coded, where a model was agreed."""
+        codec = self._agreed().codec
+        if self._agreed().entropy is not None and predictor is not None:
+            self._coding = Coding(predictor, codec.sample_rate / codec.hop_length)
+
+    def _forget(self, stream: int) -> None:
+        """The stream's number may be given to another."""
+        if self._coding is not None:
+            self._coding.forget(stream)
+
     def _agreed(self) -> Agreement:
         assert self._agreement is not None, "there is no media before the session is open"
         return self._agreement
@@ -192,7 +211,11 @@ class End(ABC):
             events.append(checks.content(data, header, self._most))
         except ProtocolError as error:
             error.sequence = header.sequence
-            self._refuse(error)
+            try:
+                self._refuse(error)
+            except ProtocolError:
+                self._next_in[stream] = expected  # it may be sent again
+                raise
             events += [Missing(header.index, header.count, stream)] if header.count else []
         self.missing += sum(event.count for event in events if isinstance(event, Missing))
         return events

@@ -48,6 +48,7 @@ FAULTS: dict[str, Fault] = {
     "not_finite": Fault(_MESSAGE, 4421, "NaN or infinity among samples or scales"),
     "out_of_range": Fault(_MESSAGE, 4422, "a sample, scale or code outside its range"),
     "index_gap": Fault(_MESSAGE, 4423, "an index that does not follow, or a gap that is too long"),
+    "bad_coding": Fault(_MESSAGE, 4424, "coded codes that do not decode after what came before"),
     "too_fast": Fault(_CONNECTION, 4429, "more messages a second than the limit"),
     "bad_crc": Fault(_CONNECTION, 4430, "a packet was damaged"),
     "sequence_gap": Fault(_CONNECTION, 4431, "a sequence number that does not follow"),

@@ -65,6 +65,7 @@ class Arrivals:
     def __init__(self, every: int, max_bytes: int) -> None:
         self.expected = 0
         self.last: int | None = None
+        self._before: int | None = None
         self._every, self._max_bytes = every, max_bytes
         self._messages = self._bytes = 0
 
@@ -77,9 +78,15 @@ class Arrivals:
                 allowed=self.expected,
                 sequence=sequence,
             )
+        self._before = self.last
         self.last, self.expected = sequence, (sequence + 1) % MODULUS
         self._messages += 1
         self._bytes += size
+
+    def give_back(self) -> None:
+        """The last one counts as not come: the peer sends it again after a resume."""
+        assert self.last is not None, "nothing has come"
+        self.expected, self.last = self.last, self._before
 
     def due(self) -> int | None:
         """The number to acknowledge now, if it is time."""

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..packet import (
+    CODED,
     CODES,
     DISCONTINUITY,
     MAX_INDEX,
     PCM,
     SCALE,
     Array,
+    CodedMessage,
     CodesMessage,
     Header,
     PacketError,
@@ -20,6 +22,7 @@ from ..packet import (
     unpack,
 )
 from .agreement import Agreement
+from .coding import Coding
 from .events import CodesReceived, PcmReceived
 from .faults import ProtocolError
 from .limits import Limits
@@ -68,6 +71,7 @@ class Checks:
     """What the packets of one direction may be.
 
     kind: PCM, CODES, or 0 where none may come. peak: of samples in float32. gap: samples or frames left out at most.
+    coding: where entropy coding was agreed.
     """
 
     kind: int
@@ -75,20 +79,21 @@ class Checks:
     pcm: PcmFormat | None
     peak: float
     gap: int
+    coding: Coding | None = None
 
     @staticmethod
-    def of_client(agreement: Agreement, limits: Limits) -> "Checks":
+    def of_client(agreement: Agreement, limits: Limits, coding: Coding | None = None) -> "Checks":
         """For what a server receives."""
         direction = agreement.takes
         kind = {"pcm": PCM, "codes": CODES, None: 0}[direction]
         codec, pcm = agreement.codec, agreement.pcm
         rate = pcm.sample_rate if kind == PCM and pcm else codec.sample_rate / codec.hop_length
-        return Checks(kind, codec, pcm, limits.peak, int(limits.gap_seconds * rate))
+        return Checks(kind, codec, pcm, limits.peak, int(limits.gap_seconds * rate), coding)
 
     @staticmethod
-    def of_server(kind: int, codec: CodecFacts, pcm: PcmFormat | None) -> "Checks":
+    def of_server(kind: int, codec: CodecFacts, pcm: PcmFormat | None, coding: Coding | None = None) -> "Checks":
         """For what a client receives: finite samples of any size, and any gap."""
-        return Checks(kind, codec, pcm, float(np.finfo(np.float32).max), MAX_INDEX)
+        return Checks(kind, codec, pcm, float(np.finfo(np.float32).max), MAX_INDEX, coding)
 
     def header(self, header: Header) -> None:
         """Raises ProtocolError for a packet that this session cannot take, whatever is in it."""
@@ -121,6 +126,10 @@ class Checks:
                 f"{codec.num_codebooks} of {codec.bits} bits",
                 allowed={"depth": [1, codec.num_codebooks], "width": codec.bits},
             )
+        if header.flags & CODED and self.coding is None:
+            raise ProtocolError(
+                "bad_state", "a packet of coded codes; no entropy model was agreed in hello and welcome"
+            )
         if bool(header.flags & SCALE) != codec.scaled:
             needed = "needs a scale for each frame" if codec.scaled else "has no scales"
             raise ProtocolError("bad_message", f"a packet of codes {'without' if codec.scaled else 'with'} scales; "
@@ -150,7 +159,14 @@ class Checks:
             raise ProtocolError(error.code, str(error)) from None
         if isinstance(packet, PcmMessage):
             return self._pcm(packet)
-        return self._codes(packet)
+        return self._codes(self._decoded(packet) if isinstance(packet, CodedMessage) else packet)
+
+    def _decoded(self, packet: CodedMessage) -> CodesMessage:
+        assert self.coding is not None, "`header` lets no other through"
+        return CodesMessage(
+            packet.sequence, packet.index, self.coding.decode(packet), packet.bits, packet.stream, packet.scale,
+            packet.length, packet.last, packet.discontinuity, packet.reduced, packet.crc,
+        )  # fmt: skip
 
     def _pcm(self, packet: PcmMessage) -> PcmReceived:
         samples = packet.samples

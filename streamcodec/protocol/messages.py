@@ -71,6 +71,7 @@ _KEY = text(r"[\x21-\x7e]{1,512}", "1 to 512 characters of ASCII without spaces"
 _ID = text(r"[\x20-\x7e]{1,64}", "1 to 64 characters of ASCII")
 _CODEC = text(r"[\x21-\x7e]{1,256}", "1 to 256 characters of ASCII without spaces", "unknown_codec")
 _ROOM = text(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, - or _", "room_name")
+_HASH = text(r"[0-9a-f]{64}", "64 hexadecimal digits")
 _SENTENCE = text(r"(?s).{0,2000}", "a sentence")
 _SECONDS = number(0, 10**9)
 MAX_DELAY = (0.1, 60.0)  # seconds: least and most
@@ -120,6 +121,7 @@ class Hello(Message):
     resume: bool = rule(boolean, True)
     start: str = rule(choice("primed", "exact"), "primed")
     max_delay: float | None = rule(optional(_MAX_DELAY), None)
+    entropy: str | None = rule(optional(_HASH), None)
     room: RoomRequest | None = rule(optional(nested(RoomRequest)), None)
     key: str | None = rule(optional(_KEY), None)
 
@@ -195,6 +197,7 @@ class CodecFacts:
     """A codec as the wire tells of it: see `CodecSpec`. scaled: its packets of codes have scales.
 
     bandwidth_codebooks: codebooks at each of the bandwidths. encoder_delay, decoder_delay: samples at its rate.
+    entropy: the hash of its entropy model, where it has one.
     """
 
     name: str = rule(_CODEC)
@@ -211,6 +214,7 @@ class CodecFacts:
     decoder_delay: int = rule(_COUNT)
     scaled: bool = rule(boolean, False)
     fingerprint: str = rule(text(r"[0-9a-f]{0,64}", "hexadecimal digits"), "")
+    entropy: str | None = rule(optional(_HASH), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +289,7 @@ class Welcome(Message):
     pcm: PcmFormat | None = rule(optional(nested(PcmFormat)), None)
     crc: bool = rule(boolean)
     start: str = rule(choice("primed", "exact"))
+    entropy: str | None = rule(optional(_HASH), None)
     delays: Delays = rule(nested(Delays))
     limits: ToldLimits = rule(nested(ToldLimits))
     room: RoomFacts | None = rule(optional(nested(RoomFacts)), None)

@@ -16,6 +16,7 @@ What a peer sends never raises; ValueError and RuntimeError are mistakes of the 
 
 from collections.abc import Callable, Mapping
 
+from ..entropy import Predictor
 from ..packet import LAST, Array, Header
 from .agreement import codebooks_at, negotiate
 from .end import MAX_HELD, End
@@ -66,12 +67,19 @@ REPLACED = Close(FAULTS["replaced"].close, FAULTS["replaced"].meaning)
 
 
 class ServerSession(End):
-    """See the head of this file. offers: codecs by the name that clients use, the first being the default."""
+    """See the head of this file. offers: codecs by the name that clients use, the first being the default.
+
+    predictors: those of the entropy models that the offers name, by hash.
+    """
 
     _table = SERVER
 
-    def __init__(self, offers: Mapping[str, CodecFacts], limits: Limits, now: float) -> None:
+    def __init__(
+        self, offers: Mapping[str, CodecFacts], limits: Limits, now: float,
+        predictors: Mapping[str, Predictor] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(State.HANDSHAKE)
+        self._predictors = predictors or {}
         self.limits = limits
         self.bandwidth = 0.0
         self.refused_messages = self.dropped_units = self.reduced_packets = self.resumes = 0
@@ -165,7 +173,8 @@ class ServerSession(End):
         self._move(Cause.ACCEPTED)
         self._heard, self._clock, self._session = now, server_time - now, session
         self._held = Unacknowledged(agreed.hello.resume)
-        self._checks = Checks.of_client(agreed, self.limits)
+        self._begin_coding(self._predictors.get(agreed.entropy or ""))
+        self._checks = Checks.of_client(agreed, self.limits, self._coding)
         if agreed.hello.mode != "room":  # there the host knows who is slow
             self._open_valve(agreed.gives, self.limits.acknowledge_every)
         self.bandwidth = agreed.bandwidth
@@ -175,7 +184,8 @@ class ServerSession(End):
                 resume_seconds=self.limits.resume_seconds if agreed.hello.resume else 0.0,
                 server_time=server_time, mode=agreed.hello.mode, codec=agreed.codec, bandwidth=agreed.bandwidth,
                 codebooks=agreed.codebooks, frames_per_packet=agreed.hello.frames_per_packet, pcm=agreed.pcm,
-                crc=agreed.hello.crc, start=agreed.hello.start, delays=delays, limits=told(self.limits), room=room,
+                crc=agreed.hello.crc, start=agreed.hello.start, entropy=agreed.entropy if self._coding else None,
+                delays=delays, limits=told(self.limits), room=room,
             )
         )  # fmt: skip
 
@@ -290,7 +300,9 @@ class ServerSession(End):
     def left(self, member: int, reason: str, stream: int | None = None) -> None:
         """stream: what the member spoke on, if it did; the number may be given to another from here on."""
         if self._live():
-            self._next_out.pop(-1 if stream is None else stream, None)
+            if stream is not None:
+                self._next_out.pop(stream, None)
+                self._forget(stream)
             self._say_numbered(lambda n: Left(sequence=n, id=member, reason=reason))
 
     def statistics(self, now: float, server: Mapping[str, float] | None = None) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
 
 from ..codecs import Codec
+from ..entropy import EntropyModel, Predictor
 from ..errors import InputError, StreamError
 from ..protocol import SUBPROTOCOL
 from .auth import AccessPolicy, bearer
@@ -45,6 +46,7 @@ READY_SECONDS = 0.02  # between looks whether the engine is ready
 
 class Server:
     """codecs: by the name that clients use, the default first. engines: made with the codecs and what they tell.
+    models: for entropy coding of codes, by the codecs' names.
 
     ::
 
@@ -59,6 +61,7 @@ class Server:
         codecs: dict[str, Codec],
         *,
         log: Log | None = None,
+        models: Mapping[str, EntropyModel] | None = None,
         engines: Callable[..., EngineProcesses] = EngineProcesses,
     ) -> None:
         self.config = config
@@ -74,7 +77,9 @@ class Server:
             check_live(name, codec)
             for operation, backend in codec.served_by().items():
                 self.metrics.backend.labels(name, operation, backend).set(1)
-        self.offers = {name: facts_of(name, codec) for name, codec in codecs.items()}
+        fitting = self._fitting(codecs, models or {})
+        self.offers = {name: facts_of(name, codec, fitting.get(name)) for name, codec in codecs.items()}
+        self.predictors = {model.hash: Predictor(model) for model in fitting.values()}
         self.engine = engines(
             codecs, engines=config.engines, slots=config.slots, queue_seconds=config.queue_seconds,
             deliver=self._delivered, stepped=self._stepped, failed=self._failed,
@@ -92,6 +97,13 @@ class Server:
         self._listening: WebSocketServer | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._failure: str | None = None
+
+    def _fitting(self, codecs: Mapping[str, Codec], models: Mapping[str, EntropyModel]) -> dict[str, EntropyModel]:
+        """The models that were trained for the weights that are here; of others the log tells."""
+        fitting = {name: model for name, model in models.items() if model.fingerprint == codecs[name].fingerprint}
+        for name in models.keys() - fitting.keys():
+            self.log("warning", "entropy", codec=name, error="the entropy model is for other weights; not offered")
+        return fitting
 
     # -- life ------------------------------------------------------------------------------------------------------
 

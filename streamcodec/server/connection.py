@@ -9,6 +9,7 @@ from typing import Protocol
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from ..entropy import Predictor
 from ..protocol import (
     REPLACED,
     Agreement,
@@ -37,6 +38,7 @@ class Reception(Protocol):
     """The server, as a connection sees it."""
 
     offers: dict[str, CodecFacts]
+    predictors: dict[str, Predictor]
     limits: Limits
     clock: Callable[[], float]
 
@@ -55,7 +57,9 @@ class Connection:
 
     def __init__(self, server: Reception, ws: ServerConnection, address: str, bearer: str | None) -> None:
         self.server, self.ws, self.address, self.bearer = server, ws, address, bearer
-        self.protocol: ServerSession | None = ServerSession(server.offers, server.limits, server.clock())
+        self.protocol: ServerSession | None = ServerSession(
+            server.offers, server.limits, server.clock(), server.predictors
+        )
         self.live: LiveSession | None = None
         self._outbox: deque[str | bytes] = deque()
         self._outbox_bytes = 0

@@ -1,14 +1,15 @@
 """What the server tells of its codecs."""
 
 from ..codecs import Codec
+from ..entropy import EntropyModel
 from ..errors import InputError, StreamcodecError
 from ..protocol import CodecFacts, codec_facts
 
 __all__ = ["check_live", "facts_of"]
 
 
-def facts_of(name: str, codec: Codec) -> CodecFacts:
-    """A codec as the wire tells of it, under the name that clients use."""
+def facts_of(name: str, codec: Codec, model: EntropyModel | None = None) -> CodecFacts:
+    """A codec as the wire tells of it, under the name that clients use. model: for entropy coding of its codes."""
     spec = codec.spec
     return codec_facts(
         name=name, sample_rate=spec.sample_rate, channels=spec.channels, hop_length=spec.hop_length,
@@ -16,6 +17,7 @@ def facts_of(name: str, codec: Codec) -> CodecFacts:
         bandwidth_codebooks=tuple(spec.codebooks(bandwidth) for bandwidth in spec.bandwidths),
         default_bandwidth=spec.default_bandwidth, encoder_delay=spec.encoder_delay, decoder_delay=spec.decoder_delay,
         scaled=codec.framing.scaled, fingerprint=codec.fingerprint,
+        entropy=None if model is None else model.hash,
     )  # fmt: skip
 
 

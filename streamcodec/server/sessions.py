@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from ..entropy import Predictor
 from ..protocol import (
     Agreement,
     CodecFacts,
@@ -36,6 +37,7 @@ class ServerParts(Protocol):
 
     config: Config
     offers: dict[str, CodecFacts]
+    predictors: dict[str, Predictor]
     clock: Callable[[], float]
     access: AccessPolicy
     metrics: Metrics
@@ -59,6 +61,7 @@ class Sessions:
     def __init__(self, server: ServerParts) -> None:
         self._server, self._config = server, server.config
         self.offers, self.limits, self.clock = server.offers, server.config.limits, server.clock
+        self.predictors = server.predictors
         self.taken: dict[str, list[int]] = {name: [0, 0] for name in server.offers}
         self.by_token: dict[bytes, LiveSession] = {}
 

@@ -10,13 +10,14 @@ import torch
 
 from ..checkpoint import DEFAULT_CODEC, load
 from ..codecs import Codec
+from ..entropy import EntropyModel, model_beside
 from ..errors import InputError
 from .app import Server, run
 from .config import Config
 from .engine_process import settle
 from .logs import log_on_stderr
 
-__all__ = ["load_codecs", "run_loop", "serve"]
+__all__ = ["find_models", "load_codecs", "run_loop", "serve"]
 
 Result = TypeVar("Result")
 
@@ -29,7 +30,8 @@ def serve(config: Config, check: Callable[[], None] = lambda: None) -> int:
     torch.set_num_threads(1)  # this process computes next to nothing
     with log_on_stderr(config.log_level, config.log_format) as log:
         log.say(f"Loading {', '.join(config.codec or (DEFAULT_CODEC,))} ...")
-        server = Server(config, load_codecs(config), log=log)
+        codecs = load_codecs(config)
+        server = Server(config, codecs, log=log, models=find_models(config, codecs))
         settle()
         check()
         try:
@@ -51,6 +53,16 @@ def load_codecs(config: Config) -> dict[str, Codec]:
             raise InputError(f"two codecs have the name {name!r}; give one another with --codec NAME=SOURCE")
         codecs[name] = codec
     return codecs
+
+
+def find_models(config: Config, codecs: dict[str, Codec]) -> dict[str, EntropyModel]:
+    """The entropy models that lie beside the codecs, by the codecs' names. Raises CheckpointError for a damaged one."""
+    models: dict[str, EntropyModel] = {}
+    for name, entry in zip(codecs, config.codec or (DEFAULT_CODEC,), strict=True):
+        model = model_beside(entry.rpartition("=")[2] if config.codec else None)
+        if model is not None:
+            models[name] = model
+    return models
 
 
 def run_loop(main: Coroutine[Any, Any, Result]) -> Result:

@@ -53,7 +53,7 @@ def hello(mode, **fields):
 
 
 @contextlib.asynccontextmanager
-async def served(codecs=None, **options):
+async def served(codecs=None, models=None, **options):
     """A server on a free port, with its engine in a thread unless `engines` says how many processes it has.
 
     `server.stream` has its log.
@@ -61,7 +61,9 @@ async def served(codecs=None, **options):
     stream = io.StringIO()
     engines = EngineProcesses if "engines" in options else EngineThread
     config = Config(**{"port": 0, "slots": 8, "sessions": 8, "drain_seconds": 5.0, **options})
-    server = Server(config, codecs or {"small": small_codec()}, log=Log("debug", stream), engines=engines)
+    server = Server(
+        config, codecs or {"small": small_codec()}, log=Log("debug", stream), engines=engines, models=models
+    )
     await server.start()
     server.stream = stream
     try:

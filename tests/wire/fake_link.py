@@ -1,7 +1,11 @@
 """A fake link between the two ends, and a codec for the wire."""
 
-import numpy as np
+import dataclasses
 
+import numpy as np
+from entropy_models import random_model
+
+from streamcodec.entropy import Predictor
 from streamcodec.packet import pack
 from streamcodec.protocol import (
     ClientSession,
@@ -44,6 +48,9 @@ SCALED = codec_facts(
     scaled=True,
 )
 OFFERS = {"default": FACTS, "scaled": SCALED}
+MODEL = random_model(codebooks=8, size=1024, most=30)
+PREDICTORS = {MODEL.hash: Predictor(MODEL)}
+CODED = {"coded": dataclasses.replace(FACTS, entropy=MODEL.hash), **OFFERS}
 DELAYS = Delays(framing=Delay(samples=320, ms=13.333), total_ms=13.333)
 TOKEN = "t" * 22
 
@@ -59,8 +66,8 @@ class Link:
     def __init__(self, first=None, limits=None, offers=OFFERS, room=None, accept=True, **fields):
         self.now = 100.0
         self.offers, self.limits = offers, limits or Limits()
-        self.server = ServerSession(offers, self.limits, self.now)
-        self.client = ClientSession()
+        self.server = ServerSession(offers, self.limits, self.now, PREDICTORS)
+        self.client = ClientSession(PREDICTORS[MODEL.hash])
         self.at_server, self.at_client = [], []
         self.room, self.accept = room, accept
         self.client.hello(first or hello(**fields))
@@ -133,4 +140,19 @@ def same(a, b):
             assert left == right, name
 
 
-__all__ = ["DELAYS", "FACTS", "OFFERS", "SCALED", "TOKEN", "Link", "frames", "hello", "pack", "same", "wave"]
+__all__ = [
+    "CODED",
+    "DELAYS",
+    "FACTS",
+    "MODEL",
+    "OFFERS",
+    "PREDICTORS",
+    "SCALED",
+    "TOKEN",
+    "Link",
+    "frames",
+    "hello",
+    "pack",
+    "same",
+    "wave",
+]

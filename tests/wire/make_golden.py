@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 
 GOLDEN = Path(__file__).parent / "golden.json"
-LAST, DISCONTINUITY, REDUCED, SCALE, LENGTH, CRC = 1, 2, 4, 8, 16, 32
+LAST, DISCONTINUITY, REDUCED, SCALE, LENGTH, CRC, CODED, RESTART = 1, 2, 4, 8, 16, 32, 64, 128
 
 
 def crc32(data):
@@ -36,12 +36,14 @@ def code_bits(codes, bits):
 
 def to_bytes(packet):
     """The packet of a golden entry."""
-    codes = packet["kind"] == "codes"
-    rows = packet["codes"] if codes else packet["samples"]
+    coded, codes = packet["kind"] == "coded", packet["kind"] != "pcm"
+    rows = packet["samples"] if not codes else [] if coded else packet["codes"]
     flags = LAST * packet["last"] | DISCONTINUITY * packet["discontinuity"] | CRC * packet["crc"]
     body = b""
     if codes:
-        depth, count, width = len(rows), len(rows[0]), packet["bits"]
+        depth, count = (packet["codebooks"], packet["frames"]) if coded else (len(rows), len(rows[0]))
+        width = packet["bits"]
+        flags |= CODED * coded | RESTART * (coded and packet["restart"])
         flags |= REDUCED * packet["reduced"]
         if packet["length"] is not None:
             flags |= LENGTH
@@ -49,12 +51,12 @@ def to_bytes(packet):
         if packet["scale"] is not None:
             flags |= SCALE
             body += b"".join(struct.pack("<f", value) for value in packet["scale"])
-        body += code_bits(rows, width)
+        body += bytes.fromhex(packet["coded"]) if coded else code_bits(rows, width)
     else:
         depth, count, width = packet["channels"], len(rows), {"s16le": 16, "f32le": 32}[packet["format"]]
         body = b"".join(struct.pack("<h" if width == 16 else "<f", value) for row in rows for value in row)
     head = [(1, 1), (1 + codes, 1), (flags, 2), (packet["sequence"], 4), (packet["index"], 8)]
-    head += [(packet["stream"], 2), (count, 2), (depth, 1), (width, 1), (0, 2)]
+    head += [(packet["stream"], 2), (count, 2), (depth, 1), (width, 1), (packet["check"] if coded else 0, 2)]
     data = b"".join(value.to_bytes(size, "little") for value, size in head) + body
     return data + crc32(data).to_bytes(4, "little") if packet["crc"] else data
 
@@ -63,6 +65,14 @@ def codes(rows, **fields):
     return {
         "kind": "codes", "sequence": 0, "index": 0, "stream": 0, "bits": 10, "codes": rows, "scale": None,
         "length": None, "last": False, "discontinuity": False, "reduced": False, "crc": False, **fields,
+    }  # fmt: skip
+
+
+def coded(data, codebooks, frames, check, **fields):
+    return {
+        "kind": "coded", "sequence": 0, "index": 0, "stream": 0, "bits": 10, "coded": data, "codebooks": codebooks,
+        "frames": frames, "check": check, "scale": None, "length": None, "last": False, "discontinuity": False,
+        "reduced": False, "crc": False, "restart": False, **fields,
     }  # fmt: skip
 
 
@@ -110,7 +120,7 @@ def refused():
     yield "version 2", changed(good, 0, 2), "unsupported_version"
     yield "kind 3", changed(good, 1, 3), "bad_message"
     yield "kind 0", changed(good, 1, 0), "bad_message"
-    yield "an unknown flag", changed(good, 2, 64), "bad_message"
+    yield "a restart of codes that are not coded", changed(good, 2, RESTART), "bad_message"
     yield "an unknown high flag", changed(good, 3, 1), "bad_message"
     yield "a flag of codes on PCM", changed(to_bytes(pcm([[1]], 1, "s16le")), 2, REDUCED), "bad_message"
     yield "a length without last", changed(good, 2, LENGTH), "bad_message"
@@ -130,10 +140,21 @@ def refused():
     yield "a damaged CRC", changed(sealed, len(sealed) - 1, sealed[-1] ^ 1), "bad_crc"
 
 
+def valid_coded():
+    """Of packets alone: what the bytes stand for depends on a model."""
+    yield "coded", coded("8123ff", 2, 3, 0xBEEF, sequence=5, index=300)
+    yield "coded, nothing to tell", coded("", 8, 1, 0, restart=True, crc=True)
+    yield (
+        "coded, with all blocks",
+        coded("00112233", 4, 2, 1, scale=[0.5, 2.0], last=True, length=640, restart=True, discontinuity=True, crc=True),
+    )
+
+
 def document():
     packets = [{"name": name, "hex": to_bytes(packet).hex(), "packet": packet} for name, packet in valid()]
     bad = [{"name": name, "hex": data.hex(), "code": code} for name, data, code in refused()]
-    return {"version": 1, "packets": packets, "refused": bad}
+    more = [{"name": name, "hex": to_bytes(packet).hex(), "packet": packet} for name, packet in valid_coded()]
+    return {"version": 1, "packets": packets, "coded": more, "refused": bad}
 
 
 if __name__ == "__main__":

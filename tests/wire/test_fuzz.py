@@ -12,9 +12,10 @@ import random
 import fake_link
 import numpy as np
 import pytest
-from fake_link import DELAYS, OFFERS, TOKEN, Link, hello
+from fake_link import CODED, DELAYS, MODEL, PREDICTORS, TOKEN, Link, hello
 
-from streamcodec.packet import CodesMessage, PacketError, PcmMessage, drop_codebooks, pack, unpack
+from streamcodec.entropy import FrameEncoder
+from streamcodec.packet import CodedMessage, CodesMessage, PacketError, PcmMessage, drop_codebooks, pack, unpack
 from streamcodec.protocol import (
     ClientSession,
     CodesReceived,
@@ -52,7 +53,7 @@ class Fuzzer:
         role, codes = pick(["speaker", "listener", "both"]), pick(["pcm", "codes"])
         room = RoomRequest(name="r", role=role, send=codes, receive=pick(["pcm", "codes"])) if mode == "room" else None
         return hello(mode, pcm=pcm, room=room, crc=pick([True, False]), resume=pick([True, True, False]),
-                     codec=pick(["default", "scaled"]))  # fmt: skip
+                     codec=pick(["default", "scaled", "coded"]), entropy=pick([None, MODEL.hash]))  # fmt: skip
 
     def media(self, sequence, index):
         pick, count = self.random.choice, self.random.choice([1, 2, 9])
@@ -65,6 +66,11 @@ class Fuzzer:
         scaled = pick([True, False])
         codes = frames(pick([1, 8, 16]), count, seed=count, size=pick([1000, 1024]))
         scale = np.full(count, pick([1.0, 1.0, -1.0, np.nan]), np.float32) if scaled else None
+        if pick([True, False]):
+            coded = FrameEncoder(PREDICTORS[MODEL.hash]).encode(codes[:8])
+            depth, restart = pick([len(codes[:8]), 1, 8]), pick([True, True, False])
+            packet = CodedMessage(sequence, index, coded, depth, count, 10, scale=scale, restart=restart, **rest)
+            return pack(packet), count
         return pack(CodesMessage(sequence, index, codes, pick([10, 10, 10, 12]), scale=scale, **rest)), count
 
     def text(self, sequence, known):
@@ -127,7 +133,7 @@ class Fuzzer:
         return self.damaged(message) if self.random.random() < 0.4 else message
 
 
-def check(event, offers=OFFERS):
+def check(event):
     """What a host is given is always in range."""
     if isinstance(event, PcmReceived):
         assert event.samples.dtype == np.float32
@@ -147,7 +153,7 @@ def fuzz_server(count, seed):
     """Sessions one after the other, until `count` messages were sent. Returns how often something was received."""
     fuzzer, sent, received, now = Fuzzer(seed), 0, 0, 0.0
     while sent < count:
-        session = ServerSession(OFFERS, LIMITS, now)
+        session = ServerSession(CODED, LIMITS, now, PREDICTORS)
         opening = m.to_text(fuzzer.hello())
         message = opening if fuzzer.random.random() < 0.95 else fuzzer.damaged(opening)
         while session.state is not State.CLOSED and sent < count:
@@ -180,7 +186,7 @@ def fuzz_server(count, seed):
 def fuzz_client(count, seed):
     fuzzer, sent, received = Fuzzer(seed), 0, 0
     while sent < count:
-        link = Link(first=fuzzer.hello(), limits=LIMITS, room=RoomFacts(name="r", id=1, members=()))
+        link = Link(first=fuzzer.hello(), limits=LIMITS, offers=CODED, room=RoomFacts(name="r", id=1, members=()))
         client = link.client
         assert client.state is State.OPEN
         while client.state is not State.CLOSED and sent < count:
@@ -211,7 +217,7 @@ def fuzz_hello(count, seed):
 
 
 def _welcome():
-    session = ServerSession(OFFERS, Limits(), 0.0)
+    session = ServerSession(CODED, Limits(), 0.0)
     session.receive(m.to_text(hello()), 0.0)
     session.accept("s", TOKEN, DELAYS, 0.0, 1e9)
     return session.messages_to_send()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from fake_link import same
 
-from streamcodec.packet import CodesMessage, PacketError, PcmMessage, pack, unpack
+from streamcodec.entropy.frames import Coded
+from streamcodec.packet import CodedMessage, CodesMessage, PacketError, PcmMessage, pack, unpack
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads(make_golden.GOLDEN.read_text(encoding="utf-8"))
@@ -23,12 +24,15 @@ def packet_of(entry):
         dtype = {"s16le": np.int16, "f32le": np.float32}[entry["format"]]
         return PcmMessage(samples=np.array(entry["samples"], dtype).reshape(-1, entry["channels"]), **common)
     scale = None if entry["scale"] is None else np.array(entry["scale"], np.float32)
-    codes = np.array(entry["codes"], np.uint16)
     rest = {name: entry[name] for name in ("bits", "length", "reduced")}
-    return CodesMessage(codes=codes, scale=scale, **common, **rest)
+    if entry["kind"] == "coded":
+        coded = Coded(bytes.fromhex(entry["coded"]), entry["check"])
+        rest |= {name: entry[name] for name in ("codebooks", "frames", "restart")}
+        return CodedMessage(coded=coded, scale=scale, **common, **rest)
+    return CodesMessage(codes=np.array(entry["codes"], np.uint16), scale=scale, **common, **rest)
 
 
-@pytest.mark.parametrize("entry", GOLDEN["packets"], ids=lambda entry: entry["name"])
+@pytest.mark.parametrize("entry", GOLDEN["packets"] + GOLDEN["coded"], ids=lambda entry: entry["name"])
 def test_golden_packets(entry):
     packet = packet_of(entry["packet"])
     assert pack(packet).hex() == entry["hex"]
