@@ -153,7 +153,7 @@ class Network(nn.Module):
         self.group = Rows(count, self.groups, settings.stage)
         self.item = Rows(count, self.groups * self.members, settings.stage)
         with torch.no_grad():
-            self.stage.biases += 0.3
+            self.stage.biases.fill_(0.3)
 
     def forward(self, codes: Tensor, skip: int = 0) -> Tensor:
         """Bits of each code of [B, K', T], given what was before it: [B, K', T - skip]."""
