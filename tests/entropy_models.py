@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streamcodec.entropy import EntropyModel
+from streamcodec.entropy import EntropyModel, Predictor
 from streamcodec.entropy.model import TABLE, UNIT
 
 
@@ -38,3 +38,19 @@ def random_tensors(
 def random_model(fingerprint: str = "", **sizes: int) -> EntropyModel:
     """See `random_tensors`."""
     return EntropyModel("test", fingerprint, random_tensors(**sizes))
+
+
+def likeliest(predictor: Predictor, count: int, codebooks: int) -> Any:
+    """Codes [K, T] uint16 that the model finds likely, each after those before it: they take few bytes."""
+    frames, past = [], predictor.start()
+    for _ in range(count):
+        context, so_far, frame = predictor.context(past), predictor.so_far(), []
+        for stage in range(codebooks):
+            features = predictor.features(stage, context, so_far)
+            group = int(predictor.group_frequencies(stage, features).argmax())
+            place = int(predictor.place_frequencies(stage, group, features).argmax())
+            frame.append(max(0, predictor.entry(stage, group, place)))
+            so_far = so_far + predictor.vector(stage, frame[-1])
+        frames.append(frame)
+        past = predictor.after(past, np.array(frame))
+    return np.array(frames, np.uint16).T

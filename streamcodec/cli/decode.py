@@ -13,6 +13,7 @@ from ..codecs.dac_chunked import unpadded_decode
 from ..codes import Codes
 from ..codesfile import CodesReader, DacReader, EcdcReader, kind_of
 from ..codesfile.dac_audio import restored
+from ..entropy import find_model
 from ..errors import AudioError, CheckpointError, InputError
 from ..files import NewFile
 from ..sources import SourceFile
@@ -69,10 +70,11 @@ def run(args: Namespace) -> int:
     source, form = input_of(args.input), output_format(args.output, list(FORMATS), args.format)
     with SourceFile(source) as opened, result_output(args, args.output, [opened, source, args.codec]) as output:
         kind = kind_of(opened)
+        model = None if args.entropy is None else find_model(args.entropy)
         if kind == "dac":
             writer, figures = _from_dac(DacReader(opened), output, form, args)
         else:
-            reader = EcdcReader(opened) if kind == "ecdc" else CodesReader(opened)
+            reader = EcdcReader(opened) if kind == "ecdc" else CodesReader(opened, model)
             writer, figures = _from_frames(reader, output, form, args)
     announce_clipping(writer)
     result = {"input": args.input, "output": args.output, "clipped_samples": writer.clipped, **figures}

@@ -6,6 +6,7 @@ from ..audio import AudioReader
 from ..codecs import Codec
 from ..codesfile import KINDS, CodesHeader, CodesWriter, DacWriter, EcdcWriter
 from ..codesfile.ecdc import model_of
+from ..entropy import find_model
 from ..errors import InputError
 from ..files import NewFile
 from .ends import input_of, output_format
@@ -34,7 +35,10 @@ def _writer(
     codec: Codec, args: Namespace, run: CodecRun, output: NewFile, kind: str
 ) -> CodesWriter | DacWriter | EcdcWriter:
     if kind == "safetensors":
-        return CodesWriter(output, _header(codec, args.codec or "", run))
+        entropy = None if args.entropy is None else find_model(args.entropy or None, args.codec)
+        return CodesWriter(output, _header(codec, args.codec or "", run), entropy)
+    if args.entropy is not None:
+        raise InputError(f"{args.output}: --entropy is for .safetensors; upstream's formats cannot hold such codes")
     if run.start == "primed":
         raise InputError(
             f"{args.output}: this format cannot say that a stream began primed, and upstream's decoder begins exact; "

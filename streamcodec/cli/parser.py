@@ -155,6 +155,13 @@ def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "output", help="codes file: .safetensors, or .dac and .ecdc, upstream's formats; - for standard output"
     )
     _add_format(parser, CODES)
+    parser.add_argument(
+        "--entropy",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="code the codes in fewer bytes, with this entropy model (default: the one that lies beside the codec)",
+    )
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_running(parser, "exact", "how the stream begins (default: exact)")
@@ -170,6 +177,9 @@ def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.add_argument("input", help="codes file; - for standard input")
     parser.add_argument("output", help=".wav, .flac, .ogg or .mp3; - for standard output")
     _add_format(parser, AUDIO)
+    parser.add_argument(
+        "--entropy", metavar="MODEL", help="of codes that are entropy coded (default: what lies beside the codec)"
+    )
     _add_codec(parser, "default: the one that the codes file names")
     _add_running(parser, None, "how the stream begins (default: as the encoder's did)")
     parser.set_defaults(module=".decode")

@@ -1,9 +1,10 @@
 """Codes in a file: safetensors, so that any language with a safetensors reader can use them.
 
 Tensors: ``codes`` [1, K, T], int16, or int32 where the codebook has more than 32768 entries; ``scale`` [1, T] float32
-for codecs that normalise their input. Metadata (all strings, as the format has it): the fields of `CodesHeader`,
-``format`` and ``version``. Written and read in blocks, so that memory does not depend on the length. Needs no torch,
-but for `CodesReader.blocks`.
+for codecs that normalise their input. Where they are entropy coded (`coded`), instead of the first: ``coded``, uint8,
+the bytes of all blocks, and ``blocks`` [B, 2] int32, the size and the check of each. Metadata (all strings, as the
+format has it): the fields of `CodesHeader`, ``format`` and ``version``. Written and read in blocks, so that memory does
+not depend on the length. Needs no torch, but for `CodesReader.blocks`.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,10 +23,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..entropy import EntropyModel, Predictor
 from ..errors import AudioError, CodesError, DtypeError, ShapeError
 from ..files import FileWriter, Output
 from ..install import needs_torch
 from ..sources import FileReader, Source, SourceFile
+from .coded import BLOCK, CodedFrames, coded_blocks, model_of_file, places_of
 
 if TYPE_CHECKING:
     from ..codes import Codes
@@ -36,7 +40,10 @@ VERSION = "1"
 STARTS = ("exact", "primed")
 MAX_HEADER = 2**20  # bytes of JSON: a real header has a few hundred; a damaged length must not be believed
 TRANSPOSE_FRAMES = 16384  # at a time: 1 MB of 32 codebooks in int16
-_DTYPES: dict[str, "np.dtype[Any]"] = {"I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4")}
+CODED_VERSION = "2"  # of files that are entropy coded, so that who reads version 1 alone says so
+_DTYPES: dict[str, "np.dtype[Any]"] = {
+    "U8": np.dtype("u1"), "I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ class CodesHeader:
         """The inverse of `metadata`. Raises ValueError, its message a clause that follows the file's name."""
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise ValueError(f"is not a codes file: its metadata has no format {FORMAT!r}")
-        if metadata.get("version") != VERSION:
-            raise ValueError(f"has format version {metadata.get('version')!r}; this streamcodec reads {VERSION!r}")
+        if metadata.get("version") not in (VERSION, CODED_VERSION):
+            raise ValueError(f"has format version {metadata.get('version')!r}; this streamcodec reads '1' and '2'")
         values: dict[str, Any] = {}
         for field in dataclasses.fields(CodesHeader):
             if field.name not in metadata:
@@ -115,7 +122,8 @@ class CodesWriter(FileWriter):
     with CodesWriter("codes.safetensors", header) as writer:
         writer.append(codes)
 
-    output: a path, a `NewFile`, or a file object opened to write bytes, which gets the file at the end.
+    output: a path, a `NewFile`, or a file object opened to write bytes, which gets the file at the end. entropy: the
+    model to code them with, in fewer bytes.
 
     The format needs the number of frames first and the codebooks one after the other: the frames wait in a temporary
     file in the same directory and are transposed at the end. The file appears under its name when the block ends
@@ -127,9 +135,13 @@ class CodesWriter(FileWriter):
     length: int
     """Samples a channel that they stand for."""
 
-    def __init__(self, output: Output, header: CodesHeader) -> None:
+    def __init__(self, output: Output, header: CodesHeader, entropy: EntropyModel | None = None) -> None:
         self.header, self.frames, self.codebooks = header, 0, 0
-        self._dtype = _DTYPES["I16" if header.codebook_size <= 2**15 else "I32"]
+        self._dtype_name = "I16" if header.codebook_size <= 2**15 else "I32"
+        self._dtype = _DTYPES[self._dtype_name]
+        if entropy is not None:
+            check_model(entropy, header)
+        self._entropy = entropy
         self._begin(output)
         self.length, self._scaled = 0, False
         # Not in the default directory for temporary files, which is memory on many systems.
@@ -191,8 +203,38 @@ class CodesWriter(FileWriter):
         end = 0
         if self._scaled:  # before the codes, so that its 4-byte numbers stay aligned
             layout["scale"], end = _entry("F32", [1, self.frames], 0)
-        name = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
-        layout["codes"], _ = _entry(name, [1, self.codebooks, self.frames], end)
+        if self._entropy is not None:
+            with tempfile.TemporaryFile(dir=self.directory) as spool:
+                table = self._code(self._entropy, spool)
+                layout["__metadata__"] |= {
+                    "version": CODED_VERSION, "entropy": self._entropy.hash, "codebooks": str(self.codebooks),
+                    "frames": str(self.frames),
+                }  # fmt: skip
+                layout["blocks"], end = _entry("I32", list(table.shape), end)
+                layout["coded"], _ = _entry("U8", [spool.tell()], end)
+                self._begin_file(file, layout)
+                file.write(table.tobytes())
+                spool.seek(0)
+                shutil.copyfileobj(spool, file)
+            return
+        layout["codes"], _ = _entry(self._dtype_name, [1, self.codebooks, self.frames], end)
+        self._begin_file(file, layout)
+        self._transpose(file, file.tell())
+
+    def _code(self, model: EntropyModel, spool: IO[bytes]) -> "np.ndarray[Any, Any]":
+        """All blocks to the spool; [B, 2] of their sizes and checks."""
+        places = []
+        self._codes.seek(0)
+        size = self.codebooks * self._dtype.itemsize
+        pieces = iter(lambda: self._codes.read(BLOCK * size), b"")
+        rows = (np.frombuffer(piece, self._dtype).reshape(-1, self.codebooks) for piece in pieces)
+        for data, check in coded_blocks(Predictor(model), rows):
+            spool.write(data)
+            places.append((len(data), check))
+        return np.array(places, _DTYPES["I32"]).reshape(-1, 2)
+
+    def _begin_file(self, file: IO[bytes], layout: dict[str, Any]) -> None:
+        """The header, and the scales where there are any."""
         text = json.dumps(layout).encode()
         text += b" " * (-len(text) % 8)
         file.write(struct.pack("<Q", len(text)) + text)
@@ -200,7 +242,6 @@ class CodesWriter(FileWriter):
             self._scale.seek(0)
             while piece := self._scale.read(2**20):
                 file.write(piece)
-        self._transpose(file, file.tell())
 
     def _transpose(self, file: IO[bytes], offset: int) -> None:
         self._codes.seek(0)
@@ -236,20 +277,41 @@ class CodesReader(FileReader):
         for codes in reader.blocks(75): ...
 
     source: a path, or a file object opened to read bytes, which is left open (see `SourceFile`).
-    header: what the file says; codebooks, frames: K and T.
-    Raises AudioError for a file that is missing, cut short, of another format or version, or inconsistent.
+    header: what the file says; codebooks, frames: K and T. entropy: the model of codes that are entropy coded; without
+    it the one that lies beside the codec that the file names.
+    Raises AudioError for a file that is missing, cut short, of another format, version or model, or inconsistent.
     """
 
-    def __init__(self, source: Source | SourceFile) -> None:
+    def __init__(self, source: Source | SourceFile, entropy: EntropyModel | None = None) -> None:
         self._source = SourceFile.of(source)
         self._file, self.path = self._source.file, Path(self._source.name)
         try:
-            self.header, tensors = self._read_header()
+            self.header, tensors, metadata = self._read_header()
+            self._scale, self._coded = tensors.get("scale"), None
+            if "coded" in tensors:
+                self._coded = self._open_coded(tensors, metadata, entropy)
+            else:
+                self._codes = tensors["codes"]
+                _, self.codebooks, self.frames = self._codes.shape
         except ValueError as error:
             self._source.close()
             raise AudioError(f"{self.path} {error}") from error
-        self._codes, self._scale = tensors["codes"], tensors.get("scale")
-        _, self.codebooks, self.frames = self._codes.shape
+        except AudioError:
+            self._source.close()
+            raise
+
+    def _open_coded(self, tensors: "dict[str, _Tensor]", metadata: Any, entropy: EntropyModel | None) -> CodedFrames:
+        self.codebooks, self.frames, hash = sizes_of(metadata)
+        blocks, coded = tensors["blocks"], tensors["coded"]
+        if blocks.shape != (-(-self.frames // BLOCK), 2) or len(coded.shape) != 1:
+            raise ValueError(f"has {list(blocks.shape)} blocks for {self.frames} frames")
+        if self._scale is not None and self._scale.shape != (1, self.frames):
+            raise ValueError(f"has 'scale' of the shape {list(self._scale.shape)}; it must be [1, {self.frames}]")
+        table = self._numbers(blocks, 0, math.prod(blocks.shape)).reshape(-1, 2)
+        places = places_of(table, coded.start, coded.end - coded.start)
+        model = model_of_file(str(self.path), hash, self.header.source, entropy)
+        check_model(model, self.header)
+        return CodedFrames(str(self.path), Predictor(model), places, (self.codebooks, self.frames))
 
     def blocks(self, frames: int, samples: Callable[[int], int] | None = None) -> "Iterator[Codes]":
         """All codes, `frames` at a time; only the last block may have fewer, and its length is what remains.
@@ -270,8 +332,11 @@ class CodesReader(FileReader):
             yield self._block(*span)
 
     def _block(self, start: int, end: int, length: int) -> CodesBlock:
-        rows = [self._numbers(self._codes, k * self.frames + start, end - start) for k in range(self.codebooks)]
-        data = np.stack(rows)[None].astype(np.int64)
+        if self._coded is not None:
+            data = self._coded.rows(self._bytes, start, end)[None]
+        else:
+            rows = [self._numbers(self._codes, k * self.frames + start, end - start) for k in range(self.codebooks)]
+            data = np.stack(rows)[None].astype(np.int64)
         if data.min() < 0 or data.max() >= self.header.codebook_size:
             raise CodesError(
                 f"{self.path} holds a code outside 0..{self.header.codebook_size - 1} in frames {start}..{end - 1}"
@@ -282,13 +347,17 @@ class CodesReader(FileReader):
         return CodesBlock(data, scale, length)
 
     def _numbers(self, tensor: _Tensor, index: int, count: int) -> "np.ndarray[Any, Any]":
-        self._file.seek(tensor.start + index * tensor.dtype.itemsize)
-        data = self._file.read(count * tensor.dtype.itemsize)
-        if len(data) < count * tensor.dtype.itemsize:
-            raise AudioError(f"{self.path} became shorter while it was read")
-        return np.frombuffer(data, tensor.dtype)
+        size = tensor.dtype.itemsize
+        return np.frombuffer(self._bytes(tensor.start + index * size, count * size), tensor.dtype)
 
-    def _read_header(self) -> tuple[CodesHeader, dict[str, _Tensor]]:
+    def _bytes(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise AudioError(f"{self.path} became shorter while it was read")
+        return data
+
+    def _read_header(self) -> tuple[CodesHeader, dict[str, _Tensor], dict[str, str]]:
         size = self._file.seek(0, 2)
         self._file.seek(0)
         prefix = self._file.read(8)
@@ -304,10 +373,33 @@ class CodesReader(FileReader):
             raise ValueError("is not a codes file: its header is not JSON") from None
         if not isinstance(layout, dict):
             raise ValueError("is not a codes file: its header is no JSON object")
-        header = CodesHeader.parse(layout.get("__metadata__"))
-        tensors = {name: _tensor(name, layout[name], 8 + count) for name in ("codes", "scale") if name in layout}
-        _check(tensors, size)
-        return header, tensors
+        metadata: Any = layout.get("__metadata__")
+        header = CodesHeader.parse(metadata)
+        names = ("scale", "blocks", "coded") if metadata["version"] == CODED_VERSION else ("codes", "scale")
+        tensors = {name: _tensor(name, layout[name], 8 + count) for name in names if name in layout}
+        _check(tensors, size, names)
+        return header, tensors, metadata
+
+
+def check_model(model: EntropyModel, header: CodesHeader) -> None:
+    """Raises AudioError where the model is for another codec's codes."""
+    if header.fingerprint and model.fingerprint != header.fingerprint:
+        raise AudioError(f"the entropy model is for other weights than those of {header.codec} that made the codes")
+    if model.codebook_size < header.codebook_size:
+        raise AudioError(
+            f"the entropy model is for {model.codebook_size} entries, and these are {header.codebook_size}"
+        )
+
+
+def sizes_of(metadata: Any) -> tuple[int, int, str]:
+    """Codebooks, frames, and the hash of the model, of codes that are entropy coded. Raises ValueError."""
+    try:
+        codebooks, frames = int(metadata["codebooks"]), int(metadata["frames"])
+    except (KeyError, ValueError):
+        raise ValueError("has no number of codebooks and frames in its metadata") from None
+    if not 1 <= codebooks <= 255 or frames < 0 or "entropy" not in metadata:
+        raise ValueError("has a size in its metadata that cannot be, or names no entropy model")
+    return codebooks, frames, str(metadata["entropy"])
 
 
 def spans(total: int, most: int, header: CodesHeader, samples: Callable[[int], int]) -> Iterator[tuple[int, int, int]]:
@@ -324,7 +416,7 @@ def spans(total: int, most: int, header: CodesHeader, samples: Callable[[int], i
 
 
 def _tensor(name: str, entry: Any, base: int) -> _Tensor:
-    allowed = ("I16", "I32") if name == "codes" else ("F32",)
+    allowed = {"codes": ("I16", "I32"), "scale": ("F32",), "blocks": ("I32",), "coded": ("U8",)}[name]
     try:
         dtype, shape = entry["dtype"], tuple(int(size) for size in entry["shape"])
         start, end = (int(offset) for offset in entry["data_offsets"])
@@ -338,14 +430,16 @@ def _tensor(name: str, entry: Any, base: int) -> _Tensor:
     return tensor
 
 
-def _check(tensors: dict[str, _Tensor], size: int) -> None:
-    if "codes" not in tensors:
-        raise ValueError("has no tensor 'codes'")
-    shape = tensors["codes"].shape
-    if len(shape) != 3 or shape[0] != 1 or shape[1] < 1:
-        raise ValueError(f"has 'codes' of the shape {list(shape)}; it must be [1, K, T]")
-    if "scale" in tensors and tensors["scale"].shape != (1, shape[2]):
-        raise ValueError(f"has 'scale' of the shape {list(tensors['scale'].shape)}; it must be [1, {shape[2]}]")
+def _check(tensors: dict[str, _Tensor], size: int, names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in tensors and name != "scale":
+            raise ValueError(f"has no tensor {name!r}")
+    if "codes" in tensors:
+        shape = tensors["codes"].shape
+        if len(shape) != 3 or shape[0] != 1 or shape[1] < 1:
+            raise ValueError(f"has 'codes' of the shape {list(shape)}; it must be [1, K, T]")
+        if "scale" in tensors and tensors["scale"].shape != (1, shape[2]):
+            raise ValueError(f"has 'scale' of the shape {list(tensors['scale'].shape)}; it must be [1, {shape[2]}]")
     end = max(tensor.end for tensor in tensors.values())
     if size < end:
         raise ValueError(f"is cut short: {size} of {end} bytes are there")

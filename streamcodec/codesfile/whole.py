@@ -8,6 +8,7 @@ import torch
 
 from ..codecs import Codec, Start
 from ..codes import Codes, CodesLike
+from ..entropy import EntropyModel
 from ..errors import AudioError, BandwidthError
 from .dac import DacReader
 from .ecdc import EcdcReader
@@ -22,7 +23,7 @@ __all__ = ["load_codes", "save_codes"]
 SUFFIX = ".safetensors"
 
 
-def load_codes(path: "str | os.PathLike[str]") -> Codes:
+def load_codes(path: "str | os.PathLike[str]", entropy: EntropyModel | None = None) -> Codes:
     """The codes in a file, all at once and on the CPU, as ``codec.decode`` takes them.
 
     Of which kind a file is, its first bytes say. What is kept of each:
@@ -32,13 +33,15 @@ def load_codes(path: "str | os.PathLike[str]") -> Codes:
       has that of the recording, at the recording's rate; rate and loudness are left out too. `streamcodec decode`
       restores all of them.
 
+    entropy: the model of codes that are entropy coded; without it the one beside the codec that the file names.
+
     Whether the codes are those of the codec at hand is not checked: `codesfile.CodesReader(path).header` says whose
     they are. Raises AudioError for a file that is missing, damaged or of another format; CodesError.
     """
     kind = kind_of(path)
     if kind == "dac":
         return Codes(DacReader(path).file.codes)
-    with EcdcReader(path) if kind == "ecdc" else CodesReader(path) as reader:
+    with EcdcReader(path) if kind == "ecdc" else CodesReader(path, entropy) as reader:
         if not reader.frames:
             return Codes(torch.zeros(1, reader.codebooks, 0, dtype=torch.int64), None, reader.header.length)
         (codes,) = reader.blocks(reader.frames)
@@ -53,12 +56,14 @@ def save_codes(
     overwrite: bool = False,
     start: Start = "exact",
     source: str = "",
+    entropy: EntropyModel | None = None,
 ) -> None:
     """Write codes of one signal, [1, K, T], to a .safetensors file that `load_codes` and `streamcodec decode` read.
 
     codec: the one that made them. overwrite: replace a file that is there; otherwise that is an error.
     start: how the encoder's stream began, for `streamcodec decode` to begin alike; source: what `streamcodec.load` was
-    given for the codec, for `streamcodec decode` to find it without --codec ("" for the bundled codec).
+    given for the codec, for `streamcodec decode` to find it without --codec ("" for the bundled codec). entropy: the
+    model to code them with, in fewer bytes.
 
     The file appears when it is complete. Raises AudioError where it is there already or cannot be written; InputError
     for codes that are not the codec's, or of more than one signal.
@@ -82,7 +87,7 @@ def save_codes(
         codebook_size=spec.codebook_size,
         start=start,
     )
-    with CodesWriter(path, header) as writer:
+    with CodesWriter(path, header, entropy) as writer:
         writer.append(Codes(codes.data, codes.scale, length))
 
 

@@ -186,7 +186,7 @@ META = "__metadata__"
         (delete(META), "not a codes file"),
         (set_entry(META, "format", "pt"), "not a codes file"),
         (lambda layout: [layout], "no JSON object"),
-        (set_entry(META, "version", "2"), "version '2'; this streamcodec reads '1'"),
+        (set_entry(META, "version", "3"), "version '3'; this streamcodec reads '1' and '2'"),
         (delete(META, "hop_length"), "no 'hop_length'"),
         (set_entry(META, "hop_length", "many"), "hop_length = 'many'"),
         (set_entry(META, "hop_length", "0"), "not positive"),

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from entropy_models import likeliest
 from fake_link import CODED, FACTS, MODEL, PREDICTORS, SCALED, Link, frames, hello, same
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.entropy import FrameDecoder, FrameEncoder
+from streamcodec.entropy import FrameEncoder
 from streamcodec.entropy.frames import Coded
 from streamcodec.packet import (
     CODED as FLAG,
@@ -49,24 +50,6 @@ def equal(found, sent):
     assert len(found) == len(sent)
     for left, right in zip(found, sent, strict=True):
         np.testing.assert_array_equal(left, right)
-
-
-def predictable(count, codebooks=8):
-    """What the model finds likely: it was coded by it from zeros, and so takes few bytes."""
-    codes = FrameDecoder(PREDICTORS[MODEL.hash])
-    out, past = [], codes.predictor.start()
-    for _ in range(count):
-        context, so_far, frame = codes.predictor.context(past), codes.predictor.so_far(), []
-        for stage in range(codebooks):
-            features = codes.predictor.features(stage, context, so_far)
-            groups = codes.predictor.group_frequencies(stage, features)
-            group = int(groups.argmax())
-            place = int(codes.predictor.place_frequencies(stage, group, features).argmax())
-            frame.append(max(0, codes.predictor.entry(stage, group, place)))
-            so_far = so_far + codes.predictor.vector(stage, frame[-1])
-        out.append(frame)
-        past = codes.predictor.after(past, np.array(frame))
-    return np.array(out).T.astype(np.uint16)
 
 
 @st.composite
@@ -110,7 +93,7 @@ def test_a_check_and_a_restart_are_for_coded_packets_alone():
 @pytest.mark.parametrize("mode", ["decode", "encode"])
 def test_codes_are_coded_where_both_have_the_model_and_come_out_the_same(mode):
     made = coded_link(mode)
-    codes = [predictable(30)[:, start : start + 10] for start in (0, 10, 20)]
+    codes = [likeliest(PREDICTORS[MODEL.hash], 30, 8)[:, start : start + 10] for start in (0, 10, 20)]
     for part in codes:
         (made.client if mode == "decode" else made.server).send_codes(part)
     plain = sum(len(pack(CodesMessage(0, 0, part, 10))) for part in codes)
