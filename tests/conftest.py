@@ -34,20 +34,46 @@ settings.register_profile("search", settings.get_profile("ci"), derandomize=Fals
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-# Folders whose tests go by the clock: benches, servers and clients, sound cards, a browser. .ci/run reads this line.
+# Folders whose tests go by the clock: benches, servers and clients, sound cards, a browser.
 TIMED = "tests/bench tests/client tests/live tests/page tests/server"
+# What in them goes by none, and bears company.
+CALM = """
+    tests/bench/test_drift.py tests/bench/test_presets.py tests/bench/test_speed.py
+    tests/client/test_jitter.py tests/client/test_proxy_variables.py tests/client/test_retry.py
+    tests/live/test_mic.py tests/live/test_playout.py tests/live/test_roundtrip.py tests/live/test_watchdog.py
+    tests/page/test_modules.py tests/page/test_resampler.py
+    tests/server/test_certificates.py tests/server/test_children.py tests/server/test_codecs.py
+    tests/server/test_command.py tests/server/test_engine_pipe.py tests/server/test_engine_process.py
+    tests/server/test_modes.py tests/server/test_origins.py tests/server/test_shared_codecs.py
+    tests/server/test_shared_decoder.py
+"""
 LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the slow tests too, and those that go by the clock")
+    parser.addoption(
+        "--clock", choices=["without", "only"], help="run what goes by no clock; or what does, and should run alone"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    missing = [file for file in CALM.split() if not (config.rootpath / file).exists()]
+    if missing:
+        raise pytest.UsageError(f"tests/conftest.py names {missing} in CALM, which are not there")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what goes by the clock, unless a path on the command line asks for it."""
+    """Leave out what goes by the clock, unless --all or a path on the command line asks for it; or as --clock says."""
     named = config.args_source is config.ArgsSource.ARGS
     timed = [config.rootpath / folder for folder in TIMED.split()]
-    return True if collection_path in timed and not named and not config.option.all else None
+    if collection_path in timed and not named and not config.option.all:
+        return True
+    if config.option.clock and collection_path.suffix == ".py":
+        calm = collection_path in [config.rootpath / file for file in CALM.split()]
+        by_clock = not calm and any(map(collection_path.is_relative_to, timed))
+        return by_clock != (config.option.clock == "only") or None
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -64,10 +64,10 @@ def _small_codec(kind: str, dtype: torch.dtype, config: frozenset[tuple[str, Any
 
 
 @torch.no_grad()
-def settle(codec: EncodecCodec) -> None:
+def settle(codec: EncodecCodec, frames: int = 300) -> None:
     """Fit the codebooks to latents, so that all their entries are in use, and bring the output to about -12 dBFS."""
-    codec.quantizer.set_codebooks(fitted_codebooks(codec, *codec.quantizer.codebooks.shape[:2]))
-    codes = codec.encode(signal(1, codec.spec.channels, 300 * codec.spec.hop_length), codec.spec.bandwidths[-1])
+    codec.quantizer.set_codebooks(fitted_codebooks(codec, *codec.quantizer.codebooks.shape[:2], frames))
+    codes = codec.encode(signal(1, codec.spec.channels, frames * codec.spec.hop_length), codec.spec.bandwidths[-1])
     last = codec.decoder.layers[-1]
     level = codec.decode(codes).std()
     last.weight.mul_(0.25 / level)
@@ -77,10 +77,10 @@ def settle(codec: EncodecCodec) -> None:
 
 
 @torch.no_grad()
-def fitted_codebooks(codec: EncodecCodec, stages: int, size: int) -> Tensor:
-    """Codebooks [K, N, D] whose entries are residuals of latents, moved a little."""
+def fitted_codebooks(codec: EncodecCodec, stages: int, size: int, frames: int = 300) -> Tensor:
+    """Codebooks [K, N, D] whose entries are residuals of the latents of four signals of `frames`, moved a little."""
     generator = torch.Generator().manual_seed(3)
-    residual = latents_of(codec, signal(4, codec.spec.channels, 300 * codec.spec.hop_length)).flatten(0, 1)
+    residual = latents_of(codec, signal(4, codec.spec.channels, frames * codec.spec.hop_length)).flatten(0, 1)
     books = []
     for _ in range(stages):
         chosen = residual[torch.randint(len(residual), (size,), generator=generator)]
@@ -96,8 +96,8 @@ def latents_of(codec: Codec, wav: Tensor) -> Tensor:
     return codec.analyse(codec.as_rows(wav)).rows
 
 
-def random_transformers_model(seed: int = 0, **config: Any) -> Any:
-    """A `transformers.EncodecModel` with random weights of sensible size, codebooks fitted."""
+def random_transformers_model(seed: int = 0, frames: int = 300, **config: Any) -> Any:
+    """A `transformers.EncodecModel` with random weights of sensible size, codebooks fitted to so many frames."""
     from transformers import EncodecConfig, EncodecModel
 
     settings = {name: value for name, value in (SMALL | config).items() if name != "model_type"}
@@ -107,7 +107,7 @@ def random_transformers_model(seed: int = 0, **config: Any) -> Any:
         for name, parameter in model.named_parameters():
             _randomise(name, parameter)
         codec = codec_of(model)
-        settle(codec)
+        settle(codec, frames)
         model.load_state_dict({name: tensor.clone() for name, tensor in codec.to_huggingface()[1].items()})
         for name, parameter in model.named_parameters():
             if name.endswith("original0"):  # the weight's length apart from its direction: no longer equal to |v|

@@ -1,12 +1,19 @@
 """Published sizes end to end: upstream's results offline, streams equal to offline, in float32 and in float64.
 
-What `python tests/exactness_table.py` prints as the table of docs/exactness.md, held to its rule.
+What `python tests/exactness_table.py` prints as the table of docs/exactness.md, held to its rule on less noise.
 """
 
 import pytest
 import torch
 from encodec_package import import_encodec
-from exactness_table import ROWS
+from exactness_table import HEAVY, ROWS
+
+
+def part_of(name: str) -> float:
+    """Of the table's noise: a second of three, two where segments of a second overlap; half of the heavy families'."""
+    if name == "bundled codec":
+        return 1
+    return 2 / 3 if "48 kHz" in name else 1 / 2 if name in HEAVY else 1 / 3
 
 
 @pytest.mark.slow
@@ -15,7 +22,7 @@ def test_published_sizes(name, more_threads):
     if "`.th`" in name:
         import_encodec()  # or skip
     with torch.no_grad():
-        row = ROWS[name]()
+        row = ROWS[name](part_of(name))
     assert row.wrong == 0
     assert row.stream_wrong == 0
     assert row.stream_differ_double == 0

@@ -25,8 +25,6 @@ from ..nn.split import SplitQuantizer
 
 __all__ = ["PRESETS", "Preset", "make"]
 
-FIT_FRAMES = 256  # of noise, whose latents the codebooks are made of
-
 
 class Preset(NamedTuple):
     """build: the family; config: what differs from its defaults; bandwidth: kbps to run at, None for the default."""
@@ -59,14 +57,17 @@ PRESETS = {
 }
 
 
-def make(preset: Preset, seed: int = 0) -> Codec:
-    """The codec of a preset with random weights, the same for the same seed."""
+def make(preset: Preset, seed: int = 0, frames: int = 256) -> Codec:
+    """The codec of a preset with random weights, the same for the same seed.
+
+    frames: of noise, whose latents the codebooks are made of.
+    """
     torch.manual_seed(seed)
     codec = preset.build(preset.config).eval()
     with torch.no_grad():
         for half in (codec.encoder, codec.decoder):
             _settle(half)
-        _fit(codec)
+        _fit(codec, frames)
         _set_level(codec)
     return codec
 
@@ -95,9 +96,9 @@ def _settle(half: nn.Module) -> None:
                 tail.weight.mul_(0.3)  # what a branch adds to its skip
 
 
-def _fit(codec: Codec) -> None:
+def _fit(codec: Codec, frames: int) -> None:
     """Codebooks made of what the stages before them leave of the latents of noise, moved a little."""
-    rows = 0.1 * torch.randn(1, FIT_FRAMES * codec.spec.hop_length, codec.spec.channels)
+    rows = 0.1 * torch.randn(1, frames * codec.spec.hop_length, codec.spec.channels)
     left = codec.analyse(rows).rows[0]
     quantizer = codec.quantizer
     entries = torch.empty_like(quantizer.codebooks)

@@ -1,5 +1,6 @@
 """``streamcodec bench serve`` with a codec that costs nothing."""
 
+import argparse
 import json
 
 import pytest
@@ -10,7 +11,7 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 import torch
 
 from streamcodec.bench.paced import Paced
-from streamcodec.bench.serve import _row
+from streamcodec.bench.serve import _row, _server
 from streamcodec.checkpoint import save
 from streamcodec.cli import main
 from streamcodec.codecs.encodec import EncodecCodec
@@ -24,9 +25,17 @@ def codec(tmp_path_factory):
     return str(save(model, tmp_path_factory.mktemp("codec") / "small"))
 
 
-@pytest.mark.parametrize("frames", [1, 3])
-def test_every_packet_comes_back_and_is_timed(codec, frames, capsys):
-    command = ["bench", "serve", "--codec", codec, "--sessions", "1,3", "--seconds", "1.5", "--warm", "0.2"]
+@pytest.fixture(scope="module")
+def there(codec):
+    """The address of a server that is there already: to start one takes seconds."""
+    with _server(argparse.Namespace(engines=1, codec=codec), 3) as server:
+        yield server.pages
+
+
+@pytest.mark.parametrize(("frames", "starts"), [(1, True), (3, False)])
+def test_every_packet_comes_back_and_is_timed(codec, frames, starts, request, capsys):
+    server = ["--codec", codec] if starts else ["--url", request.getfixturevalue("there")]
+    command = ["bench", "serve", *server, "--sessions", "1,3", "--seconds", "1.5", "--warm", "0.2"]
     assert main([*command, "--packet-frames", str(frames), "--target", "5000", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["rate"] == 8000
@@ -42,8 +51,8 @@ def test_every_packet_comes_back_and_is_timed(codec, frames, capsys):
         assert 1 <= row["step_sessions"] <= row["sessions"]
 
 
-def test_a_target_that_cannot_be_met_is_told_by_the_exit_code_and_the_table(codec, capsys):
-    assert main(["bench", "serve", "--codec", codec, "--sessions", "2", "--seconds", "1", "--warm", "0",
+def test_a_target_that_cannot_be_met_is_told_by_the_exit_code_and_the_table(there, capsys):
+    assert main(["bench", "serve", "--url", there, "--sessions", "2", "--seconds", "1", "--warm", "0",
                  "--packet-frames", "1", "--target", "0.001"]) == 1  # fmt: skip
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 3

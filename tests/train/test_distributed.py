@@ -42,18 +42,30 @@ def _moved(folder: Path, start: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {name: (tensors[name] - start[name]).detach().double() for name in names}
 
 
+SECTIONS = {"discriminator": {"alone": 1, "chance": 1.0}, "run": {"steps": 5}, "quantizer": {"dead": 0.3}}
+
+
+@pytest.fixture(scope="module")
+def two(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run by two processes, in the folder `whole` beside its settings."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "two.toml").write_text(to_toml(small(**SECTIONS)))
+    _torchrun(2, "run", *_of_two(recordings, folder), "--out", str(folder / "whole"))
+    return folder
+
+
+def _of_two(recordings: Path, folder: Path) -> list[str]:
+    return ["--data", str(recordings), "--config", str(folder / "two.toml")]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
-def test_two_processes_train_what_one_with_twice_the_batch_does(recordings: Path, tmp_path: Path) -> None:
-    sections = {"discriminator": {"alone": 1, "chance": 1.0}, "run": {"steps": 5}, "quantizer": {"dead": 0.3}}
-    config = tmp_path / "two.toml"
-    config.write_text(to_toml(small(**sections)))
-    _torchrun(2, "run", "--data", str(recordings), "--out", str(tmp_path / "two"), "--config", str(config))
-    one = run_of(recordings, tmp_path / "one", **sections, data={"batch": 4})
+def test_two_processes_train_what_one_with_twice_the_batch_does(recordings: Path, tmp_path: Path, two: Path) -> None:
+    one = run_of(recordings, tmp_path / "one", **SECTIONS, data={"batch": 4})
     start = {name: value.detach().clone() for name, value in one.trainer.tensors().items()}
     list(one.updates())
     assert one.trainer.quantised
-    first, second = _moved(tmp_path / "one", start), _moved(tmp_path / "two", start)
+    first, second = _moved(tmp_path / "one", start), _moved(two / "whole", start)
     for part in ("networks.", "discriminators.", "learner."):
         a, b = (torch.cat([v.flatten() for k, v in moved.items() if k.startswith(part)]) for moved in (first, second))
         assert a.norm() > 0
@@ -62,16 +74,13 @@ def test_two_processes_train_what_one_with_twice_the_batch_does(recordings: Path
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
 @pytest.mark.slow
-def test_two_processes_resume(recordings: Path, tmp_path: Path) -> None:
-    config = tmp_path / "two.toml"
-    config.write_text(to_toml(small(run={"steps": 4})))
-    common = ["--data", str(recordings), "--config", str(config)]
-    _torchrun(2, "run", *common, "--out", str(tmp_path / "parts"), "--stop-after", "1e-6")
-    assert newest(tmp_path / "parts") == tmp_path / "parts" / "checkpoints" / "step-00000001"
-    _torchrun(2, "resume", str(tmp_path / "parts"))
-    _torchrun(2, "run", *common, "--out", str(tmp_path / "whole"))
-    one, two = (read_folder(newest(tmp_path / name))[0] for name in ("parts", "whole"))
-    assert not [name for name in one if not one[name].equal(two[name])]
+def test_two_processes_resume(recordings: Path, tmp_path: Path, two: Path) -> None:
+    parts = tmp_path / "parts"
+    _torchrun(2, "run", *_of_two(recordings, two), "--out", str(parts), "--stop-after", "1e-6")
+    assert newest(parts) == parts / "checkpoints" / "step-00000001"
+    _torchrun(2, "resume", str(parts))
+    resumed, whole = (read_folder(newest(folder))[0] for folder in (parts, two / "whole"))
+    assert not [name for name in resumed if not resumed[name].equal(whole[name])]
 
 
 ENDING = """
