@@ -35,6 +35,9 @@ SEAL = Seal(
 )
 
 
+CONCEALED_FRAMES = 256  # at a time
+
+
 class Streamed(Protocol):
     """A codec as its streams see it; each is described at `Codec`."""
 
@@ -51,6 +54,7 @@ class Streamed(Protocol):
     def checked(self, codes: CodesLike, batch: int | None = None) -> Codes: ...
     def check_follows(self, codes: Codes, short: bool) -> None: ...
     def check_length(self, length: int, frames: int) -> None: ...
+    def conceal(self, last: Codes | None, age: int, frames: int, batch: int = 1) -> Codes: ...
     def missing(self, samples: int) -> int: ...
     def covered(self, samples: int, frames: int) -> int: ...
     def latents(self, codes: Codes) -> Tensor: ...
@@ -252,6 +256,8 @@ class DecoderStream(_Stream):
     Open one with `Codec.open_decoder`. Audio trails the frames pushed by `spec.decoder_delay` samples; with
     start="exact" nothing comes before `spec.decoder_prefill` frames are in. The number of codebooks may differ from
     push to push.
+
+    received, concealed: frames that were pushed, and frames that `conceal` stood in for.
     """
 
     kind = "decoder"
@@ -274,8 +280,21 @@ class DecoderStream(_Stream):
         self._open(codec, batch, start)
         self._count = DecoderCount(codec)
         self._core = codec.decoder_core(self.batch, self.start, bandwidth)
+        self._last: Codes | None = None  # the last frame that was pushed
+        self._missing = self.concealed = 0  # since then; and in all
         if meta is not None:
             self._restore(meta, tensors)
+            self._last, self._missing, self.concealed = _heard(meta.get("heard"), codec)
+
+    @property
+    def received(self) -> int:
+        return self._count.frames - self.concealed
+
+    def _extra(self) -> dict[str, Any]:
+        last = self._last
+        data = None if last is None else last.data[:, :, 0].tolist()
+        scale = None if last is None or last.scale is None else last.scale[:, 0].tolist()
+        return {"heard": {"data": data, "scale": scale, "missing": self._missing, "concealed": self.concealed}}
 
     def __copy__(self) -> "DecoderStream":
         return DecoderStream(self.codec, state=self.save())
@@ -294,6 +313,34 @@ class DecoderStream(_Stream):
         """
         self._check_open("push")
         codes = self.codec.checked(codes, self.batch)
+        audio = self._decoded(codes)
+        if codes.data.shape[2]:
+            scale = None if codes.scale is None else codes.scale[:, -1:].clone()
+            self._last, self._missing = Codes(codes.data[:, :, -1:].clone(), scale), 0
+        return audio
+
+    @undisturbed
+    def conceal(self, frames: SupportsIndex) -> Tensor:
+        """The next `frames` frames, which were lost: as `push` of codes that stand for them, with the same delay.
+
+        The last frame that was pushed goes on, and fades to silence within 0.16 s; before any was pushed it is silence.
+        Frames that are pushed afterwards sound as far from a gap as the decoder remembers as if there had been none;
+        how long it lasted beyond the fade makes no difference then. Raises StreamClosedError, InputError, and
+        StreamError after the last frames.
+        """
+        self._check_open("conceal")
+        left = whole(frames, "frames", 0)
+        parts: list[Tensor] = []
+        while left or not parts:
+            now = min(left, CONCEALED_FRAMES)
+            codes = self.codec.conceal(self._last, self._missing, now, self.batch)
+            parts.append(self._decoded(codes))
+            self._missing += now
+            self.concealed += now
+            left -= now
+        return torch.cat(parts, 2)
+
+    def _decoded(self, codes: Codes) -> Tensor:
         length = self._count.check(codes)
         with torch.inference_mode():
             piece = self._core.push(Piece(self.codec.latents(codes), codes.scale, length))
@@ -311,6 +358,26 @@ class DecoderStream(_Stream):
         rows = rows[:, : self._count.emit(rows.shape[1])]
         # Copied outside inference mode, so that the caller may do anything with it.
         return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+
+
+def _heard(saved: Any, codec: Streamed) -> tuple[Codes | None, int, int]:
+    """The last frame that a saved decoder was given, and how many were missing since then and in all.
+
+    Raises StateError where they are damaged; saved by an earlier release, it had heard none.
+    """
+    if saved is None:
+        return None, 0, 0
+    try:
+        numbers = (saved["missing"], saved["concealed"])
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError(f"{numbers} missing frames")
+        if saved["data"] is None:
+            return None, *numbers
+        scale = None if saved["scale"] is None else torch.tensor(saved["scale"], dtype=codec.dtype)[:, None]
+        last = codec.checked(Codes(torch.tensor(saved["data"])[:, :, None], scale))
+        return last, *numbers
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise StateError(f"state has a damaged last frame ({error})") from error
 
 
 def _saved_window(meta: dict[str, Any], asked: SemanticWindow | None, codec: Streamed) -> SemanticWindow | None:

@@ -23,6 +23,7 @@ from ..surroundings import undisturbed
 from .batches import decode_each, encode_each
 from .checked_input import CheckedInput
 from .checks import check_start, checked_data
+from .concealment import concealed, silent_frame
 from .framed import Framed, primed, silent_rows
 from .framing import Framing
 from .segmented import Segmented
@@ -442,6 +443,14 @@ class Codec(CheckedInput, ABC):
     def silence(self, frames: int, bandwidth: SupportsFloat | None = None) -> Codes:
         """The codes of `frames` frames of silence, [1, K, frames]; bandwidth: as for `encode`."""
         return self.encode(torch.zeros(1, self.spec.channels, frames * self.spec.hop_length), bandwidth)
+
+    def silent_frame(self) -> Codes:
+        """One frame of silence, [1, K, 1], K all codebooks."""
+        return self.cached("silent frame", lambda: silent_frame(self))
+
+    def conceal(self, last: Codes | None, age: int, frames: int, batch: int = 1) -> Codes:
+        """Codes for frames that are missing; see `concealment.concealed`."""
+        return concealed(self, last, age, frames, batch)
 
     @abstractmethod
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -20,9 +20,6 @@ from .voice import Asked, Frames, Output, queue_frames, silence_of
 
 __all__ = ["EngineLoop"]
 
-# Frames of silence that are encoded to find a codec's code for silence, and the one that is taken: away from the edges.
-SILENT_FRAMES, SILENT_FRAME = 32, 16
-
 
 class _Part:
     """What is known of a voice here."""
@@ -85,7 +82,7 @@ class EngineLoop:
         """Before all else: make what is made on first use."""
         for engine in self.engines.values():
             engine.prepare()
-        self.silent_frames = {name: silent_frame(codec) for name, codec in self.codecs.items()}
+        self.silent_frames = {name: _as_frames(codec.silent_frame()) for name, codec in self.codecs.items()}
 
     def silence(self, name: str, frames: int, codebooks: int) -> Frames:
         """A codec's codes for silence, once prepared. For any thread."""
@@ -241,13 +238,9 @@ class EngineLoop:
         return batch
 
 
-def silent_frame(codec: Codec) -> Frames:
-    """One frame of silence, from the middle of some."""
-    with torch.inference_mode():
-        silence = codec.silence(SILENT_FRAMES, codec.spec.bandwidths[-1])
-    middle = slice(SILENT_FRAME, SILENT_FRAME + 1)
-    scale = None if silence.scale is None else silence.scale[0, middle].cpu().numpy().astype(np.float32)
-    return Frames(silence.data[0, :, middle].cpu().numpy().astype(np.uint16), scale)
+def _as_frames(codes: Codes) -> Frames:
+    scale = None if codes.scale is None else codes.scale[0].cpu().numpy().astype(np.float32)
+    return Frames(codes.data[0].cpu().numpy().astype(np.uint16), scale)
 
 
 def _as_codes(frames: Frames) -> Codes:
