@@ -16,7 +16,7 @@ import torch
 from ..codecs import Codec, Start
 from ..codes import Codes
 from ..engine import Delivery, Direction, Engine, Session
-from .voice import Asked, Frames, Output, queue_frames, silence_of
+from .voice import Asked, Frames, Output, queue_frames, repeated
 
 __all__ = ["EngineLoop"]
 
@@ -30,6 +30,8 @@ class _Part:
         self.bandwidth = voice.bandwidth
         self.commands: deque[tuple[str, Any]] = deque()
         self.fed = self.reported = 0
+        self.last: Codes | None = None  # frame of codes that was fed
+        self.missing = 0  # frames since then
         self.out: Output | None = None
         self.closed = False
 
@@ -86,7 +88,7 @@ class EngineLoop:
 
     def silence(self, name: str, frames: int, codebooks: int) -> Frames:
         """A codec's codes for silence, once prepared. For any thread."""
-        return silence_of(self.silent_frames[name], frames, codebooks)
+        return repeated(self.silent_frames[name], frames, codebooks)
 
     @property
     def moving(self) -> bool:
@@ -146,12 +148,16 @@ class EngineLoop:
             engine.feed(session, argument[None])
             part.fed += argument.shape[1]
         elif kind == "codes":
-            engine.feed(session, _as_codes(argument))
+            codes = _as_codes(argument)
+            engine.feed(session, codes)
             part.fed += argument.codes.shape[1]
-        elif kind == "silence":
+            if codes.data.shape[2]:
+                part.last, part.missing = Codes(codes.data[:, :, -1:], _last(codes.scale)), 0
+        elif kind == "missing":
             frames, codebooks = argument
-            engine.feed(session, _as_codes(self.silence(part.voice.codec, frames, codebooks)))
+            engine.feed(session, self._stand_in(part, frames, codebooks))
             part.fed += frames
+            part.missing += frames
         elif kind == "flush":
             if not session.ended:
                 engine.flush(session)
@@ -164,6 +170,12 @@ class EngineLoop:
                 part.bandwidth = argument
             part.output().answers.append((kind, argument, part.frames()))
         return True
+
+    def _stand_in(self, part: _Part, frames: int, codebooks: int) -> Codes:
+        """Codes for frames that are missing."""
+        if part.last is None:
+            return _as_codes(self.silence(part.voice.codec, frames, codebooks))
+        return self.codecs[part.voice.codec].conceal(part.last, part.missing, frames)
 
     def _session(self, part: _Part) -> Session:
         """The engine's session of the stream that runs, opened where there is none."""
@@ -209,7 +221,7 @@ class EngineLoop:
             assert kind == "flush", "a session is done when it was flushed"
             output.answers.append(("flushed", tag, part.frames()))
             self._by_session.pop(delivery.session, None)
-            part.session = None
+            part.session = part.last = None
             self._touched.add(part)
 
     def _fail(self, part: _Part, error: Exception) -> None:
@@ -241,6 +253,10 @@ class EngineLoop:
 def _as_frames(codes: Codes) -> Frames:
     scale = None if codes.scale is None else codes.scale[0].cpu().numpy().astype(np.float32)
     return Frames(codes.data[0].cpu().numpy().astype(np.uint16), scale)
+
+
+def _last(scale: "torch.Tensor | None") -> "torch.Tensor | None":
+    return None if scale is None else scale[:, -1:]
 
 
 def _as_codes(frames: Frames) -> Codes:

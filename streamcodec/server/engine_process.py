@@ -28,7 +28,7 @@ from .engine_loop import EngineLoop
 from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
 from .line_writer import unhurried_stderr
 from .shared_codecs import SharedCodecs
-from .voice import Asked, Frames, Output, Voice, silence_of
+from .voice import Asked, Frames, Output, Voice, repeated
 
 __all__ = ["EngineProcesses", "settle"]
 
@@ -139,7 +139,7 @@ class EngineProcesses:
 
     def silence(self, name: str, frames: int, codebooks: int) -> Frames:
         """A codec's codes for silence, once ready."""
-        return silence_of(self._silence[name], frames, codebooks)
+        return repeated(self._silence[name], frames, codebooks)
 
     def post(self, voice: Voice, kind: str, argument: Any) -> None:
         """What one turn of the event loop posts goes as one message."""

@@ -19,12 +19,13 @@ from ..protocol import (
 )
 from ..protocol.messages import AskStatistics, Bandwidth, Flush, Marker
 from .conversion import FramePackets, Inlet, Outlet, no_frames, part
-from .voice import Array, Engines, Frames, Output, Voice
+from .voice import Array, Engines, Frames, Output, Repeats, Voice
 
 __all__ = ["Link", "LiveSession", "Membership"]
 
 # Samples of silence made at a time, for what a client left out.
 SILENCE = 48_000
+REPEAT_SECONDS = 0.08  # for which the last frame of codes is repeated, where the next ones did not come
 
 
 class Link(Protocol):
@@ -111,6 +112,11 @@ class LiveSession:
         if self._direct and agreement.gives == "pcm" and agreement.pcm:
             self._outlet = Outlet(agreement.pcm, codec, hello.frames_per_packet * codec.hop_length)
         self._depth = agreement.codebooks
+        self.concealed = 0  # frames of codes that did not come, and for which something stands
+        self._repeats = Repeats(
+            max(1, round(REPEAT_SECONDS * codec.sample_rate / codec.hop_length)),
+            lambda frames, codebooks: engine.silence(codec.name, frames, codebooks),
+        )
         self._frames = self._length = 0  # of the stream that comes out
         self._fresh = True  # nothing of the stream has been taken in yet
         self._flushes = 0  # of the voice, not answered yet
@@ -149,7 +155,9 @@ class LiveSession:
             elif isinstance(event, (Bandwidth, Marker, Flush)):
                 self._inbox.append((event.type, event))
             elif isinstance(event, AskStatistics):
-                self.protocol.statistics(self._clock(), {"waiting": self._sent - self._taken})
+                self.protocol.statistics(
+                    self._clock(), {"waiting": self._sent - self._taken, "concealed": self.concealed}
+                )
             elif isinstance(event, Lost):
                 self._lost(self, event)
             elif isinstance(event, Ended):
@@ -218,6 +226,7 @@ class LiveSession:
             self._sent += now.codes.shape[1]
             self.voice.feed_codes(now)
         elif self.membership is not None:
+            self._repeats.hear(now)
             self.membership.spread(now)
         return part(frames, room, frames.codes.shape[1]) if now is not frames else None
 
@@ -230,11 +239,13 @@ class LiveSession:
             return left or None
         self._fresh = False
         now = min(count, room)
+        self.concealed += now
         if self.voice is not None:
             self._sent += now
-            self.voice.feed_silence(now, self._depth)
+            self.voice.feed_missing(now, self._depth)
         elif self.membership is not None:
-            self.membership.spread(self._engine.silence(self.agreement.codec.name, now, self._depth))
+            for frames in self._repeats.take(now, self._depth):
+                self.membership.spread(frames)
         return count - now or None
 
     def _feed_skip(self, count: int, room: int) -> None:
@@ -262,6 +273,7 @@ class LiveSession:
         if self._inlet is not None:
             self._say(self._inlet.finish())
         self._fresh = True
+        self._repeats.restart()
         if self.voice is not None:
             self._flushes += 1
             self.voice.flush(message)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..codecs import Codec
 
-__all__ = ["Array", "Asked", "Engines", "Frames", "Output", "Voice", "queue_frames", "silence_of"]
+__all__ = ["Array", "Asked", "Engines", "Frames", "Output", "Repeats", "Voice", "queue_frames", "repeated"]
 
 Array = NDArray[Any]
 
@@ -78,9 +78,10 @@ class Voice(Asked):
     def feed_codes(self, frames: Frames) -> None:
         self._engines.post(self, "codes", frames)
 
-    def feed_silence(self, frames: int, codebooks: int) -> None:
-        """For "decode": frames of silence."""
-        self._engines.post(self, "silence", (frames, codebooks))
+    def feed_missing(self, frames: int, codebooks: int) -> None:
+        """For "decode": frames that are missing. What was fed last goes on, and fades to silence; before anything was
+        fed it is silence of so many codebooks."""
+        self._engines.post(self, "missing", (frames, codebooks))
 
     def change(self, bandwidth: float) -> None:
         """Answered by ("bandwidth", bandwidth, frame): it holds from this frame on."""
@@ -118,7 +119,37 @@ def queue_frames(codec: Codec, seconds: float) -> int:
     return max(least, round(seconds * spec.frame_rate))
 
 
-def silence_of(one: Frames, frames: int, codebooks: int) -> Frames:
+class Repeats:
+    """What stands for missing frames of codes where no codec computes: the last frame again, and then silence.
+
+    fade: frames for which it is repeated. silence: so many frames of it, of so many codebooks.
+    """
+
+    def __init__(self, fade: int, silence: Callable[[int, int], Frames]) -> None:
+        self._fade, self._silence = fade, silence
+        self._last: Frames | None = None
+        self._missing = 0
+
+    def hear(self, frames: Frames) -> None:
+        if frames.codes.shape[1]:
+            self._last = Frames(frames.codes[:, -1:], None if frames.scale is None else frames.scale[-1:])
+            self._missing = 0
+
+    def restart(self) -> None:
+        """Another stretch begins."""
+        self._last = None
+
+    def take(self, frames: int, codebooks: int) -> list[Frames]:
+        """What stands for the next `frames` missing ones."""
+        kept = 0 if self._last is None else max(0, min(frames, self._fade - self._missing))
+        self._missing += frames
+        parts = []
+        if kept and self._last is not None:
+            parts.append(repeated(self._last, kept, codebooks))
+        return [*parts, self._silence(frames - kept, codebooks)] if frames > kept else parts
+
+
+def repeated(one: Frames, frames: int, codebooks: int) -> Frames:
     """`frames` times the frame `one`, cut to `codebooks`."""
     scale = None if one.scale is None else np.repeat(one.scale, frames)
     return Frames(np.repeat(one.codes[:codebooks], frames, axis=1), scale)
