@@ -32,7 +32,7 @@ NAMES = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): ")
 # Of classes that others build on, only these methods are for users.
 FACE = {
     "Codec": (
-        "spec", "device", "dtype", "encode", "decode", "open_encoder", "open_decoder", "warm_up", "silence",
+        "spec", "device", "dtype", "encode", "decode", "open_encoder", "open_decoder", "pre_roll", "warm_up", "silence",
         "encode_latents", "decode_latents", "quantize", "dequantize", "straight_through",
         "fingerprint", "to_huggingface",
     ),

@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Literal, TypeVar
+from typing import IO, Any, BinaryIO, Literal, TypeVar
 
 from .errors import AudioError
 from .sources import Source, SourceFile, reason
 
-__all__ = ["Existing", "FileWriter", "NewFile", "Output", "suffix_format"]
+__all__ = ["Existing", "FileWriter", "GrowingFile", "NewFile", "Output", "suffix_format"]
 
 Existing = Literal["replace", "refuse", "number"]
 
@@ -36,6 +36,9 @@ def suffix_format(path: Source, known: Iterable[str]) -> str:
     names = [f".{name}" for name in known]
     allowed = f"the known ones are {', '.join(names)}" if len(names) > 1 else f"it must be {names[0]}"
     raise AudioError(f"{path} has the extension {suffix!r}; {allowed}")
+
+
+New = TypeVar("New", bound="NewFile")
 
 
 class NewFile:
@@ -80,7 +83,7 @@ class NewFile:
             self.discard()
             raise
 
-    def __enter__(self) -> "NewFile":
+    def __enter__(self: "New") -> "New":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,11 +105,19 @@ class NewFile:
                 self._sink = self._open_sink.enter_context(os.fdopen(os.open(target, os.O_WRONLY), "wb"))
         if self._sink is not None:
             self.directory = Path(tempfile.gettempdir())
-            self.file = tempfile.TemporaryFile()  # type: ignore[assignment]  # noqa: SIM115, closed by discard
+            self._hand_on(self._sink)
             return
         if not target.parent.is_dir():
             raise AudioError(f"cannot write {self.path}: the directory {target.parent} does not exist")
         self._target, self.directory = target, target.parent
+        self._place(target, found)
+
+    def _hand_on(self, sink: IO[bytes]) -> None:
+        """What is written goes there at the end."""
+        self.file = tempfile.TemporaryFile()  # type: ignore[assignment]  # noqa: SIM115, closed by discard
+
+    def _place(self, target: Path, found: os.stat_result | None) -> None:
+        """What is written takes the name `target` at the end."""
         # Not named after the file: its own name may be as long as names can be.
         self._partial = target.with_name(f".streamcodec-{secrets.token_hex(8)}.part")
         mode = 0o666 if found is None else 0o600
@@ -133,6 +144,9 @@ class NewFile:
             with contextlib.suppress(OSError):  # only root may give files away
                 os.chown(self._partial, found.st_uid, found.st_gid)
         self._partial.chmod(stat.S_IMODE(found.st_mode))
+
+    def sync(self) -> None:
+        """Nobody reads the file yet."""
 
     def commit(self) -> None:
         """Give the file its name, or hand its content on. Raises OSError, and AudioError where the name was taken."""
@@ -173,6 +187,73 @@ class NewFile:
         if self._partial is not None:
             with contextlib.suppress(OSError):
                 self._partial.unlink(missing_ok=True)
+
+
+class GrowingFile(NewFile):
+    """A file that is there under its name from its first byte on, for others to read while it is written.
+
+    output: a path, or a file object opened to write bytes, which is written to at once and left open. existing: as for
+    `NewFile`, or "append": what is there stays, `file` is at its beginning and can be read, and nobody else may write
+    it meanwhile. `discard` keeps what was written.
+    """
+
+    def __init__(
+        self, output: Source, existing: Existing | Literal["append"] = "replace",
+        sources: "Iterable[Source | SourceFile]" = (),
+    ) -> None:  # fmt: skip
+        self.appends = existing == "append"
+        """Whether what was there before is kept."""
+        super().__init__(output, "replace" if existing == "append" else existing, sources)
+
+    def _place(self, target: Path, found: os.stat_result | None) -> None:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        if self._existing != "replace":
+            flags |= os.O_EXCL
+        # Unbuffered: what is written is there for who reads, and whole at a crash of this program.
+        file: Any = open(target, "r+b", buffering=0, opener=lambda path, _: os.open(path, flags, 0o666))  # noqa: SIM115
+        _lock(file, self.path)
+        self.file = file
+        if not self.appends:
+            self.file.truncate()
+
+    def _hand_on(self, sink: IO[bytes]) -> None:
+        self.file = sink  # type: ignore[assignment]
+
+    def sync(self) -> None:
+        """See to it that what was written is on the disk, where there is one."""
+        self.file.flush()
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a pipe, or what has no descriptor
+            os.fsync(self.file.fileno())
+
+    def commit(self) -> None:
+        """The file is complete. Raises OSError."""
+        self.sync()
+        self.discard()
+
+    def discard(self) -> None:
+        """Close the file; what was written stays, and a file without a byte goes."""
+        if self._sink is None:
+            if hasattr(self, "file") and not self.file.closed and not self.file.seek(0, 2):
+                self._target.unlink(missing_ok=True)
+            super().discard()
+        else:
+            with contextlib.suppress(OSError):
+                self._open_sink.close()
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Raises AudioError where another program writes the file now."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise AudioError(f"{path} is being written by another program; give another name") from None
+    except OSError:  # a file system without locks
+        pass
 
 
 Output = Source | NewFile

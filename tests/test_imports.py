@@ -255,6 +255,7 @@ WITHOUT_TORCH = """
     import streamcodec.tokens
     from streamcodec.audio import AudioReader, AudioWriter
     from streamcodec.codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter, kind_of
+    from streamcodec.codesfile.scx import ScxReader, ScxWriter, cut, join
     from streamcodec.live import Playout, Ring, SoundHost, describe_devices
     from streamcodec.server import Config
     from streamcodec.cli.parser import build_parser

@@ -22,8 +22,9 @@ from ..audio import FORMATS, AudioReader, AudioWriter, Samples
 from ..codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter
 from ..entropy import find_model
 from ..errors import InputError
-from ..files import NewFile
+from ..files import Existing, GrowingFile, NewFile
 from ..live.devices import portaudio
+from .connect_recording import Recording
 from .ends import add_force, check_input, new_output, output_format, takes_stdout
 from .signals import told_by_signals
 from .telling import announce, announce_clipping, progress, tell
@@ -46,6 +47,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default="roundtrip", help="what the server does (default: roundtrip)")
     parser.add_argument("--input", metavar="FILE", help="audio; codes in mode decode; - for raw s16le samples on stdin")
     parser.add_argument("--output", metavar="FILE", help="audio; codes in mode encode; - for raw s16le on stdout")
+    parser.add_argument(
+        "--record", metavar="FILE", help="keep the codes of mode encode in a .scx file that can be read while it grows"
+    )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--realtime", action="store_true", help="send at the pace of the audio (the default)")
     pace.add_argument("--fast", action="store_true", help="send as fast as the server takes it")
@@ -90,12 +94,19 @@ def run(args: Namespace) -> int:
     _check(args)
     with contextlib.ExitStack() as stack:
         output, form = _output(args, stack)
-        asyncio.run(_talk(args, output, form))
+        record = None if args.record is None else _record(args, stack)
+        asyncio.run(_talk(args, output, form, record))
     return 0
 
 
-async def _talk(args: Namespace, output: NewFile | None, form: str) -> None:
-    await _Talk(args, output, form).run()
+async def _talk(args: Namespace, output: NewFile | None, form: str, record: GrowingFile | None) -> None:
+    await _Talk(args, output, form, record).run()
+
+
+def _record(args: Namespace, stack: contextlib.ExitStack) -> GrowingFile:
+    output_format(args.record, ("scx",))
+    existing: Existing = "replace" if args.force else "refuse"
+    return stack.enter_context(GrowingFile(args.record, existing, [args.input, args.key_file or args.input]))
 
 
 def _output(args: Namespace, stack: contextlib.ExitStack) -> tuple[NewFile | None, str]:
@@ -122,6 +133,8 @@ def _check(args: Namespace) -> None:
         raise InputError("codes come from and go to files; - is for audio")
     if args.mode == "room" and args.role == "speaker" and (args.play or args.output):
         raise InputError("--play or --output with --role speaker, who hears nothing; take --role both")
+    if args.record is not None and (args.mode != "encode" or args.record == RAW):
+        raise InputError("--record keeps the codes of mode encode, in a file; --output keeps audio")
     if args.mode == "encode" and args.play:
         raise InputError("--play in mode encode, where no audio comes back")
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
@@ -147,10 +160,10 @@ def _trust(path: str | None) -> ssl.SSLContext | None:
 class _Talk:
     """One run of the command."""
 
-    def __init__(self, args: Namespace, output: NewFile | None, form: str) -> None:
+    def __init__(self, args: Namespace, output: NewFile | None, form: str, record: GrowingFile | None) -> None:
         from ..client import Mixer, connect
 
-        self.args, self.output, self.form = args, output, form
+        self.args, self.output, self.form, self.record = args, output, form, record
         self.session = connect(
             args.url, args.mode, codec=args.codec, bandwidth=args.bandwidth, sample_rate=args.rate,
             channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
@@ -188,6 +201,7 @@ class _Talk:
     async def _converse(self, session: "Session") -> None:
         with contextlib.ExitStack() as stack:
             sink = _sink(self, stack)
+            self.recording = None if self.record is None else stack.enter_context(Recording(self.record, session))
             tasks = [asyncio.create_task(self._receive(sink))]
             if self.args.input:
                 tasks.append(asyncio.create_task(self._send()))
@@ -290,6 +304,8 @@ class _Talk:
                 self._note(event.index + (event.samples if isinstance(event, Pcm) else event.codes.T).shape[0])
             if isinstance(event, (Pcm, Missing)) and self.paced:
                 self.mixer.take(event)
+            if self.recording is not None and isinstance(event, (CodesPacket, Missing)):
+                self.recording.take(event)
             if isinstance(event, Pcm) and self.args.mode != "room":
                 sink.audio(self._cut(event.samples.T))
             elif isinstance(event, CodesPacket):

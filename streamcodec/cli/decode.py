@@ -3,6 +3,7 @@
 import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
@@ -11,27 +12,29 @@ from ..audio import FORMATS, AudioWriter
 from ..codecs import Codec, Start
 from ..codecs.dac_chunked import unpadded_decode
 from ..codes import Codes
-from ..codesfile import CodesReader, DacReader, EcdcReader, kind_of
+from ..codesfile import CodesHeader, CodesReader, DacReader, EcdcReader, kind_of, scx
 from ..codesfile.dac_audio import restored
+from ..codesfile.scx import ScxReader
 from ..entropy import find_model
 from ..errors import AudioError, CheckpointError, InputError
 from ..files import NewFile
 from ..sources import SourceFile
 from .ends import input_of, output_format
 from .running import CodecRun, open_codec, report, result_output
+from .scx import announce_damage, span
 from .telling import announce_clipping, progress, tell
 
-__all__ = ["run"]
+__all__ = ["check_codec", "codec_of", "run"]
 
 
-def _open(reader: CodesReader | EcdcReader, args: Namespace) -> Codec:
-    """The codec that was asked for, or else the one that the file names."""
+def codec_of(path: Path, header: CodesHeader, args: Namespace) -> Codec:
+    """The codec that was asked for, or else the one that the file names. Raises what `load` does."""
     if args.codec is not None:
         return open_codec(args.codec, args)
     try:
-        return open_codec(reader.header.source or None, args)
+        return open_codec(header.source or None, args)
     except CheckpointError as error:
-        hint = f"{reader.path} was made with {reader.header.codec!r}; say where that is with --codec"
+        hint = f"{path} was made with {header.codec!r}; say where that is with --codec"
         raise type(error)(f"{error}. {hint}") from error
 
 
@@ -44,7 +47,12 @@ def _check(reader: CodesReader | EcdcReader, codec: Codec) -> None:
                 f"{reader.path}: made with {reader.header.codec}; noise comes out unless {codec.spec.name} is the same"
             )
         return
-    header, spec = reader.header, codec.spec
+    check_codec(reader.path, reader.header, codec)
+
+
+def check_codec(path: Path, header: CodesHeader, codec: Codec) -> None:
+    """Raises AudioError where the codes of a file mean nothing to the codec; says so where that cannot be known."""
+    spec = codec.spec
     if header.fingerprint == codec.fingerprint:
         return
     for name, found, wanted in (
@@ -56,11 +64,11 @@ def _check(reader: CodesReader | EcdcReader, codec: Codec) -> None:
     ):
         if found != wanted:
             raise AudioError(
-                f"{reader.path} was made with another codec: its {name} is {found!r}, not {wanted!r} "
+                f"{path} was made with another codec: its {name} is {found!r}, not {wanted!r} "
                 f"as that of {spec.name}; give the one that encoded it with --codec"
             )
     tell(
-        f"{reader.path}: made with a {spec.name} of another configuration or other weights; "
+        f"{path}: made with a {spec.name} of another configuration or other weights; "
         "noise comes out unless both have the same codebooks"
     )
 
@@ -71,8 +79,12 @@ def run(args: Namespace) -> int:
     with SourceFile(source) as opened, result_output(args, args.output, [opened, source, args.codec]) as output:
         kind = kind_of(opened)
         model = None if args.entropy is None else find_model(args.entropy)
+        if kind != "scx" and (args.start_time is not None or args.end is not None):
+            raise InputError(f"{args.input}: --from and --to are for .scx files; `streamcodec encode` writes them")
         if kind == "dac":
             writer, figures = _from_dac(DacReader(opened), output, form, args)
+        elif kind == "scx":
+            writer, figures = _from_scx(ScxReader(opened), output, form, args)
         else:
             reader = EcdcReader(opened) if kind == "ecdc" else CodesReader(opened, model)
             writer, figures = _from_frames(reader, output, form, args)
@@ -85,7 +97,8 @@ def run(args: Namespace) -> int:
 def _from_frames(
     reader: CodesReader | EcdcReader, output: NewFile, form: str, args: Namespace
 ) -> tuple[AudioWriter, dict[str, Any]]:
-    codec, header = _open(reader, args), reader.header
+    header = reader.header
+    codec = codec_of(reader.path, header, args)
     _check(reader, codec)
     spec, run = codec.spec, CodecRun(codec, args, header.bandwidth, args.start or cast(Start, header.start))
     with (
@@ -96,6 +109,34 @@ def _from_frames(
             writer.write(pcm)
             advance(pcm.shape[1] / spec.sample_rate)
     return writer, run.figures(writer.length, spec.decoder_delay + spec.hop_length)
+
+
+# -- files that may grow, from any place on -------------------------------------------------------------------------
+
+
+def _from_scx(reader: ScxReader, output: NewFile, form: str, args: Namespace) -> tuple[AudioWriter, dict[str, Any]]:
+    if args.start is not None or args.offline:
+        raise InputError(f"{reader.path}: a .scx file says how its stream begins; leave --start and --offline out")
+    header = reader.header.codes
+    codec = codec_of(reader.path, header, args)
+    check_codec(reader.path, header, codec)
+    spec, run = codec.spec, CodecRun(codec, args, header.bandwidth, "primed")
+    start, end = span(args, reader)
+    with (
+        AudioWriter(output, spec.sample_rate, spec.channels, form) as writer,
+        progress((reader.seconds if end is None else end) - start) as advance,
+    ):
+        pieces = scx.decode(reader, codec, start, end, step_frames=run.block_frames)
+        while (pcm := run.timed(next, pieces, None)) is not None:
+            writer.write(pcm)
+            advance(pcm.shape[1] / spec.sample_rate)
+    announce_damage(reader)
+    figures = {
+        "codec": spec.name, "sample_rate": spec.sample_rate, "channels": spec.channels, "samples": writer.length,
+        "step_frames": run.step_frames, "codec_seconds": run.seconds,
+        "real_time_factor": run.seconds * spec.sample_rate / max(1, writer.length),
+    }  # fmt: skip
+    return writer, figures
 
 
 # -- DAC's own files: a batch of mono signals, brought to a level and a rate ------------------------------------------

@@ -4,8 +4,9 @@ from argparse import Namespace
 
 from ..audio import AudioReader
 from ..codecs import Codec
-from ..codesfile import KINDS, CodesHeader, CodesWriter, DacWriter, EcdcWriter
+from ..codesfile import KINDS, CodesWriter, DacWriter, EcdcWriter
 from ..codesfile.ecdc import model_of
+from ..codesfile.scx import ScxWriter, header_of
 from ..entropy import find_model
 from ..errors import InputError
 from ..files import NewFile
@@ -16,29 +17,17 @@ from .telling import announce, progress, tell
 __all__ = ["run"]
 
 
-def _header(codec: Codec, source: str, run: CodecRun) -> CodesHeader:
-    spec = codec.spec
-    return CodesHeader(
-        codec=spec.name,
-        source=source,
-        fingerprint=codec.fingerprint,
-        bandwidth=run.bandwidth,
-        sample_rate=spec.sample_rate,
-        channels=spec.channels,
-        hop_length=spec.hop_length,
-        codebook_size=spec.codebook_size,
-        start=run.start,
-    )
-
-
 def _writer(
     codec: Codec, args: Namespace, run: CodecRun, output: NewFile, kind: str
-) -> CodesWriter | DacWriter | EcdcWriter:
+) -> CodesWriter | DacWriter | EcdcWriter | ScxWriter:
+    header = header_of(codec, bandwidth=run.bandwidth, start=run.start, source=args.codec or "")
     if kind == "safetensors":
         entropy = None if args.entropy is None else find_model(args.entropy or None, args.codec)
-        return CodesWriter(output, _header(codec, args.codec or "", run), entropy)
+        return CodesWriter(output, header.codes, entropy)
     if args.entropy is not None:
-        raise InputError(f"{args.output}: --entropy is for .safetensors; upstream's formats cannot hold such codes")
+        raise InputError(f"{args.output}: --entropy is for .safetensors; other formats do not hold such codes yet")
+    if kind == "scx":
+        return ScxWriter(output, header)
     if run.start == "primed":
         raise InputError(
             f"{args.output}: this format cannot say that a stream began primed, and upstream's decoder begins exact; "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import AudioError, InputError
 from ..files import Existing, NewFile, suffix_format
+from ..remote_file import is_address, open_address
 from ..sources import Source, SourceFile, reason
 
 __all__ = [
@@ -47,7 +48,9 @@ def check_input(path: str | Path) -> None:
 
 
 def input_of(path: str | Path) -> Source:
-    """What a reader takes. Raises AudioError as `check_input` does."""
+    """What a reader takes. Raises AudioError as `check_input` does, and where an address gives no file."""
+    if is_address(path):
+        return open_address(str(path))
     check_input(path)
     return sys.stdin.buffer if str(path) == STANDARD else path
 

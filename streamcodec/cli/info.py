@@ -1,4 +1,4 @@
-"""``streamcodec info``: what a codec is."""
+"""``streamcodec info``: what a codec is, or what is in a .scx file."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from typing import Any
 from .. import native_executor
 from ..codecs import Codec, CodecSpec
 from .running import milliseconds, open_codec
+from .scx import describe
 
 __all__ = ["run"]
 
@@ -16,11 +17,18 @@ def _delay(samples: int, spec: CodecSpec) -> str:
     return f"{samples} samples, {milliseconds(samples, spec):.1f} ms"
 
 
+def _pre_roll(codec: Codec) -> str:
+    frames, exact = codec.pre_roll
+    heard = f"{frames} frames ({_delay(codec.spec.samples(frames), codec.spec)})"
+    return f"a decoder that begins in the middle hears {heard} first, and is {'exact' if exact else 'near'} then"
+
+
 def _size(count: int) -> str:
     return f"{count / 1024:.1f} KiB"
 
 
-def _rows(spec: CodecSpec) -> list[tuple[str, str]]:
+def _rows(codec: Codec) -> list[tuple[str, str]]:
+    spec = codec.spec
     rows = [
         ("codec", spec.name),
         ("sample rate", f"{spec.sample_rate} Hz, channels: {spec.channels}"),
@@ -48,6 +56,7 @@ def _rows(spec: CodecSpec) -> list[tuple[str, str]]:
         heard = f"{window.left} + {window.hop} + {window.right} frames"
         rows.append(("speech model", f"windowed: hears {heard} (past, hop, future), so streamed codes differ from"))
         rows.append(("", f"those of a whole file; work: {window.frames / window.hop:.1f} times one run over it"))
+    rows.append(("pre-roll", _pre_roll(codec)))
     memory = (
         f"{_size(spec.bytes_per_stream)} (encoder {_size(spec.encoder_bytes)}, decoder {_size(spec.decoder_bytes)})"
     )
@@ -77,6 +86,7 @@ def _facts(codec: Codec) -> dict[str, Any]:
         "algorithmic_delay": spec.delay,
         "algorithmic_delay_ms": milliseconds(spec.delay, spec),
         "prefill_ms": milliseconds(spec.prefill_frames * spec.hop_length, spec),
+        "pre_roll": codec.pre_roll._asdict(),
         "gflops": dict(zip(("encoder", "decoder"), _gflops(codec), strict=True)),
         "backend": codec.served_by(),
         "native_executor": _native(codec),
@@ -85,13 +95,15 @@ def _facts(codec: Codec) -> dict[str, Any]:
 
 def run(args: Namespace) -> int:
     """Run the command."""
+    if args.codec is not None and args.codec.lower().endswith(".scx"):
+        return describe(args.codec, args.json)
     codec = open_codec(args.codec, args)
     if args.json:
         print(json.dumps(_facts(codec)))
         return 0
     encoder, decoder = _gflops(codec)
     rows = [
-        *_rows(codec.spec),
+        *_rows(codec),
         ("GFLOP a second of audio", f"encoder {encoder:.2f}, decoder {decoder:.2f}"),
         ("computed by", ", ".join(f"{name}: {backend}" for name, backend in codec.served_by().items())),
         ("native executor", _native(codec)),

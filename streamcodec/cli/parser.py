@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from ..install import how_to_install
 from .ends import add_force
 from .evaluate_options import add_evaluate
+from .scx_options import add_cat, add_cut, add_play, add_record, add_span
 from .tokenize_options import add_tokenize
 from .train_options import add_train
 
@@ -16,7 +17,7 @@ __all__ = ["SHELLS", "build_parser"]
 
 OUTPUT = "out.wav"
 AUDIO = ("wav", "flac", "ogg", "mp3")
-CODES = ("safetensors", "ecdc", "dac")
+CODES = ("safetensors", "ecdc", "dac", "scx")
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
@@ -77,6 +78,9 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     _add_roundtrip(commands)
     _add_encode(commands)
     _add_decode(commands)
+    _add_record(commands)
+    _add_play(commands)
+    _add_cut_and_cat(commands)
     _add_tokenize(commands)
     _add_info(commands)
     _add_mic(commands)
@@ -152,7 +156,8 @@ def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     parser.add_argument("input", help="WAV, FLAC, OGG or MP3; - for standard input")
     parser.add_argument(
-        "output", help="codes file: .safetensors, or .dac and .ecdc, upstream's formats; - for standard output"
+        "output",
+        help="codes file: .safetensors; .scx, which can be sought; .dac or .ecdc, upstream's formats; - for stdout",
     )
     _add_format(parser, CODES)
     parser.add_argument(
@@ -182,7 +187,50 @@ def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     _add_codec(parser, "default: the one that the codes file names")
     _add_running(parser, None, "how the stream begins (default: as the encoder's did)")
+    add_span(parser)
     parser.set_defaults(module=".decode")
+
+
+def _add_record(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "record",
+        help="a microphone to a file of codes that can be read while it grows",
+        description="Encode what a microphone hears, or raw samples of standard input, to a .scx file, which others "
+        "may play meanwhile; see docs/container.md. Keys: + and - bandwidth, q quit. A microphone "
+        + _needs("live").replace("Needs", "needs"),
+    )
+    _add_codec(parser, "default: the codec in this package")
+    _add_bandwidth(parser)
+    add_record(parser)
+    parser.set_defaults(module=".record")
+
+
+def _add_play(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "play",
+        help="a .scx file to a speaker, from any place on",
+        description="Play a .scx file, or one behind an http address, of which only the needed parts are fetched. "
+        + _needs("live"),
+    )
+    _add_codec(parser, "default: the one that the file names")
+    add_play(parser)
+    parser.set_defaults(module=".play")
+
+
+def _add_cut_and_cat(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    cut = commands.add_parser(
+        "cut",
+        help="a part of a .scx file",
+        description="A part of a .scx file as a file of its own, cut to the sample. Codes are copied as they are.",
+    )
+    cat = commands.add_parser(
+        "cat",
+        help=".scx files one after the other",
+        description="Join .scx files of one codec. Of one file this is a repair: what is damaged is left out.",
+    )
+    for parser, add in ((cut, add_cut), (cat, add_cat)):
+        add(parser)
+        parser.set_defaults(module=".scx")
 
 
 def _add_tokenize(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -203,11 +251,13 @@ def _add_tokenize(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_info(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "info",
-        help="what a codec is: rates, bandwidths, delays, memory",
-        description="Describe a codec: rates, bandwidths, delays in both directions, memory per stream.",
+        help="what a codec is: rates, bandwidths, delays, memory; or what is in a .scx file",
+        description="Describe a codec: rates, bandwidths, delays, memory per stream; or a .scx file.",
     )
     parser.add_argument(
-        "codec", nargs="?", help="as for --codec of the other commands; default: the one in this package"
+        "codec",
+        nargs="?",
+        help="as for --codec of the other commands, or a .scx file; default: the codec in this package",
     )
     _add_backend(parser)
     _add_json(parser)

@@ -26,6 +26,7 @@ from .checks import check_start, checked_data
 from .concealment import concealed, silent_frame
 from .framed import Framed, primed, silent_rows
 from .framing import Framing
+from .late_start import PreRoll, pre_roll
 from .segmented import Segmented
 from .segments import Segments
 from .unequal import Lengths, Mask, codes_of, rowwise, signals_of, stacked
@@ -137,6 +138,15 @@ class Codec(CheckedInput, ABC):
         for network in other.framing.networks:
             network.use(backend)
         return other
+
+    @property
+    def pre_roll(self) -> PreRoll:
+        """What a decoder must hear of the codes before the place where it is to begin: (frames, exact).
+
+        exact: whether a decoder that has heard so many frames gives what one gives that heard all. Where it is False
+        (an LSTM, attention), frames are those of 10 s, and what comes is near.
+        """
+        return pre_roll(self.framing, self.spec)
 
     def served_by(self) -> dict[str, str]:
         """What runs on which backend: the networks whose steps streams run, and the quantizer's operations."""

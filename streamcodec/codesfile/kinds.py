@@ -8,12 +8,12 @@ from ..sources import Source, SourceFile
 
 __all__ = ["KINDS", "Kind", "kind_of"]
 
-Kind = Literal["safetensors", "ecdc", "dac"]
+Kind = Literal["safetensors", "ecdc", "dac", "scx"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Each is also the extension of a file to be written, without its dot."""
 
 # A .dac file is what numpy.save writes.
-MAGIC: dict[bytes, Kind] = {b"ECDC": "ecdc", b"\x93NUMPY": "dac"}
+MAGIC: dict[bytes, Kind] = {b"ECDC": "ecdc", b"\x93NUMPY": "dac", b"\xfescx": "scx"}
 
 
 def kind_of(source: Source | SourceFile) -> Kind:

@@ -33,7 +33,7 @@ from .coded import BLOCK, CodedFrames, coded_blocks, model_of_file, places_of
 if TYPE_CHECKING:
     from ..codes import Codes
 
-__all__ = ["CodesBlock", "CodesHeader", "CodesReader", "CodesWriter"]
+__all__ = ["CodesBlock", "CodesHeader", "CodesReader", "CodesWriter", "portable"]
 
 FORMAT = "streamcodec-codes"
 VERSION = "1"
@@ -68,8 +68,8 @@ class CodesHeader:
 
     def metadata(self) -> dict[str, str]:
         """As strings, with format and version."""
-        fields = {name: _text(str(value)) for name, value in dataclasses.asdict(self).items()}
-        return {"format": FORMAT, "version": VERSION, **fields}
+        fields = {name: str(value) for name, value in dataclasses.asdict(self).items()}
+        return {"format": FORMAT, "version": VERSION, **portable(fields)}
 
     @staticmethod
     def parse(metadata: object) -> "CodesHeader":
@@ -78,15 +78,20 @@ class CodesHeader:
             raise ValueError(f"is not a codes file: its metadata has no format {FORMAT!r}")
         if metadata.get("version") not in (VERSION, CODED_VERSION):
             raise ValueError(f"has format version {metadata.get('version')!r}; this streamcodec reads '1' and '2'")
-        values: dict[str, Any] = {}
+        return CodesHeader.of(metadata)
+
+    @staticmethod
+    def of(values: "dict[str, Any]") -> "CodesHeader":
+        """The header of these fields, numbers as numbers or as text. Raises ValueError as `parse` does."""
+        found: dict[str, Any] = {}
         for field in dataclasses.fields(CodesHeader):
-            if field.name not in metadata:
+            if field.name not in values:
                 raise ValueError(f"has no {field.name!r} in its metadata")
             try:
-                values[field.name] = {"str": str, "int": int, "float": float}[_type_name(field)](metadata[field.name])
-            except (TypeError, ValueError):
-                raise ValueError(f"has {field.name} = {metadata[field.name]!r}; it must be a number") from None
-        header = CodesHeader(**values)
+                found[field.name] = {"str": str, "int": int, "float": float}[_type_name(field)](values[field.name])
+            except (TypeError, ValueError, OverflowError):
+                raise ValueError(f"has {field.name} = {values[field.name]!r}; it must be a number") from None
+        header = CodesHeader(**found)
         sizes = (header.sample_rate, header.channels, header.hop_length, header.codebook_size)
         if min(sizes) < 1 or header.length < 0 or not 0 <= header.bandwidth < math.inf:
             raise ValueError("has a size in its metadata that is not positive")
@@ -107,9 +112,11 @@ class CodesBlock(NamedTuple):
     length: int
 
 
-def _text(value: str) -> str:
-    """What UTF-8 can hold of it: a file name that is none has its odd bytes as \\xNN, else nobody reads the header."""
-    return os.fsencode(value).decode("utf-8", "backslashreplace")
+def portable(values: Any) -> Any:
+    """What UTF-8 can hold of texts: a file name that is none has odd bytes as \\xNN, else nobody reads the header."""
+    if isinstance(values, dict):
+        return {portable(name): portable(value) for name, value in values.items()}
+    return os.fsencode(values).decode("utf-8", "backslashreplace") if isinstance(values, str) else values
 
 
 def _type_name(field: "dataclasses.Field[Any]") -> str:

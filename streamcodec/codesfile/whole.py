@@ -13,7 +13,9 @@ from ..errors import AudioError, BandwidthError
 from .dac import DacReader
 from .ecdc import EcdcReader
 from .kinds import kind_of
-from .safetensors_file import CodesHeader, CodesReader, CodesWriter
+from .safetensors_file import CodesReader, CodesWriter
+from .scx.reader import ScxReader
+from .scx.whole import header_of, load
 
 if TYPE_CHECKING:
     import os
@@ -29,6 +31,7 @@ def load_codes(path: "str | os.PathLike[str]", entropy: EntropyModel | None = No
     Of which kind a file is, its first bytes say. What is kept of each:
 
     - ours (.safetensors), EnCodec's (.ecdc): everything, [1, K, T] with scale and length;
+    - .scx: the same, of a file of one section and one bandwidth in which nothing is missing;
     - DAC's (.dac): the codes, [channels, K, T], each channel a mono signal of its own. `length` is None, for the file
       has that of the recording, at the recording's rate; rate and loudness are left out too. `streamcodec decode`
       restores all of them.
@@ -41,6 +44,9 @@ def load_codes(path: "str | os.PathLike[str]", entropy: EntropyModel | None = No
     kind = kind_of(path)
     if kind == "dac":
         return Codes(DacReader(path).file.codes)
+    if kind == "scx":
+        with ScxReader(path) as live:
+            return load(live)
     with EcdcReader(path) if kind == "ecdc" else CodesReader(path, entropy) as reader:
         if not reader.frames:
             return Codes(torch.zeros(1, reader.codebooks, 0, dtype=torch.int64), None, reader.header.length)
@@ -76,17 +82,7 @@ def save_codes(
     _, codebooks, frames = codes.shape
     length = spec.samples(frames) if codes.length is None else codes.length
     codec.check_length(length, frames)
-    header = CodesHeader(
-        codec=spec.name,
-        source=source,
-        fingerprint=codec.fingerprint,
-        bandwidth=_bandwidth(codec, codebooks),
-        sample_rate=spec.sample_rate,
-        channels=spec.channels,
-        hop_length=spec.hop_length,
-        codebook_size=spec.codebook_size,
-        start=start,
-    )
+    header = header_of(codec, bandwidth=_bandwidth(codec, codebooks), start=start, source=source).codes
     with CodesWriter(path, header, entropy) as writer:
         writer.append(Codes(codes.data, codes.scale, length))
 

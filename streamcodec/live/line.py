@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..resample import Resampler
 from .ring import Rows
 
-__all__ = ["Line"]
+__all__ = ["Line", "mixed"]
 
 
 class Line:
@@ -91,12 +91,12 @@ class Line:
         Samples that are not finite, which a driver may give, are taken as silence.
         """
         finite = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-        heard = self._down.push(_mixed(finite, self.spec.channels).T).T
+        heard = self._down.push(mixed(finite, self.spec.channels).T).T
         self._waiting = np.concatenate([self._waiting, heard])
         parts = [np.zeros((0, self.output_channels), np.float32)]
         while len(self._waiting) >= self.step:
             step, self._waiting = self._waiting[: self.step], self._waiting[self.step :]
-            parts.append(_mixed(self._up.push(self._run(step).T).T, self.output_channels))
+            parts.append(mixed(self._up.push(self._run(step).T).T, self.output_channels))
         return np.concatenate(parts)
 
     def _run(self, step: Rows) -> Rows:
@@ -113,7 +113,7 @@ class Line:
         return pcm
 
 
-def _mixed(rows: Rows, channels: int) -> Rows:
+def mixed(rows: Rows, channels: int) -> Rows:
     """[n, any] as [n, channels]: averaged to mono, mono copied, and else the first ones, the rest silent."""
     found = rows.shape[1]
     if found == channels:

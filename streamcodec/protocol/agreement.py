@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..scalars import meant
 from .faults import ProtocolError
 from .limits import Limits
-from .messages import VERSION, CodecFacts, Hello, PcmFormat
+from .messages import VERSION, CodecFacts, Hello, PcmFormat, RedundancyAgreed
 
 __all__ = ["Agreement", "codec_facts", "directions", "negotiate"]
 
@@ -19,6 +19,7 @@ class Agreement:
 
     takes: what the client sends, "pcm", "codes" or None; gives: what it gets. pcm: for either that is PCM. entropy: the
     hash of the model with which codes are coded; None where they are not.
+    redundancy: of packets of codes, or None.
     """
 
     hello: Hello
@@ -29,12 +30,14 @@ class Agreement:
     takes: str | None
     gives: str | None
     entropy: str | None = None
+    redundancy: RedundancyAgreed | None = None
 
 
 def codec_facts(
     *, name: str, sample_rate: int, channels: int, hop_length: int, num_codebooks: int, codebook_size: int,
     bandwidths: tuple[float, ...], bandwidth_codebooks: tuple[int, ...], default_bandwidth: float,
     encoder_delay: int, decoder_delay: int, scaled: bool = False, fingerprint: str = "", entropy: str | None = None,
+    pre_roll: int | None = None, segment_frames: int | None = None, segment_stride: int | None = None,
 ) -> CodecFacts:  # fmt: skip
     """A codec for the wire, from the fields of its `CodecSpec`; bandwidth_codebooks: one for each of the bandwidths."""
     return CodecFacts(
@@ -43,6 +46,7 @@ def codec_facts(
         bandwidth_codebooks=tuple(bandwidth_codebooks), default_bandwidth=default_bandwidth,
         encoder_delay=encoder_delay, decoder_delay=decoder_delay, scaled=scaled, fingerprint=fingerprint,
         entropy=entropy,
+        pre_roll=pre_roll, segment_frames=segment_frames, segment_stride=segment_stride,
     )  # fmt: skip
 
 
@@ -65,7 +69,8 @@ def negotiate(hello: Hello, offers: Mapping[str, CodecFacts], limits: Limits) ->
         raise ProtocolError("bad_message", "hello.max_delay without resume; only what is acknowledged can be bounded")
     _check_pcm(hello.pcm, "pcm" in (takes, gives), limits)
     entropy = codec.entropy if hello.entropy == codec.entropy and "codes" in (takes, gives) else None
-    return Agreement(hello, codec, bandwidth, codebooks, hello.pcm, takes, gives, entropy)
+    redundancy = hello.redundancy if "codes" in (takes, gives) else None
+    return Agreement(hello, codec, bandwidth, codebooks, hello.pcm, takes, gives, entropy, redundancy)
 
 
 def codebooks_at(codec: CodecFacts, bandwidth: float) -> int:

@@ -107,6 +107,14 @@ class RoomRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RedundancyAgreed:
+    """What packets of codes may carry of frames that were left out before them: so many frames and codebooks."""
+
+    frames: int = rule(integer(1, 64))
+    codebooks: int = rule(integer(1, 255))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hello(Message):
     """Opens a session. See docs/protocol.md for each field."""
 
@@ -124,6 +132,7 @@ class Hello(Message):
     entropy: str | None = rule(optional(_HASH), None)
     room: RoomRequest | None = rule(optional(nested(RoomRequest)), None)
     key: str | None = rule(optional(_KEY), None)
+    redundancy: RedundancyAgreed | None = rule(optional(nested(RedundancyAgreed)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +207,8 @@ class CodecFacts:
 
     bandwidth_codebooks: codebooks at each of the bandwidths. encoder_delay, decoder_delay: samples at its rate.
     entropy: the hash of its entropy model, where it has one.
+    pre_roll: frames that a decoder must hear before a place where it begins (`Codec.pre_roll`). segment_frames,
+    segment_stride: of a codec with overlapping segments, in frames and samples. Each is None where nobody says it.
     """
 
     name: str = rule(_CODEC)
@@ -215,6 +226,9 @@ class CodecFacts:
     scaled: bool = rule(boolean, False)
     fingerprint: str = rule(text(r"[0-9a-f]{0,64}", "hexadecimal digits"), "")
     entropy: str | None = rule(optional(_HASH), None)
+    pre_roll: int | None = rule(optional(integer(0, 2**32)), None)
+    segment_frames: int | None = rule(optional(integer(1, 2**32)), None)
+    segment_stride: int | None = rule(optional(integer(1, 2**32)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +307,7 @@ class Welcome(Message):
     delays: Delays = rule(nested(Delays))
     limits: ToldLimits = rule(nested(ToldLimits))
     room: RoomFacts | None = rule(optional(nested(RoomFacts)), None)
+    redundancy: RedundancyAgreed | None = rule(optional(nested(RedundancyAgreed)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ def facts_of(name: str, codec: Codec, model: EntropyModel | None = None) -> Code
         default_bandwidth=spec.default_bandwidth, encoder_delay=spec.encoder_delay, decoder_delay=spec.decoder_delay,
         scaled=codec.framing.scaled, fingerprint=codec.fingerprint,
         entropy=None if model is None else model.hash,
+        pre_roll=codec.pre_roll.frames, segment_frames=spec.segment_frames, segment_stride=spec.segment_stride,
     )  # fmt: skip
 
 

@@ -1,9 +1,7 @@
 """A speaker's codes decoded at the server, once for all who hear PCM, and what a decoder needs to begin in mid-stream.
 
-A decoder that begins in the middle of a stream lacks what the speaker said before. Convolutions remember a number of
-frames that their program knows. An LSTM remembers longer, by as much as its input lets it: with one that was trained,
-10 s of any signal that was tried left a difference of 1e-5 at most (docs/server.md). So the last codes of each speaker
-are kept, and a decoder hears them before anybody hears it.
+A decoder that begins in the middle of a stream lacks what the speaker said before. So the last codes of each speaker
+are kept, as many as `Codec.pre_roll` says, and a decoder hears them before anybody hears it.
 """
 
 from collections import deque
@@ -18,20 +16,7 @@ from .conversion import part
 from .live_session import LiveSession
 from .voice import Array, Engines, Frames, Output, Voice
 
-__all__ = ["History", "SharedDecoder", "memory_frames"]
-
-RECURRENT_SECONDS = 10.0
-
-
-def memory_frames(codec: Codec) -> int:
-    """Frames before a place in a stream that a decoder must have heard to give there what one that heard all gives."""
-    spec = codec.spec
-    if spec.segment_frames is not None and spec.segment_stride is not None:
-        # Segments are decoded each on its own: those count that reach into the current one, and what came of that.
-        reaching = (spec.segment_frames * spec.hop_length - 1) // spec.segment_stride
-        return (reaching + 1) * spec.segment_frames
-    memory = codec.framing.networks[1].program.memory_frames  # the decoder's
-    return round(RECURRENT_SECONDS * spec.frame_rate) if memory is None else memory
+__all__ = ["History", "SharedDecoder"]
 
 
 class History:
@@ -42,7 +27,7 @@ class History:
 
     def __init__(self, codec: Codec) -> None:
         spec = codec.spec
-        self._size = memory_frames(codec)
+        self._size = codec.pre_roll.frames
         self._segment = spec.segment_frames or 1
         self._codes = np.zeros((spec.num_codebooks, self._size), np.uint16)
         self._depth = np.zeros(self._size, np.uint8)  # codebooks of each frame

@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 from talk import RATE, decoded, encoded, served, small_codec, wave
 
 from streamcodec.cli import main
+from streamcodec.codesfile import load_codes
+from streamcodec.codesfile.scx import ScxReader
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +66,9 @@ def commands(*lists):
 
 def test_files_there_and_back(recording, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    codes_there = connecting("--mode", "encode", "--input", "in.wav", "--output", "c.safetensors", "--fast", "--json")
+    codes_there = connecting(
+        "--mode", "encode", "--input", "in.wav", "--output", "c.safetensors", "--record", "c.scx", "--fast", "--json"
+    )
     codes_back = connecting("--mode", "decode", "--input", "c.safetensors", "--output", "d.wav", "--fast", "--stats")
     there_and_back = connecting("--input", "in.wav", "--output", "r.wav", "--json", "--stats")
     assert commands(codes_there, codes_back, there_and_back) == [0, 0, 0]
@@ -72,6 +76,12 @@ def test_files_there_and_back(recording, tmp_path, capsys, monkeypatch):
     codec, samples = small_codec(), (recording / np.float32(32768))[None]
     codes, length = encoded(codec, samples)
     np.testing.assert_array_equal(load_file(tmp_path / "c.safetensors")["codes"][0], codes)
+    recorded = load_codes(tmp_path / "c.scx")
+    np.testing.assert_array_equal(recorded.data[0], codes)
+    assert recorded.length == length
+    with ScxReader(tmp_path / "c.scx") as reader:
+        assert reader.closed
+        assert (reader.header.pre_roll, reader.header.codes.fingerprint) == (codec.pre_roll.frames, codec.fingerprint)
     assert json.loads(first)["audio_seconds"] == 1.0
     audio = np.clip(np.rint(decoded(codec, codes, length)[0] * 32768), -32768, 32767)
     for name in ("d.wav", "r.wav"):
@@ -109,6 +119,8 @@ def test_what_cannot_be_done_is_said_with_exit_code_2(recording, tmp_path, capsy
         (connecting("--mode", "decode", "--input", "o.safetensors"), "other weights"),
         (connecting("--input", "in.wav", "--codec", "none"), "choose one of small"),
         (connecting("--mode", "encode", "--input", "in.wav", "--output", "-"), "codes come from and go to files"),
+        (connecting("--input", "in.wav", "--record", "r.scx"), "--record keeps the codes of mode encode"),
+        (connecting("--mode", "encode", "--input", "in.wav", "--record", "r.wav"), "extension"),
         (connecting("--input", "in.wav", "--key-file", "none"), "--key-file none cannot be read"),
         (connecting("--mode", "room", "--role", "listener"), "needs --room"),
         (connecting(), "needs --input"),

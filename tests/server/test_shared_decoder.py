@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 import streamcodec
 from streamcodec.codes import Codes
 from streamcodec.server.conversion import part
-from streamcodec.server.shared_decoder import History, memory_frames
+from streamcodec.server.shared_decoder import History
 from streamcodec.server.voice import Frames
 
 CODECS = {
@@ -68,7 +68,7 @@ def compare(codec, frames, at):
 @pytest.mark.parametrize("kind", CODECS)
 def test_a_decoder_that_heard_the_history_gives_what_one_gives_that_heard_all(kind):
     codec = CODECS[kind]()
-    memory, segment = memory_frames(codec), codec.spec.segment_frames or 1
+    memory, segment = codec.pre_roll.frames, codec.spec.segment_frames or 1
     for at in (1, memory // 3, 2 * memory + segment // 2 + 1):
         difference = compare(codec, random_frames(codec, at + 2 * segment + 40), at)
         assert difference < (1e-6 if "lstm" in kind else 1e-12), (at, difference)
@@ -86,9 +86,9 @@ def test_without_it_the_decoder_gives_something_else(kind):
 
 def test_how_much_of_the_past_is_kept():
     """docs/server.md says it."""
-    assert memory_frames(streamcodec.load()) == 8 * 6 + 1  # its blocks', and a frame that the sound waits for
-    assert memory_frames(CODECS["dac 44.1 kHz"]()) == 25
-    assert memory_frames(CODECS["lstm"]()) == 10 * 100
+    assert streamcodec.load().pre_roll.frames == 8 * 6 + 1  # its blocks', and a frame that the sound waits for
+    assert CODECS["dac 44.1 kHz"]().pre_roll.frames == 25
+    assert CODECS["lstm"]().pre_roll.frames == 10 * 100
 
 
 def test_frames_of_several_bandwidths_are_held_as_they_came():
@@ -107,7 +107,7 @@ def test_frames_of_several_bandwidths_are_held_as_they_came():
     ]
     assert history.end == 42
     assert history.first % spec.segment_frames == 0
-    assert 42 - memory_frames(codec) <= history.first < 42 - spec.segment_frames
+    assert 42 - codec.pre_roll.frames <= history.first < 42 - spec.segment_frames
     assert held == said[history.first :]
     history.forget()
     assert (history.first, history.end, list(history.frames())) == (42, 42, [])
