@@ -37,6 +37,7 @@ __all__ = [
     "CODES",
     "CRC",
     "DISCONTINUITY",
+    "EARLIER",
     "HEADER_BYTES",
     "LAST",
     "LENGTH",
@@ -49,6 +50,7 @@ __all__ = [
     "Array",
     "CodedMessage",
     "CodesMessage",
+    "EarlierFrames",
     "Header",
     "PacketError",
     "PcmMessage",
@@ -72,13 +74,15 @@ LENGTH = 16  # samples of the whole stream; only with LAST
 CRC = 32  # CRC-32 of all that comes before it
 CODED = 64  # the codes are entropy coded: see `streamcodec.entropy`
 RESTART = 128  # with CODED: they were coded without those before
+EARLIER = 256  # lower codebooks of the frames before this packet's, in case that these were lost; not with CODED
 FLAGS = {
     PCM: LAST | DISCONTINUITY | CRC,
-    CODES: LAST | DISCONTINUITY | REDUCED | SCALE | LENGTH | CRC | CODED | RESTART,
+    CODES: LAST | DISCONTINUITY | REDUCED | SCALE | LENGTH | CRC | CODED | RESTART | EARLIER,
 }
 
 HEADER = struct.Struct("<BBHIQHHBBH")
 HEADER_BYTES = HEADER.size
+EARLIER_HEAD = struct.Struct("<HBB")  # frames, codebooks, 0
 MAX_INDEX = 2**53 - 1  # the greatest whole number that a JavaScript number counts up to
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 _PCM_TYPES: "dict[int, np.dtype[Any]]" = {16: np.dtype("<i2"), 32: np.dtype("<f4")}
@@ -126,11 +130,22 @@ class PcmMessage:
 
 
 @dataclass(frozen=True, eq=False)
+class EarlierFrames:
+    """The frames just before a packet's, with fewer codebooks: codes [K, T], scale [T] float32 where the codec has one.
+
+    `redundancy` makes and takes them.
+    """
+
+    codes: Array
+    scale: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class CodesMessage:
     """Codes: codes [K, T] uint16 of `bits` bits each; index: of the first frame.
 
     scale: [T] float32, for codecs that normalise their input. length: samples of the whole stream, at the codec's rate,
-    where the packet is the last and the length is known.
+    where the packet is the last and the length is known. earlier: see `EarlierFrames`.
     """
 
     sequence: int
@@ -144,6 +159,7 @@ class CodesMessage:
     discontinuity: bool = False
     reduced: bool = False
     crc: bool = False
+    earlier: EarlierFrames | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,15 +209,33 @@ def _pack_pcm(packet: PcmMessage) -> bytes:
 
 def _pack_codes(packet: CodesMessage) -> bytes:
     codes = packet.codes
-    if codes.ndim != 2 or codes.dtype.kind not in "iu":
-        raise PacketError(f"codes are {codes.dtype} of {codes.ndim} dimensions; they must be integers [K, T]")
-    if not 1 <= packet.bits <= MAX_WIDTH:
-        raise PacketError(f"{packet.bits} bits a code; it must be 1 to {MAX_WIDTH}")
-    if codes.size and (codes.min() < 0 or int(codes.max()) >> packet.bits):
-        raise PacketError(f"codes from {codes.min()} to {codes.max()} do not fit in {packet.bits} bits")
+    _check_codes(codes, packet.bits)
     flags, extra = _extra(packet, codes.shape[1])
     body = extra + pack_bits(codes, packet.bits)
+    if packet.earlier is not None:
+        flags, body = flags | EARLIER, body + _pack_earlier(packet.earlier, packet)
     return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
+
+
+def _check_codes(codes: Array, bits: int) -> None:
+    if codes.ndim != 2 or codes.dtype.kind not in "iu":
+        raise PacketError(f"codes are {codes.dtype} of {codes.ndim} dimensions; they must be integers [K, T]")
+    if not 1 <= bits <= MAX_WIDTH:
+        raise PacketError(f"{bits} bits a code; it must be 1 to {MAX_WIDTH}")
+    if codes.size and (codes.min() < 0 or int(codes.max()) >> bits):
+        raise PacketError(f"codes from {codes.min()} to {codes.max()} do not fit in {bits} bits")
+
+
+def _pack_earlier(earlier: EarlierFrames, packet: CodesMessage) -> bytes:
+    codes, scale = earlier.codes, earlier.scale
+    _check_codes(codes, packet.bits)
+    depth, count = codes.shape
+    if not (1 <= depth <= 255 and 1 <= count <= min(_U16, packet.index)):
+        raise PacketError(f"{count} earlier frames of {depth} codebooks, before frame {packet.index}")
+    if (scale is None) != (packet.scale is None) or (scale is not None and scale.shape != (count,)):
+        raise PacketError("earlier frames have a scale each where the packet's frames have")
+    scales = b"" if scale is None else scale.astype("<f4").tobytes()
+    return EARLIER_HEAD.pack(count, depth, 0) + scales + pack_bits(codes, packet.bits)
 
 
 def _pack_coded(packet: CodedMessage) -> bytes:
@@ -266,7 +300,12 @@ def read_header(data: "bytes | memoryview") -> Header:
         raise PacketError(f"packet version {version}; this end speaks {VERSION}", "unsupported_version")
     if kind not in FLAGS:
         raise PacketError(f"packet of kind {kind}; there are {PCM} (PCM) and {CODES} (codes)")
-    if flags & ~FLAGS[kind] or (flags & (CODED | RESTART) == RESTART) or (check and not flags & CODED):
+    if (
+        flags & ~FLAGS[kind]
+        or (flags & (CODED | RESTART) == RESTART)
+        or (check and not flags & CODED)
+        or (flags & CODED and flags & EARLIER)
+    ):
         raise PacketError(f"flags {flags:#06x} and check {check}: a packet of kind {kind} has no such ones")
     if flags & CODED and not count:
         raise PacketError("a coded packet without a frame")
@@ -309,8 +348,9 @@ def unpack(data: bytes, header: Header | None = None) -> Packet:
     header = header or read_header(data)
     scales, body, end = _offsets(header, len(data))
     crc = bool(header.flags & CRC)
-    if len(data) != end + 4 * crc:
-        raise PacketError(f"a packet of {len(data)} bytes; its header says {end + 4 * crc}")
+    earlier, rest = _earlier_block(data, header, end)
+    if len(data) != rest + 4 * crc:
+        raise PacketError(f"a packet of {len(data)} bytes; its header says {rest + 4 * crc}")
     check_crc(data, header)
     last, gap = bool(header.flags & LAST), bool(header.flags & DISCONTINUITY)
     number = header.count * header.depth
@@ -327,20 +367,49 @@ def unpack(data: bytes, header: Header | None = None) -> Packet:
             header.width, header.stream, scale, length, last, gap, bool(header.flags & REDUCED), crc,
             bool(header.flags & RESTART),
         )  # fmt: skip
-    spare = -number * header.width % 8
-    if spare and data[end - 1] >> (8 - spare):
-        raise PacketError("the bits after the last code are not 0")
-    codes = unpack_bits(memoryview(data)[body:end], header.width, number).reshape(header.depth, header.count)
+    codes = _unpack_codes(data, body, header.width, header.depth, header.count)
     return CodesMessage(
         header.sequence, header.index, codes, header.width, header.stream,
         scale, length, last, gap, bool(header.flags & REDUCED), crc,
+        None if earlier is None else _unpack_earlier(data, header, *earlier),
     )  # fmt: skip
+
+
+def _unpack_codes(data: bytes, begin: int, width: int, depth: int, count: int) -> Array:
+    number = depth * count
+    end = begin + (number * width + 7) // 8
+    spare = -number * width % 8
+    if spare and data[end - 1] >> (8 - spare):
+        raise PacketError("the bits after the last code are not 0")
+    return unpack_bits(memoryview(data)[begin:end], width, number).reshape(depth, count)
+
+
+def _earlier_block(data: bytes, header: Header, begin: int) -> tuple[tuple[int, int, int] | None, int]:
+    """Of the earlier frames: their place, number and codebooks; and the place behind them. Raises PacketError."""
+    if not header.flags & EARLIER:
+        return None, begin
+    if len(data) < begin + EARLIER_HEAD.size:
+        raise PacketError(f"a packet of {len(data)} bytes; its header says more")
+    count, depth, reserved = EARLIER_HEAD.unpack_from(data, begin)
+    if not 1 <= count <= header.index or not depth or reserved:
+        raise PacketError(f"{count} earlier frames of {depth} codebooks, before frame {header.index}")
+    begin += EARLIER_HEAD.size
+    end = begin + (4 * count if header.flags & SCALE else 0) + (count * depth * header.width + 7) // 8
+    return (begin, count, depth), end
+
+
+def _unpack_earlier(data: bytes, header: Header, begin: int, count: int, depth: int) -> EarlierFrames:
+    if not header.flags & SCALE:
+        return EarlierFrames(_unpack_codes(data, begin, header.width, depth, count))
+    scale = np.frombuffer(data, "<f4", count, begin)
+    return EarlierFrames(_unpack_codes(data, begin + 4 * count, header.width, depth, count), scale)
 
 
 def drop_codebooks(data: bytes, codebooks: int) -> bytes:
     """A packet of codes with its first `codebooks` codebooks only, marked REDUCED; the packet itself if it has no more.
 
-    The codes are not unpacked: the bytes are cut, and the bits after the last code cleared. data: as `pack` gave it.
+    Earlier frames are left out. The codes are not unpacked: the bytes are cut, and the bits after the last code
+    cleared. data: as `pack` gave it.
     Raises PacketError for a packet of PCM or of coded codes, and for less than one codebook.
     """
     header = read_header(data)
@@ -356,6 +425,6 @@ def drop_codebooks(data: bytes, codebooks: int) -> bytes:
     cut = bytearray(data[: body + (bits + 7) // 8])
     if bits % 8:
         cut[-1] &= (1 << bits % 8) - 1
-    struct.pack_into("<H", cut, 2, header.flags | REDUCED)
+    struct.pack_into("<H", cut, 2, header.flags & ~EARLIER | REDUCED)
     cut[20] = codebooks
     return _with_crc(bytes(cut)) if header.flags & CRC else bytes(cut)

@@ -6,7 +6,7 @@ from typing import SupportsFloat, SupportsIndex
 from ..addresses import ServerAddress, server_address
 from ..entropy import EntropyModel, Predictor
 from ..errors import InputError
-from ..protocol import MAX_DELAY, VERSION, Hello, PcmFormat, RoomRequest
+from ..protocol import MAX_DELAY, VERSION, Hello, PcmFormat, RedundancyAgreed, RoomRequest
 from ..scalars import real, whole
 from .session import Session
 
@@ -35,6 +35,7 @@ def connect(
     renew: bool = False,
     max_delay: SupportsFloat | None = None,
     entropy: EntropyModel | None = None,
+    redundancy: tuple[int, int] | None = None,
     open_seconds: float = 0.0,
     queue: int = 256,
     ssl: tls.SSLContext | None = None,
@@ -61,6 +62,9 @@ def connect(
     entropy: the model with which codes are coded on the wire, where the server has the same for its codec; then
     `welcome.entropy` is its hash. None: codes go as they are.
 
+    redundancy: (frames, codebooks), 1 to 64 and at least 1: where codes are left out, since an end is slow, the packet
+    after them carries so many of the last of these frames, with so many codebooks.
+
     ssl: for wss; None trusts what the system does. For a certificate of the server's own give
     ``ssl.create_default_context(cafile=FILE)``.
 
@@ -79,11 +83,21 @@ def connect(
         frames_per_packet=whole(frames_per_packet, "frames_per_packet", 0), pcm=pcm, crc=crc, resume=reconnect,
         start=start, max_delay=_max_delay(max_delay, reconnect), room=place,
         key=server.key if key is None else key, entropy=None if entropy is None else entropy.hash,
+        redundancy=_redundancy(redundancy),
     )  # fmt: skip
     return Session(
         server.socket, hello, renew=renew, open_seconds=open_seconds, queue=queue, ssl=ssl,
         predictor=None if entropy is None else Predictor(entropy),
     )  # fmt: skip
+
+
+def _redundancy(asked: tuple[int, int] | None) -> RedundancyAgreed | None:
+    if asked is None:
+        return None
+    frames, codebooks = whole(asked[0], "redundancy's frames", 1), whole(asked[1], "redundancy's codebooks", 1)
+    if frames > 64 or codebooks > 255:
+        raise InputError(f"redundancy of {frames} frames and {codebooks} codebooks; at most 64 and 255 are allowed")
+    return RedundancyAgreed(frames=frames, codebooks=codebooks)
 
 
 def _max_delay(seconds: SupportsFloat | None, reconnect: bool) -> float | None:

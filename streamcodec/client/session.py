@@ -127,9 +127,12 @@ class Session:
         codes, scale = checked_codes(codes, scale, codec)
         most = frames_of(codes.shape[0], codec, self.welcome.limits.message_bytes)
         for piece in pieces(codes.shape[1], most):
+            part, scales = codes[:, piece], None if scale is None else scale[piece]
             if await self._on_time(piece.stop - piece.start):
-                self._protocol.send_codes(codes[:, piece], scale=None if scale is None else scale[piece])
+                self._protocol.send_codes(part, scale=scales)
                 self._pump()
+            else:
+                self._protocol.lose(part, scales)
 
     async def marker(self, name: str | None = None) -> str:
         """A mark in what is sent; the iteration has a `Marker` of that id after all output of what was sent before."""

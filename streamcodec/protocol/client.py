@@ -99,6 +99,8 @@ class ClientSession(End):
         self._require(State.OPEN, State.DETACHED)
         if self._takes(codes.shape[1], False):
             self._send_frames(codes, scale, 0, self._after_omitted(index), False, None, False)
+        else:
+            self.lose(codes, scale)
 
     def change_bandwidth(self, bandwidth: float) -> None:
         """kbps, from here on."""
@@ -114,6 +116,7 @@ class ClientSession(End):
         """The stream ends. length: its samples at the codec's rate, where codes are sent. The next index is 0."""
         self._require(State.OPEN, State.DETACHED)
         self._next_out[0] = 0
+        self._left_out.pop(0, None)
         self._omitted()
         self._say_numbered(lambda n: Flush(sequence=n, length=length))
 
@@ -218,8 +221,9 @@ class ClientSession(End):
         if welcome.entropy not in (None, hello.entropy):
             raise ProtocolError("bad_message", "welcome has another entropy model than hello")
         self._agreement = Agreement(
-            hello, welcome.codec, welcome.bandwidth, welcome.codebooks, welcome.pcm, takes, gives, welcome.entropy
-        )
+            hello, welcome.codec, welcome.bandwidth, welcome.codebooks, welcome.pcm, takes, gives, welcome.entropy,
+            welcome.redundancy,
+        )  # fmt: skip
         self._begin_coding(self._predictor)
         kind = {"pcm": PCM, "codes": CODES, None: 0}[gives]
         self._checks = Checks.of_server(kind, welcome.codec, welcome.pcm, self._coding)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..entropy import Predictor
 from ..packet import LAST, MAX_INDEX, Array, CodedMessage, CodesMessage, Header, PcmMessage, pack
+from ..redundancy import Earlier
 from .agreement import Agreement
 from .coding import Coding
 from .events import Event, Missing
@@ -44,6 +45,7 @@ class End(ABC):
         self._coding: Coding | None = None  # where entropy coding was agreed
         self._next_in: dict[int, int] = {}  # stream: index expected of its next packet
         self._next_out: dict[int, int] = {}
+        self._left_out: dict[int, Earlier] = {}  # stream: frames that were not sent, for the next packet
         self.sent_messages = self.sent_bytes = self.received_messages = self.received_bytes = 0
         self.missing = 0  # samples or frames of the input that did not come
 
@@ -116,11 +118,14 @@ class End(ABC):
         reduced: bool,
     ) -> None:  # fmt: skip
         agreement = self._agreed()
+        expected, left_out = self._next_out.get(stream, 0), self._left_out.pop(stream, None)
         index, gap = self._place(stream, index, codes.shape[1], last)
+        earlier = None if left_out is None else left_out.last(index - expected)
         bits, crc, (codebooks, count) = agreement.codec.bits, agreement.hello.crc, codes.shape
 
         def plain(number: int) -> bytes:
-            return pack(CodesMessage(number, index, codes, bits, stream, scale, length, last, gap, reduced, crc))
+            fields = (bits, stream, scale, length, last, gap, reduced, crc, earlier)
+            return pack(CodesMessage(number, index, codes, *fields))
 
         def coded(number: int) -> bytes:
             assert self._coding is not None
@@ -128,7 +133,15 @@ class End(ABC):
             fields = (block, codebooks, count, bits, stream, scale, length, last, gap, reduced, crc, anew)
             return pack(CodedMessage(number, index, *fields))
 
-        self._number(coded if self._coding is not None and self._coding.takes(count) else plain, count)
+        coding = self._coding is not None and self._coding.takes(count) and earlier is None
+        self._number(coded if coding else plain, count)
+
+    def lose(self, codes: Array, scale: Array | None = None, stream: int = 0) -> None:
+        """Frames [K, T] that are not sent: the stream's next packet carries what was agreed of them."""
+        agreed = self._agreed().redundancy
+        if agreed is not None:
+            kept = self._left_out.setdefault(stream, Earlier(agreed.frames, agreed.codebooks))
+            kept.push(codes, scale)
 
     def _place(self, stream: int, index: int | None, count: int, last: bool) -> tuple[int, bool]:
         """The packet's index, and whether something is missing before it. An index must not go back: ValueError."""
@@ -179,6 +192,7 @@ class End(ABC):
 
     def _forget(self, stream: int) -> None:
         """The stream's number may be given to another."""
+        self._left_out.pop(stream, None)
         if self._coding is not None:
             self._coding.forget(stream)
 
@@ -205,10 +219,10 @@ class End(ABC):
         checks.header(header)
         expected = self._next_in.get(stream, 0)
         gap = checks.gap_before(header, expected)
-        events: list[Event] = [Missing(expected, gap, stream)] if gap else []
         self._next_in[stream] = 0 if header.flags & LAST else header.index + header.count
+        events: list[Event] = []
         try:
-            events.append(checks.content(data, header, self._most))
+            events += checks.content(data, header, self._most, expected)
         except ProtocolError as error:
             error.sequence = header.sequence
             try:
@@ -216,6 +230,7 @@ class End(ABC):
             except ProtocolError:
                 self._next_in[stream] = expected  # it may be sent again
                 raise
+            events += [Missing(expected, gap, stream)] if gap else []
             events += [Missing(header.index, header.count, stream)] if header.count else []
         self.missing += sum(event.count for event in events if isinstance(event, Missing))
         return events

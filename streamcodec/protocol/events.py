@@ -31,7 +31,7 @@ class CodesReceived:
     """codes: uint16 [K, T], each below the codebook's size; T may be 0 in a last packet. scale: float32 [T] or None.
 
     index: of the first frame. length: samples of the whole stream, in a last packet that knows it. reduced: fewer
-    codebooks than agreed.
+    codebooks than agreed. again: frames that were left out before, from the packet that follows them.
     """
 
     index: int
@@ -41,6 +41,7 @@ class CodesReceived:
     last: bool = False
     length: int | None = None
     reduced: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True)

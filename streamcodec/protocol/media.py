@@ -21,9 +21,10 @@ from ..packet import (
     read_header,
     unpack,
 )
+from ..redundancy import Part, frames_from
 from .agreement import Agreement
 from .coding import Coding
-from .events import CodesReceived, PcmReceived
+from .events import CodesReceived, Missing, PcmReceived
 from .faults import ProtocolError
 from .limits import Limits
 from .messages import CodecFacts, PcmFormat
@@ -149,8 +150,10 @@ class Checks:
             )
         return gap
 
-    def content(self, data: bytes, header: Header, most: int) -> PcmReceived | CodesReceived:
-        """The packet unpacked and looked through. Raises ProtocolError."""
+    def content(
+        self, data: bytes, header: Header, most: int, expected: int
+    ) -> "list[PcmReceived | CodesReceived | Missing]":
+        """The packet unpacked and looked through, with what is missing before it. Raises ProtocolError."""
         if len(data) > most:
             raise ProtocolError("too_large", f"a packet of {len(data)} bytes; the limit is {most}", allowed=most)
         try:
@@ -158,8 +161,12 @@ class Checks:
         except PacketError as error:
             raise ProtocolError(error.code, str(error)) from None
         if isinstance(packet, PcmMessage):
-            return self._pcm(packet)
-        return self._codes(self._decoded(packet) if isinstance(packet, CodedMessage) else packet)
+            gap = packet.index - expected
+            return [*([Missing(expected, gap, packet.stream)] if gap else []), self._pcm(packet)]
+        message = self._decoded(packet) if isinstance(packet, CodedMessage) else packet
+        codes = self._codes(message)
+        parts = [part for part in frames_from(message, expected) if part.index < message.index]
+        return [*(_before(part, message.stream) for part in parts), codes]
 
     def _decoded(self, packet: CodedMessage) -> CodesMessage:
         assert self.coding is not None, "`header` lets no other through"
@@ -185,21 +192,34 @@ class Checks:
             allowed=[-self.peak, self.peak],
         )
 
-    def _codes(self, packet: CodesMessage) -> CodesReceived:
+    def _frames(self, codes: Array, scale: Array | None) -> None:
+        """Raises ProtocolError for codes and scales outside their ranges."""
         size = self.codec.codebook_size
-        if packet.codes.size and int(packet.codes.max()) >= size:
+        if codes.size and int(codes.max()) >= size:
             raise ProtocolError(
-                "out_of_range",
-                f"a code {packet.codes.max()}; {self.codec.name} has 0 to {size - 1}",
-                allowed=[0, size - 1],
+                "out_of_range", f"a code {codes.max()}; {self.codec.name} has 0 to {size - 1}", allowed=[0, size - 1]
             )
-        if packet.scale is not None and packet.scale.size:
-            if not np.isfinite(packet.scale).all():
+        if codes.shape[0] > self.codec.num_codebooks:
+            raise ProtocolError("bad_message", f"{codes.shape[0]} codebooks; {self.codec.name} has fewer")
+        if scale is not None and scale.size:
+            if not np.isfinite(scale).all():
                 raise ProtocolError("not_finite", "NaN or infinity among the scales; every scale must be finite")
-            if packet.scale.min() <= 0 or packet.scale.max() > self.peak:
+            if scale.min() <= 0 or scale.max() > self.peak:
                 raise ProtocolError(
                     "out_of_range", f"a scale outside 0 to {self.peak:g} (0 excluded)", allowed=[0, self.peak]
                 )
+
+    def _codes(self, packet: CodesMessage) -> CodesReceived:
+        self._frames(packet.codes, packet.scale)
+        if packet.earlier is not None:
+            self._frames(packet.earlier.codes, packet.earlier.scale)
         return CodesReceived(
             packet.index, packet.codes, packet.scale, packet.stream, packet.last, packet.length, packet.reduced
         )
+
+
+def _before(part: Part, stream: int) -> CodesReceived | Missing:
+    """What is to be said of frames before a packet: that they came again with it, or are missing."""
+    if part.codes is None:
+        return Missing(part.index, part.count, stream)
+    return CodesReceived(part.index, part.codes, part.scale, stream, reduced=True, again=True)

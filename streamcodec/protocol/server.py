@@ -186,6 +186,7 @@ class ServerSession(End):
                 codebooks=agreed.codebooks, frames_per_packet=agreed.hello.frames_per_packet, pcm=agreed.pcm,
                 crc=agreed.hello.crc, start=agreed.hello.start, entropy=agreed.entropy if self._coding else None,
                 delays=delays, limits=told(self.limits), room=room,
+                redundancy=agreed.redundancy,
             )
         )  # fmt: skip
 
@@ -243,9 +244,13 @@ class ServerSession(End):
 
         last: the stream ends, with `length` samples in all, at the codec's rate; its next packet has the index 0 again.
         """
-        if self._live() and self._takes(codes.shape[1], last):
-            self._send_frames(codes, scale, stream, self._after_omitted(index), last, length, reduced)
-            self.reduced_packets += reduced
+        if not self._live():
+            return
+        if not self._takes(codes.shape[1], last):
+            self.lose(codes, scale, stream)
+            return
+        self._send_frames(codes, scale, stream, self._after_omitted(index), last, length, reduced)
+        self.reduced_packets += reduced
 
     def change_bandwidth(self, bandwidth: float, frame: int) -> None:
         """Confirms what was asked for: it holds from this frame of the output on."""

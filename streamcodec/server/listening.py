@@ -86,7 +86,8 @@ class CodesListenerStream(ListenerStream):
         if level == DROP:
             held = self._packets.count
             if held:
-                self._packets.take()
+                self._lose(self._packets.take(), most)
+            self._lose(frames, most)
             self._lack(index - held, count + held)
             return
         self._catch_up(index)
@@ -95,6 +96,9 @@ class CodesListenerStream(ListenerStream):
         for packet in self._packets.push(Frames(frames.codes[:depth], frames.scale)):
             self._send(packet, start)
             start += packet.codes.shape[1]
+
+    def _lose(self, frames: Frames, most: int) -> None:
+        self.protocol.lose(frames.codes[:most], frames.scale, self.stream)
 
     def _depth(self, agreed: int, level: int, index: int) -> int:
         depth = min(agreed, self.codec.bandwidth_codebooks[0]) if level == REDUCE else agreed

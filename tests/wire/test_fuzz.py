@@ -15,7 +15,16 @@ import pytest
 from fake_link import CODED, DELAYS, MODEL, PREDICTORS, TOKEN, Link, hello
 
 from streamcodec.entropy import FrameEncoder
-from streamcodec.packet import CodedMessage, CodesMessage, PacketError, PcmMessage, drop_codebooks, pack, unpack
+from streamcodec.packet import (
+    CodedMessage,
+    CodesMessage,
+    EarlierFrames,
+    PacketError,
+    PcmMessage,
+    drop_codebooks,
+    pack,
+    unpack,
+)
 from streamcodec.protocol import (
     ClientSession,
     CodesReceived,
@@ -23,6 +32,7 @@ from streamcodec.protocol import (
     Limits,
     PcmFormat,
     PcmReceived,
+    RedundancyAgreed,
     Resume,
     RoomFacts,
     RoomRequest,
@@ -52,8 +62,10 @@ class Fuzzer:
         pcm = PcmFormat(format=pick(["s16le", "f32le"]), sample_rate=pick([8000, 24000, 48000]), channels=pick([1, 2]))
         role, codes = pick(["speaker", "listener", "both"]), pick(["pcm", "codes"])
         room = RoomRequest(name="r", role=role, send=codes, receive=pick(["pcm", "codes"])) if mode == "room" else None
+        redundancy = pick([None, RedundancyAgreed(frames=3, codebooks=2)])
         return hello(mode, pcm=pcm, room=room, crc=pick([True, False]), resume=pick([True, True, False]),
-                     codec=pick(["default", "scaled", "coded"]), entropy=pick([None, MODEL.hash]))  # fmt: skip
+                     codec=pick(["default", "scaled", "coded"]), entropy=pick([None, MODEL.hash]),
+                     redundancy=redundancy)  # fmt: skip
 
     def media(self, sequence, index):
         pick, count = self.random.choice, self.random.choice([1, 2, 9])
@@ -71,6 +83,9 @@ class Fuzzer:
             depth, restart = pick([len(codes[:8]), 1, 8]), pick([True, True, False])
             packet = CodedMessage(sequence, index, coded, depth, count, 10, scale=scale, restart=restart, **rest)
             return pack(packet), count
+        if index > 2 and pick([True, False]):
+            scales = np.full(2, pick([1.0, -1.0]), np.float32) if scaled else None
+            rest["earlier"] = EarlierFrames(frames(pick([1, 17]), 2, seed=3, size=pick([1000, 1024])), scales)
         return pack(CodesMessage(sequence, index, codes, pick([10, 10, 10, 12]), scale=scale, **rest)), count
 
     def text(self, sequence, known):

@@ -21,6 +21,7 @@ from streamcodec.protocol import (
     Missing,
     PcmFormat,
     PcmReceived,
+    RedundancyAgreed,
     RoomFacts,
     RoomRequest,
     Scope,
@@ -320,6 +321,9 @@ BAD_HELLO = [
     ({"crc": 1}, "bad_message"),
     ({"max_delay": 0.05}, "bad_message"),
     ({"max_delay": 61}, "bad_message"),
+    ({"redundancy": {"frames": 0, "codebooks": 1}}, "bad_message"),
+    ({"redundancy": {"frames": 65, "codebooks": 1}}, "bad_message"),
+    ({"redundancy": 3}, "bad_message"),
     ({"max_delay": 1, "resume": False}, "bad_message"),
     ({"mode": "room"}, "bad_message"),
     ({"room": {"name": "r", "role": "speaker"}}, "bad_message"),
@@ -470,6 +474,48 @@ def test_with_a_max_delay_each_end_leaves_out_what_would_be_late():
     assert of(link.at_client, m.Dropped)[0].count == (100 - sent) * 320
     assert link.at_server[-1].index == link.at_client[-1].index == 100 * 320
     assert link.server.dropped_units == (100 - sent) * 320
+
+
+def test_with_redundancy_the_packet_after_what_was_left_out_carries_some_of_it():
+    link = Link(mode="encode", max_delay=1.0, redundancy=RedundancyAgreed(frames=5, codebooks=3))
+    for number in range(100):
+        link.server.send_codes(frames(8, 1, number))
+    sent = 16 + 31
+    link.run()
+    link.server.send_codes(frames(8, 1, 100))
+    link.run()
+    assert of(link.at_client, Missing) == [Missing(sent, 100 - sent - 5, 0)]
+    again, last = of(link.at_client, CodesReceived)[-2:]
+    assert (again.index, again.again, again.reduced) == (95, True, True)
+    assert np.array_equal(again.codes, np.concatenate([frames(8, 1, n)[:3] for n in range(95, 100)], 1))
+    assert (last.index, last.again) == (100, False)
+    link.server.send_codes(frames(8, 1, 101))  # nothing was left out before it
+    link.run()
+    assert [event.index for event in of(link.at_client, CodesReceived)[-2:]] == [100, 101]
+
+
+def test_with_redundancy_a_client_of_codes_carries_them_too():
+    link = Link(mode="decode", max_delay=1.0, redundancy=RedundancyAgreed(frames=4, codebooks=1))
+    for number in range(100):
+        link.client.send_codes(frames(8, 1, number))
+    link.run()
+    link.client.send_codes(frames(8, 1, 100))
+    link.run()
+    assert [event.index for event in of(link.at_server, CodesReceived)[-2:]] == [96, 100]
+    assert of(link.at_server, CodesReceived)[-2].codes.shape == (1, 4)
+    assert of(link.at_server, Missing)[0].count == 100 - (16 + 31) - 4
+
+
+def test_nobody_who_did_not_ask_gets_earlier_frames():
+    link = Link(mode="encode", max_delay=1.0)
+    for number in range(100):
+        link.server.send_codes(frames(8, 1, number))
+    link.run()
+    link.server.send_codes(frames(8, 1, 100))
+    link.run()
+    assert not any(event.again for event in of(link.at_client, CodesReceived))
+    link = Link(mode="roundtrip", redundancy=RedundancyAgreed(frames=5, codebooks=3))  # it has no codes
+    assert link.client.welcome.redundancy is None
 
 
 def test_a_client_tells_of_a_second_that_it_left_out_at_most():

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ...errors import AudioError
 from ...install import needs_torch
-from ...packet import CodesMessage, Header, PacketError, read_header, unpack
+from ...packet import CODED, EARLIER, CodesMessage, Header, PacketError, read_header, unpack
+from ...packet import CODES as CODES_PACKET
 from ...sources import FileReader, Source, SourceFile
 from .blocks import CODES, HEADER, INDEX, PLAIN, Block, Damage, read_blocks
 from .header import ScxHeader
@@ -279,8 +280,11 @@ class ScxReader(FileReader):
         return message
 
     def _checked(self, packet: Header, header: ScxHeader) -> Header:
-        if packet.kind != 2 or packet.width != header.bits:
-            raise PacketError(f"kind {packet.kind} and {packet.width} bits; codes of {header.bits} bits are expected")
+        if packet.kind != CODES_PACKET or packet.flags & (CODED | EARLIER) or packet.width != header.bits:
+            raise PacketError(
+                f"kind {packet.kind} with flags {packet.flags:#x} and {packet.width} bits; plain codes of {header.bits} "
+                "bits are expected"
+            )
         return packet
 
 
