@@ -10,12 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..codecs import Codec
 from ..errors import InputError
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.folder import Folder
+from ..evaluate.libopus import LossyOpus, missing_library
+from ..evaluate.loss import Loss
+from ..evaluate.lossy_codec import LossyCodec
 from ..evaluate.lyra import Lyra
 from ..evaluate.measured import MeasuredCodec, usage_line
-from ..evaluate.measures import left_out
+from ..evaluate.measures import available, left_out
 from ..evaluate.opus import Opus, missing_tools
 from ..evaluate.recording import System
 from ..evaluate.spectrogram import draw
@@ -28,12 +32,16 @@ from .telling import tell
 
 __all__ = ["run"]
 
+LOSS_MEASURES = ("pesq", "stoi")
+
 
 def run(args: Namespace) -> int:
     """Run the command."""
     if args.every < 1 or args.pictures < 0:
         raise InputError(f"--every is {args.every} and --pictures {args.pictures}; at least 1 and 0 are needed")
     others = _anchors(args)
+    if args.loss and (args.anchors_only or args.anchor or args.lyra):
+        raise InputError("--loss with --anchor, --lyra or --anchors-only: their packets cannot be lost")
     if args.anchors_only and not others:
         raise InputError("--anchors-only leaves the codec out, and there is no --anchor, --lyra or --opus")
     if args.spectrograms is not None:
@@ -42,6 +50,24 @@ def run(args: Namespace) -> int:
         return _evaluate(args, others, None)
     with new_output(args.output, args.force) as output:
         return _evaluate(args, others, output)
+
+
+def _losses(args: Namespace) -> list[Loss]:
+    return [Loss(percent / 100, burst) for percent in args.loss for burst in (1.0, args.burst)]
+
+
+def _redundancy(args: Namespace) -> list[tuple[int, int]]:
+    pairs = [text.split("x") for text in args.redundancy]
+    if bad := [pair for pair in pairs if len(pair) != 2 or not all(part.isdecimal() for part in pair)]:
+        raise InputError(f"--redundancy {'x'.join(bad[0])}; it must be FRAMESxCODEBOOKS, such as 2x2")
+    return [(int(frames), int(codebooks)) for frames, codebooks in pairs]
+
+
+def _lossy(codec: Codec, args: Namespace) -> list[System]:
+    """What is measured with --loss."""
+    losses = _losses(args)
+    opus = [] if not args.opus or missing_library() else [LossyOpus(args.opus, losses)]
+    return [LossyCodec(codec, losses, args.bandwidth, _redundancy(args)), *opus]
 
 
 def _anchors(args: Namespace) -> list[System]:
@@ -59,8 +85,11 @@ def _folder(text: str) -> Folder:
 
 
 def _left_out(args: Namespace) -> list[str]:
-    sentences = left_out()
-    if args.opus and (tools := missing_tools()):
+    sentences = left_out(LOSS_MEASURES if args.loss else None)
+    if args.loss:
+        if args.opus and (library := missing_library()):
+            sentences.append(f"left out: Opus, for want of {library}")
+    elif args.opus and (tools := missing_tools()):
         sentences.append(f"left out: Opus, for want of {' and '.join(tools)} (opus-tools)")
     return sentences
 
@@ -70,9 +99,12 @@ def _evaluate(args: Namespace, others: Sequence[System], output: NewFile | None)
     sentences = _left_out(args)
     for sentence in sentences:
         tell(sentence)
-    measured = None if args.anchors_only else MeasuredCodec(codec)
-    systems = others if measured is None else [measured, *others]
+    measured = None if args.anchors_only or args.loss else MeasuredCodec(codec)
+    systems: Sequence[System] = others if measured is None else [measured, *others]
     evaluation = Evaluation(systems, args.data, codec.spec.sample_rate, args.speech, args.english, args.every)
+    if args.loss:
+        evaluation.systems = _lossy(codec, args)
+        evaluation.measures = [measure for measure in available() if measure.field in LOSS_MEASURES]
     _measure(evaluation, args)
     unmatched = [system.left_out() for system in others if isinstance(system, Folder)]
     for line in filter(None, unmatched):

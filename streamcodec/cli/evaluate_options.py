@@ -13,11 +13,33 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="+", type=Path, help="folders of audio or text files with one path a line")
     _add_anchors(parser)
     _add_recordings(parser)
+    _add_loss(parser)
     parser.add_argument("--spectrograms", type=Path, metavar="DIR", help="write pictures: the original and each system")
     parser.add_argument("--pictures", type=int, default=1, metavar="N", help="files of each folder that get one")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown there too")
     add_force(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")
+
+
+def _add_loss(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--loss",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="PERCENT",
+        help="so many packets of 20 ms lost, single and in bursts, and what is done about it: STOI and PESQ of the "
+        "codec, and of Opus with its own FEC and concealment at the bitrates of --opus",
+    )
+    parser.add_argument("--burst", type=float, default=4.0, metavar="N", help="with --loss: packets of a burst (4)")
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="with --loss: default: the codec's own")
+    parser.add_argument(
+        "--redundancy",
+        nargs="*",
+        default=["1x3", "2x2"],
+        metavar="FRAMESxCODEBOOKS",
+        help="with --loss: what packets carry of earlier frames, a row for each (default: 1x3 2x2)",
+    )
 
 
 def _add_anchors(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import io
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -194,10 +194,12 @@ def available() -> tuple[Measure, ...]:
     return tuple(measure for measure in MEASURES if not _missing(measure))
 
 
-def left_out() -> list[str]:
-    """What cannot be measured here, a sentence without its full stop for each reason."""
+def left_out(fields: Sequence[str] | None = None) -> list[str]:
+    """What cannot be measured here, a sentence without its full stop for each reason. fields: of what is wanted."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for measure in MEASURES:
+        if fields is not None and measure.field not in fields:
+            continue
         if missing := _missing(measure):
             reasons.setdefault((measure.extra, " and ".join(missing)), []).append(measure.heading)
     return [
