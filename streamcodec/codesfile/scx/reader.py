@@ -282,8 +282,8 @@ class ScxReader(FileReader):
     def _checked(self, packet: Header, header: ScxHeader) -> Header:
         if packet.kind != CODES_PACKET or packet.flags & (CODED | EARLIER) or packet.width != header.bits:
             raise PacketError(
-                f"kind {packet.kind} with flags {packet.flags:#x} and {packet.width} bits; plain codes of {header.bits} "
-                "bits are expected"
+                f"kind {packet.kind} with flags {packet.flags:#x} and {packet.width} bits; codes of {header.bits} "
+                "bits, plain, are expected"
             )
         return packet
 
