@@ -52,6 +52,7 @@ __all__ = [
     "CodesMessage",
     "EarlierFrames",
     "Header",
+    "Packet",
     "PacketError",
     "PcmMessage",
     "check_crc",

@@ -84,7 +84,7 @@ def run(args: Namespace) -> int:
         if kind == "dac":
             writer, figures = _from_dac(DacReader(opened), output, form, args)
         elif kind == "scx":
-            writer, figures = _from_scx(ScxReader(opened), output, form, args)
+            writer, figures = _from_scx(ScxReader(opened, model), output, form, args)
         else:
             reader = EcdcReader(opened) if kind == "ecdc" else CodesReader(opened, model)
             writer, figures = _from_frames(reader, output, form, args)

@@ -21,13 +21,13 @@ def _writer(
     codec: Codec, args: Namespace, run: CodecRun, output: NewFile, kind: str
 ) -> CodesWriter | DacWriter | EcdcWriter | ScxWriter:
     header = header_of(codec, bandwidth=run.bandwidth, start=run.start, source=args.codec or "")
+    entropy = None if args.entropy is None else find_model(args.entropy or None, args.codec)
     if kind == "safetensors":
-        entropy = None if args.entropy is None else find_model(args.entropy or None, args.codec)
         return CodesWriter(output, header.codes, entropy)
-    if args.entropy is not None:
-        raise InputError(f"{args.output}: --entropy is for .safetensors; other formats do not hold such codes yet")
     if kind == "scx":
-        return ScxWriter(output, header)
+        return ScxWriter(output, header, entropy=entropy)
+    if entropy is not None:
+        raise InputError(f"{args.output}: --entropy is for our own formats; upstream's cannot hold such codes")
     if run.start == "primed":
         raise InputError(
             f"{args.output}: this format cannot say that a stream began primed, and upstream's decoder begins exact; "

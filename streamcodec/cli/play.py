@@ -6,6 +6,7 @@ from argparse import Namespace
 import torch
 
 from ..codesfile.scx import Follow, ScxReader, decode
+from ..entropy import find_model
 from ..errors import InputError
 from ..live.devices import choose
 from ..live.one_way import Speaker
@@ -22,7 +23,8 @@ def run(args: Namespace) -> int:
     if not 0 < args.idle <= 86_400:
         raise InputError(f"--idle {args.idle:g} cannot be used; it must be above 0 and at most 86400")
     torch.set_num_threads(1)
-    with ScxReader(input_of(args.input)) as reader:
+    model = None if args.entropy is None else find_model(args.entropy)
+    with ScxReader(input_of(args.input), model) as reader:
         played = _play(reader, args)
         announce_damage(reader)
     if args.json:

@@ -13,6 +13,7 @@ import torch
 from ..audio import Samples
 from ..codecs import Codec
 from ..codesfile.scx import ScxWriter, header_of
+from ..entropy import find_model
 from ..errors import InputError
 from ..files import GrowingFile
 from ..live.devices import choose
@@ -52,7 +53,8 @@ def run(args: Namespace) -> int:
         codec = open_codec(args.codec, args)
         bandwidth = codec.spec.resolve(args.bandwidth, args.codebooks)
         header = header_of(codec, bandwidth=bandwidth, start="primed", source=args.codec or "", metadata=notes)
-        with ScxWriter(output, header, block_seconds=args.block_seconds) as writer:
+        entropy = None if args.entropy is None else find_model(args.entropy or None, args.codec)
+        with ScxWriter(output, header, block_seconds=args.block_seconds, entropy=entropy) as writer:
             heard = _record(codec, bandwidth, writer, args)
     result = {"codec": codec.spec.name, "output": args.output, "seconds": heard / codec.spec.sample_rate}
     if args.json:

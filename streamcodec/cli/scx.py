@@ -6,6 +6,7 @@ import re
 from argparse import Namespace
 
 from ..codesfile.scx import ScxReader, cut, join
+from ..entropy import find_model
 from ..errors import InputError
 from .ends import input_of, output_format
 from .running import open_codec, result_output
@@ -72,7 +73,8 @@ def run(args: Namespace) -> int:
     names = args.inputs if hasattr(args, "inputs") else [args.input]
     output_format(args.output, ("scx",))
     with contextlib.ExitStack() as stack:
-        readers = [stack.enter_context(ScxReader(input_of(name))) for name in names]
+        model = None if args.entropy is None else find_model(args.entropy)
+        readers = [stack.enter_context(ScxReader(input_of(name), model)) for name in names]
         with result_output(args, args.output, names) as output:
             if hasattr(args, "inputs"):
                 writer = join(readers, output)

@@ -18,6 +18,12 @@ def add_span(parser: ArgumentParser) -> None:
     parser.add_argument("--to", dest="end", metavar="TIME", help="likewise; default: the end")
 
 
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--entropy", metavar="MODEL", help="of codes that are entropy coded (default: what lies beside the codec)"
+    )
+
+
 def add_record(parser: ArgumentParser) -> None:
     """The options of ``record``, but for those of the codec."""
     parser.add_argument("output", help="the .scx file; - for standard output")
@@ -31,6 +37,13 @@ def add_record(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--block-seconds", type=float, default=2.0, metavar="S", help="of a block, which a crash may lose (default: 2)"
     )
+    parser.add_argument(
+        "--entropy",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="code the codes in fewer bytes, with this entropy model (default: the one that lies beside the codec)",
+    )
     parser.add_argument("--note", action="append", default=[], metavar="NAME=TEXT", help="to be kept in the header")
     _add_rest(parser)
 
@@ -39,6 +52,7 @@ def add_play(parser: ArgumentParser) -> None:
     """The options of ``play``, but for those of the codec."""
     parser.add_argument("input", help=FILE)
     add_span(parser)
+    _add_model(parser)
     parser.add_argument("--follow", action="store_true", help="go on while the file grows, until its writer closes it")
     parser.add_argument(
         "--idle", type=float, default=10.0, metavar="S", help="with --follow: end where nothing comes for S seconds"
@@ -55,6 +69,7 @@ def add_cut(parser: ArgumentParser) -> None:
     add_span(parser)
     parser.add_argument("--codec", metavar="SOURCE", help="needed where the file does not say what a decoder must hear")
     parser.set_defaults(backend="auto")
+    _add_model(parser)
     _add_rest(parser)
 
 
@@ -62,6 +77,7 @@ def add_cat(parser: ArgumentParser) -> None:
     """The options of ``cat``."""
     parser.add_argument("inputs", nargs="+", metavar="input", help=".scx files or http addresses, of one codec")
     parser.add_argument("output", help=".scx file; - for standard output")
+    _add_model(parser)
     _add_rest(parser)
 
 

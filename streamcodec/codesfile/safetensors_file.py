@@ -33,7 +33,7 @@ from .coded import BLOCK, CodedFrames, coded_blocks, model_of_file, places_of
 if TYPE_CHECKING:
     from ..codes import Codes
 
-__all__ = ["CodesBlock", "CodesHeader", "CodesReader", "CodesWriter", "portable"]
+__all__ = ["CodesBlock", "CodesHeader", "CodesReader", "CodesWriter", "check_model", "portable"]
 
 FORMAT = "streamcodec-codes"
 VERSION = "1"

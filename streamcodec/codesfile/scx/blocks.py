@@ -5,7 +5,7 @@
     offset  size  field
          0     4  sync       FE 73 63 78
          4     1  kind       1 header, 2 codes, 3 index
-         5     1  coding     of the body
+         5     1  coding     of codes: 0 as they are, 1 entropy coded
          6     2  reserved   0
          8     4  size       bytes of the body
         12     8  place      samples of the file before this block
@@ -22,11 +22,24 @@ from typing import BinaryIO, NamedTuple
 
 from ...errors import AudioError
 
-__all__ = ["CODES", "HEADER", "HEAD_BYTES", "INDEX", "MAX_BODY", "SYNC", "Block", "Damage", "pack_block", "read_blocks"]
+__all__ = [
+    "CODES",
+    "ENTROPY",
+    "HEADER",
+    "HEAD_BYTES",
+    "INDEX",
+    "MAX_BODY",
+    "PLAIN",
+    "SYNC",
+    "Block",
+    "Damage",
+    "pack_block",
+    "read_blocks",
+]
 
 SYNC = b"\xfescx"
 HEADER, CODES, INDEX = 1, 2, 3  # kinds
-PLAIN = 0  # codings
+PLAIN, ENTROPY = 0, 1  # codings of codes
 MAX_BODY = 2**20  # bytes: what a reader holds at once, whatever a damaged size says
 
 HEAD = struct.Struct("<4sBBHIQQ")

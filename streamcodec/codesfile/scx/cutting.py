@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from ...entropy import EntropyModel
 from ...errors import AudioError, InputError
 from ...files import NewFile
 from ...sources import Source
@@ -41,7 +42,7 @@ def cut(
         raise InputError(
             f"{reader.path} has nothing between {start:g} s and {'its end' if end is None else f'{end:g} s'}"
         )
-    return _written(begun, parts, output)
+    return _written(begun, parts, output, reader.model)
 
 
 def join(readers: Sequence[ScxReader], output: Source | NewFile) -> ScxWriter:
@@ -54,7 +55,7 @@ def join(readers: Sequence[ScxReader], output: Source | NewFile) -> ScxWriter:
     begun = next(parts, None)
     if begun is None:
         raise AudioError("there are no codes in " + ", ".join(str(reader.path) for reader in readers))
-    return _written(begun, parts, output)
+    return _written(begun, parts, output, readers[0].model)
 
 
 class _Part(NamedTuple):
@@ -106,12 +107,14 @@ class _Cut:
         return piece.frame >= self._last()
 
 
-def _written(begun: _Part, parts: Iterator[_Part], output: Source | NewFile) -> ScxWriter:
-    with ScxWriter(output, begun.header) as writer:
+def _written(begun: _Part, parts: Iterator[_Part], output: Source | NewFile, entropy: EntropyModel | None) -> ScxWriter:
+    with ScxWriter(output, begun.header, entropy=entropy) as writer:
         _write(writer, begun)
+        section = begun.header
         for part in parts:
-            if part.header is not writer.header:
-                writer.section(part.header)
+            if part.header is not section:
+                section = part.header
+                writer.section(section)
             else:
                 writer.missing(part.piece.missing)
             _write(writer, part)

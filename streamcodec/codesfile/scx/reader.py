@@ -9,12 +9,27 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import AudioError
+from ...entropy import EntropyModel, FrameDecoder, Predictor
+from ...errors import AudioError, CodesError, ShapeError
 from ...install import needs_torch
-from ...packet import CODED, EARLIER, CodesMessage, Header, PacketError, read_header, unpack
+from ...packet import (
+    CODED,
+    EARLIER,
+    HEADER_BYTES,
+    LENGTH,
+    CodedMessage,
+    CodesMessage,
+    Header,
+    Packet,
+    PacketError,
+    read_header,
+    unpack,
+)
 from ...packet import CODES as CODES_PACKET
 from ...sources import FileReader, Source, SourceFile
-from .blocks import CODES, HEADER, INDEX, PLAIN, Block, Damage, read_blocks
+from ..coded import BLOCK, model_of_file
+from ..safetensors_file import check_model
+from .blocks import CODES, ENTROPY, HEADER, INDEX, PLAIN, Block, Damage, read_blocks
 from .header import ScxHeader
 from .index import read_index
 
@@ -102,14 +117,17 @@ class ScxReader(FileReader):
 
     source: a path; or a file object opened to read bytes, such as `RemoteFile`, which is left open. header: of the
     file's first section; the others are of the same codec. entries: of the index at its end, if there is one.
-    damaged: bytes that belong to no whole block, of what was read so far.
+    damaged: bytes that belong to no whole block, of what was read so far. entropy: the model of codes that are entropy
+    coded; without it the one that lies beside the codec that the file names.
     Raises AudioError for a file that is missing, of another format, or without a whole header.
     """
 
     header: ScxHeader
     damaged: int
+    _predictor: Predictor | None
 
-    def __init__(self, source: Source | SourceFile) -> None:
+    def __init__(self, source: Source | SourceFile, entropy: EntropyModel | None = None) -> None:
+        self._entropy, self._predictor = entropy, None
         self._source = SourceFile.of(source)
         self._file: BinaryIO = self._source.file
         self.path = Path(self._source.name)
@@ -161,8 +179,19 @@ class ScxReader(FileReader):
             place = max(place, block.place)
             header = self._header_of(block) if block.kind == CODES else None
             if header is not None:
-                place = max(place, block.place + _heard(self._piece(block, header, None)))
+                place = max(place, block.place + self._heard(block, header))
         return place, offset
+
+    def _heard(self, block: Block, header: ScxHeader) -> int:
+        """Samples of the file that a block of codes stands for; the codes are not looked at."""
+        try:
+            packet = self._checked(read_header(block.body), header, block.coding)
+        except PacketError as error:
+            raise AudioError(f"{self.path}: the block at byte {block.offset} cannot be read: {error}") from error
+        begin, end = header.samples(packet.index), header.samples(packet.index + packet.count)
+        if packet.flags & LENGTH:
+            end = int.from_bytes(block.body[HEADER_BYTES : HEADER_BYTES + 8], "little")
+        return max(0, max(0, end - header.pre_skip) - max(0, begin - header.pre_skip))
 
     @property
     def seconds(self) -> float:
@@ -247,10 +276,10 @@ class ScxReader(FileReader):
             waited += follow.poll
 
     def _piece(self, block: Block, header: ScxHeader, expected: int | None) -> ScxPiece:
-        if block.coding != PLAIN:
+        if block.coding not in (PLAIN, ENTROPY):
             raise AudioError(
-                f"{self.path}: its codes are in coding {block.coding}, and this streamcodec reads {PLAIN}; "
-                "a later version may read it"
+                f"{self.path}: its codes are in coding {block.coding}, and this streamcodec reads {PLAIN} and "
+                f"{ENTROPY}; a later version may read it"
             )
         message = self._unpacked(block, header)
         frame = message.index
@@ -268,10 +297,10 @@ class ScxReader(FileReader):
 
     def _unpacked(self, block: Block, header: ScxHeader) -> CodesMessage:
         try:
-            message = unpack(block.body, self._checked(read_header(block.body), header))
-        except PacketError as error:
+            packet = unpack(block.body, self._checked(read_header(block.body), header, block.coding))
+            message = self._decoded(packet, header)
+        except (PacketError, CodesError, ShapeError) as error:
             raise AudioError(f"{self.path}: the block at byte {block.offset} cannot be read: {error}") from error
-        assert isinstance(message, CodesMessage)
         size = header.codes.codebook_size
         if message.codes.size and int(message.codes.max()) >= size:
             raise AudioError(f"{self.path} holds a code outside 0..{size - 1} in the block at byte {block.offset}")
@@ -279,12 +308,40 @@ class ScxReader(FileReader):
             raise AudioError(f"{self.path} holds a scale that is not a positive number at byte {block.offset}")
         return message
 
-    def _checked(self, packet: Header, header: ScxHeader) -> Header:
-        if packet.kind != CODES_PACKET or packet.flags & (CODED | EARLIER) or packet.width != header.bits:
+    def _decoded(self, packet: Packet, header: ScxHeader) -> CodesMessage:
+        """The packet with its codes as they are. Raises CodesError, ShapeError, and AudioError without the model."""
+        if isinstance(packet, CodesMessage):
+            return packet
+        assert isinstance(packet, CodedMessage), "`_checked` lets no other through"
+        if packet.frames > 2 * BLOCK:  # the last may have twice as many
+            raise CodesError(f"{packet.frames} coded frames; a block has at most {2 * BLOCK}")
+        codes = FrameDecoder(self._predictor_of(header)).decode(packet.coded, packet.codebooks, packet.frames)
+        return CodesMessage(
+            packet.sequence, packet.index, codes, packet.bits, packet.stream, packet.scale, packet.length, packet.last,
+            packet.discontinuity,
+        )  # fmt: skip
+
+    def _predictor_of(self, header: ScxHeader) -> Predictor:
+        found = self._predictor
+        if found is None or found.model.hash != header.entropy_model:
+            model = model_of_file(str(self.path), header.entropy_model, header.codes.source, self._entropy)
+            check_model(model, header.codes)
+            found = self._predictor = Predictor(model)
+        return found
+
+    @property
+    def model(self) -> EntropyModel | None:
+        """That the first section is coded with; None where its codes lie there as they are. Raises AudioError."""
+        return self._predictor_of(self.header).model if self.header.entropy_model else None
+
+    def _checked(self, packet: Header, header: ScxHeader, coding: int) -> Header:
+        if packet.kind != CODES_PACKET or packet.flags & EARLIER or packet.width != header.bits:
             raise PacketError(
                 f"kind {packet.kind} with flags {packet.flags:#x} and {packet.width} bits; codes of {header.bits} "
                 "bits, plain, are expected"
             )
+        if bool(packet.flags & CODED) != (coding == ENTROPY and packet.count > 0):
+            raise PacketError(f"flags {packet.flags:#x} in a block of coding {coding}")
         return packet
 
 
@@ -295,9 +352,3 @@ class _Section:
     header: ScxHeader
     offset: int
     expected: int | None
-
-
-def _heard(piece: ScxPiece) -> int:
-    """Samples of the file that a piece stands for."""
-    before, skip = piece.header.samples(piece.frame), piece.header.pre_skip
-    return max(0, before + piece.samples - skip) - max(0, before - skip)

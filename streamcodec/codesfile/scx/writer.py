@@ -1,6 +1,7 @@
 """Codes to a .scx file that can be read while it grows."""
 
 import contextlib
+import dataclasses
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ...entropy import EntropyModel, FrameEncoder, Predictor
 from ...errors import AudioError, CodesError, DtypeError, InputError, ShapeError
 from ...files import Existing, GrowingFile, NewFile
-from ...packet import HEADER_BYTES, CodesMessage, PacketError, pack
+from ...packet import HEADER_BYTES, CodedMessage, CodesMessage, PacketError, pack
 from ...sources import Source, reason
-from ..safetensors_file import CodesBlock
-from .blocks import CODES, HEADER, MAX_BODY, pack_block
+from ..coded import BLOCK
+from ..safetensors_file import CodesBlock, check_model
+from .blocks import CODES, ENTROPY, HEADER, MAX_BODY, PLAIN, pack_block
 from .header import ScxHeader
 from .index import Index
 from .reader import MOST_GAP, ScxReader
@@ -37,7 +40,8 @@ class ScxWriter:
     output: a path, where the file is from now on; a `NewFile`, where it appears when it is complete; or a file object
     opened to write bytes, which need not seek. existing: what happens where there is such a file: "refuse", "replace",
     "number" (take another name), or "append": a new section is added to it, if its codes are those of the same codec.
-    block_seconds: of a block, which is written when it is full: a crash loses what is not written yet.
+    block_seconds: of a block, which is written when it is full: a crash loses what is not written yet. entropy: the
+    model to code the codes with, in fewer bytes; each block anew.
 
     The bandwidth may change from call to call. Whether the file is closed, or an exception ends the `with` block, what
     was appended is kept. Raises AudioError where the file cannot be written, InputError for wrong options.
@@ -57,16 +61,21 @@ class ScxWriter:
         *,
         existing: "Existing | str" = "refuse",
         block_seconds: float = BLOCK_SECONDS,
+        entropy: EntropyModel | None = None,
     ) -> None:
         codes = header.codes
         if not 0.01 <= block_seconds <= 60:
             raise InputError(f"blocks of {block_seconds:g} s; they must be of 0.01 to 60")
         if header.bits > 16:
             raise InputError(f"a codebook of {codes.codebook_size} entries; a .scx file has codes of at most 16 bits")
-        self.header = header
+        if entropy is not None:
+            check_model(entropy, codes)
+        self._predictor = None if entropy is None else Predictor(entropy)
+        self.header = self._coded(header)
         self._scaled: bool | None = None  # whether frames have a scale, once there are any
         self._closed, self._synced = False, 0.0
-        self._block_frames = min(MOST_FRAMES, max(1, round(block_seconds * codes.sample_rate / codes.hop_length)))
+        most = MOST_FRAMES if entropy is None else BLOCK
+        self._block_frames = min(most, max(1, round(block_seconds * codes.sample_rate / codes.hop_length)))
         self.place = self.length = 0
         self._offset, self._index = 0, Index()
         self._new = output if isinstance(output, NewFile) else GrowingFile(output, existing)  # type: ignore[arg-type]
@@ -119,8 +128,12 @@ class ScxWriter:
                 "a file holds the codes of one codec"
             )
         self._end()
-        self.header = header
+        self.header = self._coded(header)
         self._begin()
+
+    def _coded(self, header: ScxHeader) -> ScxHeader:
+        """With the hash of the model that its codes are coded with."""
+        return dataclasses.replace(header, entropy_model="" if self._predictor is None else self._predictor.model.hash)
 
     # -- codes -------------------------------------------------------------------------------------------------------
 
@@ -221,23 +234,31 @@ class ScxWriter:
             return
         first = self._frames - self._waiting_frames
         data, scale = self._joined()
-        packet = CodesMessage(
-            self._blocks % 2**32, first, data, self.header.bits, scale=scale, last=last, discontinuity=self._gap,
-            length=self._ended if last else None,
-        )  # fmt: skip
+        coding = ENTROPY if self._predictor is not None and data.shape[1] else PLAIN
+        fields: dict[str, Any] = {
+            "scale": scale, "last": last, "discontinuity": self._gap, "length": self._ended if last else None,
+        }  # fmt: skip
         try:
-            body = pack(packet)
+            body = pack(self._packet(first, data, fields))
         except PacketError as error:
             raise CodesError(f"codes that cannot be written: {error}") from error
         place = self._place(self.header.samples(first))
         self._index.add(place, self._offset)
-        self._write(pack_block(CODES, body, place, self._offset - self._at))
+        self._write(pack_block(CODES, body, place, self._offset - self._at, coding))
         self._waiting, self._gap = [], False
         self._blocks += 1
         end = self.header.samples(self._frames)
         if self._ended is not None:
             end = self._ended if last else min(end, self._ended)
         self.place = self._place(end)
+
+    def _packet(self, first: int, data: NDArray[Any], fields: dict[str, Any]) -> CodesMessage | CodedMessage:
+        """Of the frames [K, T] from `first` on."""
+        number, bits, (depth, count) = self._blocks % 2**32, self.header.bits, data.shape
+        if self._predictor is None or not count:
+            return CodesMessage(number, first, data, bits, **fields)
+        coded = FrameEncoder(self._predictor).encode(data)
+        return CodedMessage(number, first, coded, depth, count, bits, restart=True, **fields)
 
     def _joined(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         if not self._waiting:

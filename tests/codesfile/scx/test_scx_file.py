@@ -10,12 +10,13 @@ import zlib
 
 import numpy as np
 import pytest
+from entropy_models import random_model
 from hypothesis import given
 from hypothesis import strategies as st
 from scx_files import CODES, HEADER, HOP, block, frames_of, write
 
 from streamcodec.codesfile import CodesBlock, load_codes
-from streamcodec.codesfile.scx import Follow, ScxHeader, ScxReader, ScxWriter
+from streamcodec.codesfile.scx import Follow, ScxHeader, ScxReader, ScxWriter, cut
 from streamcodec.codesfile.scx.blocks import HEAD_BYTES, read_blocks
 from streamcodec.errors import AudioError, CodesError, DtypeError, InputError, ShapeError
 from streamcodec.files import GrowingFile, NewFile
@@ -297,6 +298,31 @@ def test_the_index_stays_small_however_long_the_file_is(tmp_path):
         *_, last = read_blocks(file, 0)
     assert len(last.body) < 2**14 + 8
     assert last.end - last.offset == HEAD_BYTES + len(last.body) + 4
+
+
+def test_codes_that_are_entropy_coded_come_back_with_their_model_alone(tmp_path):
+    model = random_model(CODES.fingerprint, codebooks=3, size=1024)
+    other = random_model(CODES.fingerprint, codebooks=3, size=1024, seed=1)
+    blocks = [block(20, seed=1), 3, block(25, 2, seed=2, short=9)]
+    plain = write(tmp_path / "plain.scx", blocks)
+    coded = write(tmp_path / "coded.scx", blocks, entropy=model)
+    with ScxReader(plain) as reader, ScxReader(coded, model) as found:
+        assert found.header.entropy_model == model.hash
+        assert found.end() != reader.end()
+        assert found.end()[0] == reader.end()[0]
+        for one, two in zip(reader.pieces(), found.pieces(), strict=True):
+            assert np.array_equal(one.data, two.data)
+            assert (one.frame, one.missing, one.length, one.at) == (two.frame, two.missing, two.length, two.at)
+        part = cut(found, tmp_path / "part.scx", 0.1, 0.3)
+    with ScxReader(part.path, model) as found, ScxReader(plain) as reader:
+        assert found.header.entropy_model == model.hash
+        same = cut(reader, tmp_path / "same.scx", 0.1, 0.3)
+        assert found.end()[0] == same.place
+    for wrong in (None, other):
+        with ScxReader(coded, wrong) as reader, pytest.raises(AudioError, match="entropy model"):
+            list(reader.pieces())
+    with pytest.raises(AudioError, match="other weights"):
+        ScxWriter(tmp_path / "b.scx", HEADER, entropy=random_model("cd" * 32, codebooks=3, size=1024))
 
 
 def test_all_codes_at_once_where_they_are_one_signal(tmp_path):
