@@ -24,9 +24,9 @@ Fill = Callable[[Any, Tensor, int], Tensor]
 class LossyCodec:
     """A codec at one bandwidth over links that lose packets of 20 ms (or of a frame, where that is longer).
 
-    Each loss is answered in several ways: with silence; by the last frame again; by concealment, where the codec's
-    decoder has it; and with packets that carry the lower codebooks of earlier frames. redundancy: (frames, codebooks)
-    of these, each a row of its own; what is still missing then is concealed, or else the last frame again.
+    Each loss is answered in several ways: with silence; by the last frame again; by concealment; and with packets that
+    carry the lower codebooks of earlier frames. redundancy: (frames, codebooks) of these, each a row of its own; what
+    is still missing then is concealed.
     """
 
     def __init__(
@@ -121,8 +121,7 @@ def _fills(codec: Any, bandwidth: float) -> Iterator[tuple[str, Fill]]:
         audio: Tensor = stream.conceal(count)
         return audio
 
-    quiet = codec.silence(round(codec.spec.frame_rate), bandwidth).data[:, :, -1:]
+    quiet = codec.silent_frame().data[:, : codec.spec.codebooks(bandwidth)]
     yield "silence", silence
     yield "last frame again", repeat
-    if hasattr(codec.open_decoder(), "conceal"):
-        yield "concealed", conceal
+    yield "concealed", conceal

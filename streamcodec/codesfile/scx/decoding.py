@@ -12,6 +12,7 @@ from .reader import MOST_GAP, Follow, ScxPiece, ScxReader
 
 __all__ = ["decode"]
 
+CONCEALED = 1.0  # seconds that may be missing where the decoder goes on
 SILENCE = 2**16  # samples of a gap that are given at a time
 
 
@@ -27,7 +28,8 @@ def decode(
     """The audio of a file between two times in seconds, [C, n] on the CPU, piece by piece.
 
     It is what decoding the file from its beginning gives there, up to rounding, where `codec.pre_roll.exact`; else it
-    comes near by and by. Frames that are missing are silence, and the decoder begins anew behind them.
+    comes near by and by. Frames that are missing are concealed (`DecoderStream.conceal`); more than a second of them is
+    silence, and the decoder begins anew behind it.
     follow: as in `ScxReader.pieces`. step_frames: pushed at a time (default: a block).
     Raises AudioError for codes of another codec.
     """
@@ -64,8 +66,12 @@ class _Playing:
         return max(0, self.first - header.samples(self.pre_roll + 1 + 2 * header.segment_frames))
 
     def _take(self, piece: ScxPiece) -> Iterator[Tensor]:
-        last, self.piece = self.piece, piece
-        if piece.missing or last is None or last.header is not piece.header:
+        last, self.piece, spec = self.piece, piece, self.codec.spec
+        same = last is not None and last.header is piece.header
+        if same and self.stream is not None and piece.header.samples(piece.missing) <= CONCEALED * spec.sample_rate:
+            if piece.missing:
+                yield from self._heard(self.stream.conceal(piece.missing))
+        else:
             yield from self._finish()
         if self.stream is None:
             piece = self._late(piece)

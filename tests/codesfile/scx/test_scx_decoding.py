@@ -113,18 +113,32 @@ def test_files_one_after_the_other_sound_so(tmp_path):
     same(heard(tmp_path / "d.scx", codec), whole[:, begin : begin + 255])
 
 
-def test_what_is_missing_is_silence_and_time_stands_where_it_was(tmp_path):
+def test_a_short_gap_is_concealed_and_time_stands_where_it_was(tmp_path):
     codec = CODECS["spectral"]()
     spec, header = codec.spec, header_of(codec, bandwidth=codec.spec.bandwidths[-1], start="primed")
     codes = [codes_of(codec, 30, spec.num_codebooks, seed) for seed in (1, 2)]
     with ScxWriter(tmp_path / "a.scx", header) as writer:
         writer.write(codes[0])
         writer.missing(10)
+        writer.write(codes[1]._replace(length=spec.samples(29)))
+    stream = codec.open_decoder(start="primed", bandwidth=spec.bandwidths[-1])
+    data = [torch.from_numpy(one.data) for one in codes]
+    parts = [stream.push(data[0]), stream.conceal(10), stream.push(data[1]), stream.flush()]
+    same(heard(tmp_path / "a.scx", codec), torch.cat(parts, 2)[0, :, : spec.samples(69)].float())
+
+
+def test_a_long_gap_is_silence_and_time_stands_where_it_was(tmp_path):
+    codec = CODECS["spectral"]()
+    spec, header = codec.spec, header_of(codec, bandwidth=codec.spec.bandwidths[-1], start="primed")
+    codes = [codes_of(codec, 30, spec.num_codebooks, seed) for seed in (1, 2)]
+    with ScxWriter(tmp_path / "a.scx", header) as writer:
+        writer.write(codes[0])
+        writer.missing(110)  # 1.1 s
         writer.write(codes[1]._replace(length=spec.samples(29)))  # its decoder needs a frame more than it gives
     got = heard(tmp_path / "a.scx", codec)
-    assert got.shape[1] == spec.samples(69)
-    assert not got[:, spec.samples(30) : spec.samples(40)].any()
-    assert got[:, spec.samples(40) :].any()
+    assert got.shape[1] == spec.samples(169)
+    assert not got[:, spec.samples(30) : spec.samples(140)].any()
+    assert got[:, spec.samples(140) :].any()
     begin = spec.samples(33)
     same(heard(tmp_path / "a.scx", codec, begin / spec.sample_rate), got[:, begin:])
     with ScxReader(tmp_path / "a.scx") as reader:
