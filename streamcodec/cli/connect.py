@@ -358,6 +358,7 @@ class _Talk:
             "bandwidth_kbps": self.session.welcome.bandwidth, "stated_delay_ms": self.session.welcome.delays.total_ms,
             "delay_p50_ms": None, "delay_p99_ms": None, "reconnects": self.session.reconnects,
             "underruns": self.mixer.underruns if self.paced else None,
+            "concealed_samples": self.mixer.concealed if self.paced else None,
         }  # fmt: skip
         if self.delays:
             result["delay_p50_ms"], result["delay_p99_ms"] = (
@@ -372,7 +373,7 @@ class _Talk:
         if self.delays:
             parts.append(f"delay {result['delay_p50_ms']:.0f} ms (99 %: {result['delay_p99_ms']:.0f} ms)")
         if self.paced:
-            parts.append(f"underruns {result['underruns']}")
+            parts.append(f"underruns {result['underruns']}, concealed {1000 * self.mixer.concealed / args.rate:.0f} ms")
         parts.append(f"reconnects {result['reconnects']}")
         print(" | ".join(parts), file=sys.stderr if takes_stdout(args.output) else sys.stdout)
         if self.server:

@@ -1,6 +1,6 @@
 """A jitter buffer: packets come when the network likes, samples go out at an even pace.
 
-The cushion adapts to how unevenly packets came lately; where it fails, what is played fades out and in again.
+The cushion adapts to how unevenly packets came lately; where it fails, the sound goes on for a moment and fades.
 """
 
 import threading
@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .continuing import FADED_SECONDS, HISTORY_SECONDS, KEPT_SECONDS, continued
 
 __all__ = ["JitterBuffer"]
 
@@ -33,23 +35,25 @@ class JitterBuffer:
     spread of (time of arrival - time of the samples) over the last 5 s, and a margin that an underrun adds 10 ms to.
     Where more than that was left over for 5 s, the surplus is left out under a crossfade.
 
-    Counted: played, samples of the signal; silence, samples of silence in place of it; underruns, times that playing
-    stopped for want of samples; dropped, samples left out; missing, samples that `gap` said were lost.
+    Counted: played, samples of the signal; silence, samples in place of it; underruns, times that playing stopped for
+    want of samples; dropped, samples left out; missing, samples that `gap` said were lost; concealed, of these two
+    those in which the sound before them went on and faded: the rest was silence.
     """
 
     def __init__(self, rate: int, channels: int, block: int, clock: Callable[[], float] = time.monotonic) -> None:
         if min(rate, channels, block) < 1:
             raise ValueError(f"rate {rate}, channels {channels}, block {block}: each must be at least 1")
         self.rate, self.channels, self.block = rate, channels, block
-        self.played = self.silence = self.underruns = self.dropped = self.missing = 0
+        self.played = self.silence = self.underruns = self.dropped = self.missing = self.concealed = 0
         self.playing = False
         self._clock, self._lock = clock, threading.Lock()
         self._rows: Rows = np.zeros((0, channels), np.float32)
         self._fade = max(1, round(FADE_SECONDS * rate))
         self._up: Rows = np.linspace(1 / self._fade, 1, self._fade, dtype=np.float32)[:, None]
         self._risen = 0  # samples of the fade-in that are done
-        self._last: Rows = np.zeros((1, channels), np.float32)
-        self._tail: Rows = self._last[:0]  # what is left of a fade-out
+        self._heard: Rows = np.zeros((0, channels), np.float32)  # the last that was played
+        self._tail: Rows = self._heard  # what is left of a sound that goes on
+        self._joint: Rows = self._heard  # of a gap: blends into the first samples after it
         self._margin = round(LEAST_SECONDS * rate)
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=MOST_ARRIVALS)
         self._pushed = self._packet = self._spread = 0
@@ -75,17 +79,19 @@ class JitterBuffer:
             return
         with self._lock:
             self._arrived(len(samples))
-            self._rows = np.concatenate([self._rows, samples.astype(np.float32, copy=False)])
+            self._rows = np.concatenate([self._rows, self._joined(samples)])
             self._shorten(len(self._rows) - round(CAPACITY_SECONDS * self.rate) - self.target)
             self._ended = False
 
     def gap(self, samples: int) -> None:
-        """So many samples are lost: silence stands for them, so that time stays where it was."""
+        """So many samples are lost: the sound goes on and fades to silence, and time stays where it was."""
         with self._lock:
             self.missing += samples
             self._pushed += samples
             count = min(samples, round(CAPACITY_SECONDS * self.rate))
-            self._rows = np.concatenate([self._rows, np.zeros((count, self.channels), np.float32)])
+            goes_on = continued(self._history(self._rows), count + self._fade, self.rate)
+            self.concealed += min(count, _sounding(goes_on))
+            self._rows, self._joint = np.concatenate([self._rows, goes_on[:count]]), goes_on[count:]
 
     def end(self) -> None:
         """No more comes for now: what waits is played to its end, and its end is no underrun."""
@@ -98,11 +104,14 @@ class JitterBuffer:
             out: Rows = np.zeros((count, self.channels), np.float32)
             if not self.playing and len(self._rows) and (self._ended or len(self._rows) >= self.target):
                 self.playing, self._risen, self._watched = True, 0, 0
+                left = self._tail[: self._fade]
+                self._tail = left * (1 - self._up[: len(left)])  # it makes room
+            broken_off = 0
             if self.playing:
-                self._play(out)
+                broken_off = self._play(out)
             else:
                 self.silence += count
-            self._fade_out(out)
+            self._fade_out(out[broken_off:])
             return out
 
     # Inside
@@ -118,7 +127,8 @@ class JitterBuffer:
         lateness = [late for _, late in arrivals]
         self._spread = round((max(lateness) - min(lateness)) * self.rate)
 
-    def _play(self, out: Rows) -> None:
+    def _play(self, out: Rows) -> int:
+        """Fill `out`; where what waits ends in it, else 0."""
         count = min(len(out), len(self._rows))
         out[:count] = self._rows[:count]
         self._rows = self._rows[count:]
@@ -126,12 +136,12 @@ class JitterBuffer:
         rising = min(count, self._fade - self._risen)
         out[:rising] *= self._up[self._risen : self._risen + rising]
         self._risen += rising
-        if count:
-            self._last[0] = out[count - 1]
+        self._heard = self._history(out[:count])
         if count < len(out):
             self._stop(out, count)
-        else:
-            self._watch(count)
+            return count
+        self._watch(count)
+        return 0
 
     def _stop(self, out: Rows, count: int) -> None:
         self.playing = False
@@ -141,13 +151,39 @@ class JitterBuffer:
         else:
             self.underruns += 1
             self._margin = min(self._margin + round(MORE_SECONDS * self.rate), round(MOST_SECONDS * self.rate))
-        tail = self._last * (1 - self._up)
-        kept = max(0, len(self._tail) - count)
         self._fade_out(out[:count])
-        tail[:kept] += self._tail
+        left, tail = self._tail, self._goes_on()
+        tail[: len(left)] += left
         self._tail = tail
-        self._fade_out(out[count:])
-        self._last[:] = 0
+        self._heard = self._heard[:0]
+
+    def _goes_on(self) -> Rows:
+        """What is played where nothing more is there: the sound's last period, or else its last sample, fading."""
+        length = round((KEPT_SECONDS + FADED_SECONDS) * self.rate)
+        tail = (
+            continued(self._heard, length, self.rate)
+            if not self._ended
+            else np.zeros((length, self.channels), np.float32)
+        )
+        self.concealed += _sounding(tail)
+        if not tail.any() and len(self._heard):
+            tail[: self._fade] = self._heard[-1] * (1 - self._up)
+        return tail
+
+    def _history(self, rows: Rows) -> Rows:
+        """The last samples of what was played and then `rows`: as many as are looked at to go on."""
+        size = round(HISTORY_SECONDS * self.rate) + 2
+        return rows[-size:].copy() if len(rows) >= size else np.concatenate([self._heard, rows])[-size:]
+
+    def _joined(self, samples: Rows) -> Rows:
+        """Samples as float32; where a gap was before them, it blends into them."""
+        count = min(len(self._joint), len(samples))
+        rows = samples.astype(np.float32, copy=count > 0)
+        if count:
+            up = self._up[:count]
+            rows[:count] = rows[:count] * up + self._joint[:count] * (1 - up)
+        self._joint = self._joint[:0]
+        return rows
 
     def _fade_out(self, out: Rows) -> None:
         count = min(len(out), len(self._tail))
@@ -173,3 +209,9 @@ class JitterBuffer:
         blend = self._rows[:fade] * (1 - self._up) + self._rows[count : count + fade] * self._up
         self._rows = np.concatenate([blend, self._rows[count + fade :]])
         self.dropped += count
+
+
+def _sounding(rows: Rows) -> int:
+    """Samples up to the last that is no silence."""
+    loud = np.flatnonzero(rows.any(1))
+    return int(loud[-1]) + 1 if len(loud) else 0

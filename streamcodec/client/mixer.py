@@ -53,6 +53,11 @@ class Mixer:
     def underruns(self) -> int:
         return sum(buffer.underruns for buffer in list(self.buffers.values()))
 
+    @property
+    def concealed(self) -> int:
+        """Samples of all streams in which what was before them went on."""
+        return sum(buffer.concealed for buffer in list(self.buffers.values()))
+
     def _buffer(self, stream: int) -> JitterBuffer:
         with self._lock:
             if stream not in self.buffers:
