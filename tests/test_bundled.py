@@ -11,6 +11,7 @@ from torch import Tensor
 
 import streamcodec
 from streamcodec.audio import AudioReader
+from streamcodec.entropy import FrameDecoder, FrameEncoder, Predictor, model_beside
 
 FOLDER = Path(str(files("streamcodec") / "bundled" / "streamcodec_24khz"))
 JFK = FOLDER.parent / "jfk.flac"
@@ -115,3 +116,15 @@ def test_silence_stays_silent_and_what_is_clipped_stays_bounded(codec: streamcod
     audio = codec.decode(codec.encode(clipped))
     assert abs(level(audio) - level(clipped)) < LEVEL_DB
     assert audio.abs().max() < CLIPPED_PEAK
+
+
+def test_an_entropy_model_beside_it_is_for_its_weights_and_saves_bits(codec: streamcodec.Codec, jfk: Tensor) -> None:
+    model = model_beside(None)
+    assert model is None or model.fingerprint == codec.fingerprint, "train it anew: docs/entropy.md"
+    if model is None:
+        return  # the codec is trained first
+    for bandwidth in codec.spec.bandwidths:
+        codes = codec.encode(jfk, bandwidth=bandwidth).data[0].numpy()
+        coded = FrameEncoder(Predictor(model)).encode(codes)
+        assert 8 * len(coded.data) < 0.96 * 10 * codes.size  # an old recording with noise: speech of today saves more
+    assert (FrameDecoder(Predictor(model)).decode(coded, *codes.shape) == codes).all()

@@ -143,8 +143,8 @@ class Predictor:
 
     def _frequencies(self, logs: Array) -> Array:
         """logs: logarithms in 64ths of a bit, [..., n]. [..., n] int64, each at least 1."""
-        below = np.minimum(logs.max(-1, keepdims=True) - logs, TABLE - 1)
-        return self._table[below.astype(np.intp)]
+        below = np.maximum.reduce(logs, -1, keepdims=True) - logs
+        return self._table.take(below.astype(np.intp), mode="clip")
 
 
 def _rectified(values: Array) -> Array:

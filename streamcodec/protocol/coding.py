@@ -8,7 +8,7 @@ from .faults import ProtocolError
 
 __all__ = ["MAX_FRAMES", "Coding"]
 
-MAX_FRAMES = 150  # of a coded packet: to decode one takes time in proportion, whatever its size
+MAX_FRAMES = 50  # of a coded packet: to decode one takes time in proportion, some 20 ms of a server's event loop
 RESTART_SECONDS = 10.0  # after which a sender begins anew, so that who lost the past need not wait longer
 
 
