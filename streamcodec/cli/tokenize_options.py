@@ -33,6 +33,14 @@ def add_tokenize(parser: argparse.ArgumentParser) -> None:
         help="encode every N-th recording from the I-th on (I from 0), into the same folder as the others; auto: as "
         "torchrun or SLURM numbers this process",
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="encode on the Ray cluster that this machine is in, or on the one at ADDRESS; local: on one of this "
+        "machine's own. --processes is then how many of its workers (default: all)",
+    )
     parser.add_argument("--audio-column", metavar="NAME", help="of a manifest or data set (default: audio, path, ...)")
     parser.add_argument("--key-column", metavar="NAME", help="what names a recording (default: key or id, or its path)")
     parser.add_argument(

@@ -16,6 +16,7 @@ from .encoding import Encoder, Settings
 from .folder import Folder, ShardWriter, write_text
 from .formats import FORMATS
 from .items import Failure, Item, Tokens
+from .on_ray import ray_data, run_ray
 from .packed import pyarrow
 from .pool import run_processes
 from .sources import corpus_of
@@ -73,6 +74,7 @@ def tokenize(
     batch: SupportsIndex = 1,
     rank: SupportsIndex = 0,
     ranks: SupportsIndex = 1,
+    ray: str | None = None,
     audio_column: str | None = None,
     key_column: str | None = None,
     shard_bytes: SupportsIndex = SHARD_BYTES,
@@ -86,11 +88,15 @@ def tokenize(
     for `Codec.encode`. format: "safetensors", "tar" (webdataset), "parquet" or "arrow". processes: that encode, one
     thread each; 0 for none but this one (a script that asks for more needs `if __name__ == "__main__"`). batch:
     recordings that are encoded together, for a GPU. rank, ranks: this machine encodes every `ranks`-th recording, from
-    the one numbered `rank` on. shard_bytes, shard_items: of a file. progress: called after each recording.
+    the one numbered `rank` on. ray: the address of a Ray cluster that encodes instead ("auto", "local"), with
+    `processes` of its workers or, where that is 0, as many as it has room for; this process reads and writes.
+    shard_bytes, shard_items: of a file. progress: called after each recording.
 
     A recording that cannot be read is told in `failures.jsonl`, and tried again by the next run. Raises
     StreamcodecError where nothing can begin: no source, no codec, tokens of another kind in `out`.
     """
+    if ray is not None:
+        ray_data()
     settings, folder, loaded = _settled(out, codec, bandwidth, num_codebooks, format, device, backend, batch)
     processes, rank, ranks = whole(processes, "processes", 0), whole(rank, "rank", 0), whole(ranks, "ranks")
     if rank >= ranks:
@@ -103,7 +109,7 @@ def tokenize(
         writer.adopt(ranks)
         before = folder.done()
         items = _left(corpus.items(), rank, ranks, before, state)
-        for result in _results(items, processes, settings, loaded):
+        for result in _results(items, processes, settings, loaded, ray):
             if isinstance(result, Failure):
                 state.failures.append(result)
             else:
@@ -181,7 +187,11 @@ def _left(items: Iterator[Item | Failure], rank: int, ranks: int, before: set[st
                 yield loaded
 
 
-def _results(items: Iterator[Item], processes: int, settings: Settings, codec: Codec) -> Iterator[Tokens | Failure]:
+def _results(
+    items: Iterator[Item], processes: int, settings: Settings, codec: Codec, ray: str | None
+) -> Iterator[Tokens | Failure]:
+    if ray is not None:
+        return run_ray(items, processes, settings, ray)
     if processes:
         return run_processes(items, processes, settings)
     return Encoder(settings, codec)(items)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,18 @@ class Deadly(Item):
     def blocks(self, spec: Any) -> Iterator[Any]:
         os.kill(os.getpid(), signal.SIGKILL)
         yield
+
+
+@dataclass(frozen=True)
+class DeadlyOnce(Item):
+    """A recording during which a process is killed, from outside, so that it is good the next time."""
+
+    flag: str = ""
+
+    def blocks(self, spec: Any) -> Iterator[Any]:
+        try:
+            Path(self.flag).touch(exist_ok=False)
+        except FileExistsError:
+            yield from super().blocks(spec)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
