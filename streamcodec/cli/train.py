@@ -13,10 +13,10 @@ from ..install import how_to_install
 from ..train.blend import blend
 from ..train.build import SETTINGS_FILE, build_run, data_of, export_run, write_small
 from ..train.config import read_settings, to_toml
-from ..train.data import find_audio, recordings, refuse_holdout
+from ..train.data import read
 from ..train.distributed import joined
 from ..train.loop import Run
-from ..train.pack import is_pack, read_pack, write_pack
+from ..train.pack import write_pack
 from .ends import check_folder
 from .telling import tell
 from .train_entropy import run_entropy
@@ -80,17 +80,14 @@ def _train(args: Namespace, resume: bool) -> None:
 
 
 def _pack(args: Namespace) -> None:
-    if args.rate < 1 or args.limit <= 0:
-        raise ConfigError(f"--rate is {args.rate} and --limit {args.limit}; both must be above 0")
+    if min(args.rate, args.channels) < 1 or args.limit <= 0:
+        raise ConfigError(
+            f"--rate is {args.rate}, --channels {args.channels} and --limit {args.limit}; all must be above 0"
+        )
     if args.data.exists() and args.data.resolve() == args.out.resolve():
         raise ConfigError(f"{args.out} is the folder that is read; give the pack another one")
     check_folder(args.out, "pack-*.safetensors", "a pack", args.force)
-    if is_pack(args.data):
-        heard = read_pack(args.data, args.rate)
-    else:
-        files = find_audio(args.data)
-        refuse_holdout(files)
-        heard = recordings(files, args.rate)
+    heard = read(args.data, args.rate, args.channels)
     done = write_pack(heard, args.out, args.rate, int(args.limit * 2**20), args.seed)
     left = f", {done['left_out']} left out" if done["left_out"] else ""
     print(f"{args.out}: {done['recordings']} recordings in {done['bytes'] / 2**20:.1f} MiB{left}")

@@ -8,7 +8,7 @@ from .ends import add_force
 __all__ = ["add_train"]
 
 FILES = "a folder of audio, a text file with one path a line"
-DATA = f"{FILES}, or a pack"
+DATA = f"{FILES}, a pack, or tokens of `streamcodec tokenize`"
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +66,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     pack.add_argument("--data", required=True, type=Path, help=DATA)
     pack.add_argument("--out", required=True, type=Path, metavar="PACK", help="folder for pack-*.safetensors")
     pack.add_argument("--rate", type=int, default=24000, metavar="HZ", help="of the codec to train (default: 24000)")
+    pack.add_argument("--channels", type=int, default=1, metavar="N", help="of the codec to train (default: 1)")
     pack.add_argument("--limit", type=float, default=58.0, metavar="MIB", help="size of it all (default: 58)")
     add_force(pack)
     pack.add_argument("--seed", type=int, default=0, help="of the choice, where not all fits")

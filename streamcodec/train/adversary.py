@@ -35,7 +35,8 @@ class Adversary:
         self.settings, self.world = settings, world
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.scales = Discriminators(settings.windows, settings.filters, settings.stride).to(world.device)
+            made = Discriminators(settings.windows, settings.filters, settings.stride, settings.bands)
+        self.scales = made.to(world.device)
         self.parameters = dict(self.scales.named_parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, betas=(0.5, 0.9), weight_decay=1e-4

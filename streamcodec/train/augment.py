@@ -1,6 +1,7 @@
 """Changes to training audio: speed, gain, a second sound mixed in, a limited band. All keep within full scale.
 
-Each takes its own generator's numbers, so that a crop depends on its place in the training alone.
+Each takes its own generator's numbers, so that a crop depends on its place in the training alone. Crops are
+[..., samples] float32; the channels of one change together.
 """
 
 import numpy as np
@@ -33,24 +34,25 @@ def speed(settings: AugmentSettings, rng: np.random.Generator) -> float:
 
 
 def stretch(crop: np.ndarray, length: int) -> np.ndarray:
-    """[M] float32 played so that it lasts `length` samples: pitch and formants move, as with another speaker."""
-    if len(crop) == length:
+    """The crop played so that it lasts `length` samples: pitch and formants move, as with another speaker."""
+    given = crop.shape[-1]
+    if given == length:
         return crop
-    played = soxr.resample(crop, len(crop), length, quality="MQ")
-    fitted = np.zeros(length, dtype=np.float32)
-    fitted[: len(played)] = played[:length]
+    played = soxr.resample(np.ascontiguousarray(crop.T), given, length, quality="MQ").T[..., :length]
+    fitted = np.zeros((*crop.shape[:-1], length), dtype=np.float32)
+    fitted[..., : played.shape[-1]] = played
     return _within_full_scale(fitted)
 
 
 def amplify(crop: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
-    """Random level and sign, [N] float32 to the same; never past full scale."""
+    """Random level and sign; never past full scale."""
     gain = _decibels(rng, settings.gain_low, settings.gain_high)
     sign = 1 - 2 * int(rng.integers(2))
     return _within_full_scale(crop * np.float32(sign * gain))
 
 
 def mix(crop: np.ndarray, other: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
-    """`crop` with `other` under it, both [N], at a level relative to the crop's (RMS); silence changes nothing."""
+    """`crop` with `other` of its shape under it, at a level relative to the crop's (RMS); silence changes nothing."""
     power, other_power = float(np.mean(crop**2)), float(np.mean(other**2))
     if power == 0 or other_power == 0:
         return crop
@@ -59,9 +61,10 @@ def mix(crop: np.ndarray, other: np.ndarray, settings: AugmentSettings, rng: np.
 
 
 def band_limit(crop: np.ndarray, sample_rate: int, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
-    """`crop` [N] without what lies above a random cut-off in Hz: a zero-phase filter with a raised-cosine slope."""
+    """The crop without what lies above a random cut-off in Hz: a zero-phase filter with a raised-cosine slope."""
     cutoff = float(rng.uniform(settings.cutoff_low, settings.cutoff_high))
-    frequencies = np.fft.rfftfreq(len(crop), 1 / sample_rate)
+    samples = crop.shape[-1]
+    frequencies = np.fft.rfftfreq(samples, 1 / sample_rate)
     place = np.clip((frequencies - cutoff) / (SLOPE * cutoff), 0.0, 1.0)
     spectrum = np.fft.rfft(crop) * (0.5 + 0.5 * np.cos(np.pi * place))
-    return _within_full_scale(np.fft.irfft(spectrum, len(crop)).astype(np.float32))
+    return _within_full_scale(np.fft.irfft(spectrum, samples).astype(np.float32))

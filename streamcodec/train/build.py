@@ -11,6 +11,7 @@ from torch import Tensor
 from ..checkpoint import load, write_directory
 from ..checkpoint.weights import SCALE
 from ..codecs import Codec
+from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
 from ..codecs.spectral import SpectralCodec
 from ..errors import CheckpointError, ConfigError
@@ -28,6 +29,7 @@ SETTINGS_FILE = "train.toml"
 
 # Families that can be made with random weights, by `model_type`.
 _FRESH: Mapping[str, Callable[[Mapping[str, Any]], Codec]] = {
+    "dac": DacCodec,
     "encodec": EncodecCodec,
     "streamcodec_spectral": SpectralCodec,
 }
@@ -63,21 +65,21 @@ def _kept_codec(folder: Path) -> Codec:
 def build_run(data: str | Path, folder: Path, settings: Settings, world: World | None = None) -> Run:
     """A run on the audio of `data` that keeps its files in `folder`, and goes on where an earlier one there stopped.
 
-    data: a folder of audio, a text file with one path a line, or a pack. Raises ConfigError, AudioError, InputError,
-    CheckpointError.
+    data: a folder of audio, a text file with one path a line, a pack, or tokens of `streamcodec tokenize`. Raises
+    ConfigError, AudioError, InputError, CheckpointError.
     """
     world = world or World()
     resumes = newest(folder) is not None
     codec = _kept_codec(folder) if resumes else _codec(settings)
     spec = codec.spec
-    if spec.channels != 1 or codec.segments is not None:
-        raise ConfigError(f"{spec.name} cannot be trained: training is for mono codecs that run frame by frame")
+    if codec.segments is not None:
+        raise ConfigError(f"{spec.name} cannot be trained: training is for codecs that run frame by frame")
     _check_crops(settings, codec)
     if max(settings.quantizer.books) > spec.num_codebooks or min(settings.quantizer.books) < 1:
         raise ConfigError(
             f"quantizer.books is {list(settings.quantizer.books)}; {spec.name} has {spec.num_codebooks} codebooks"
         )
-    cache = _cache(data, folder, spec.sample_rate, world)
+    cache = _cache(data, folder, codec, world)
     crops = Crops(
         cache,
         settings.data.crop_samples,
@@ -120,15 +122,16 @@ def data_of(folder: Path) -> str:
         raise CheckpointError(f"{folder} is no training's folder: its data.json cannot be read: {error}") from error
 
 
-def _cache(data: str | Path, folder: Path, sample_rate: int, world: World) -> AudioCache:
+def _cache(data: str | Path, folder: Path, codec: Codec, world: World) -> AudioCache:
     """The audio of `data`, read by the first process of each machine, then mapped by all."""
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = (codec.spec.sample_rate, codec.spec.channels)
     # Machines may share a disk: then all but the leading one find what it has written.
     for turn in (world.leads, not world.leads and world.local_rank == 0):
         if turn:
-            AudioCache.build(data, folder / "cache", sample_rate)
+            AudioCache.build(data, folder / "cache", *wanted)
         world.wait()
-    return AudioCache.build(data, folder / "cache", sample_rate)
+    return AudioCache.build(data, folder / "cache", *wanted)
 
 
 def write_small(codec: Codec, directory: Path) -> Path:

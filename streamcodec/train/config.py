@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,14 @@ class CodecSettings:
     init_from: str = _of("", "begin with a codec's weights: bundled, a directory or a hub id; empty: random weights")
     architecture: str = _of(
         "encodec",
-        "encodec, or spectral: blocks at the frame rate, which learn more in the same time. A spectral codec has the "
-        "sizes of [spectral], and of this section the five from sampling_rate to codebook_size",
+        "encodec, dac, or spectral: blocks at the frame rate, which learn more in the same time. A spectral codec has "
+        "the sizes of [spectral], and of this section the five from sampling_rate to codebook_size; a dac those of "
+        "[dac], and of this section sampling_rate and codebook_size",
     )
     start: str = _of(
         "random", "fresh weights: random, or transform (a cosine transform, see streamcodec.train.transform)"
     )
+    audio_channels: int = _of(1, "1, or 2 for stereo, which an encodec can have")
     sampling_rate: int = _of(24000, "Hz")
     target_bandwidths: tuple[float, ...] = _of((1.5, 3.0, 6.0), "kbps")
     default_bandwidth: float = _of(6.0, "kbps, one of them")
@@ -108,7 +111,7 @@ class CodecSettings:
         """As the config.json of an EnCodec model."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         del values["init_from"], values["start"], values["architecture"]
-        values |= {"audio_channels": 1, "normalize": False, "norm_type": "weight_norm", "trim_right_ratio": 1.0}
+        values |= {"normalize": False, "norm_type": "weight_norm", "trim_right_ratio": 1.0}
         return values | {"model_type": "encodec", "streamcodec_default_bandwidth": values.pop("default_bandwidth")}
 
 
@@ -130,6 +133,22 @@ class SpectralSettings:
         names = ("sampling_rate", "target_bandwidths", "default_bandwidth", "hidden_size", "codebook_size")
         shared = {name: getattr(codec, name) for name in names}
         return asdict(self) | shared | {"model_type": "streamcodec_spectral"}
+
+
+@dataclass(frozen=True)
+class DacSettings:
+    """Sizes that a fresh codec of the architecture dac has beside those of [codec]."""
+
+    encoder_hidden_size: int = _of(32, "channels of the first convolution, doubled by each stage; DAC has 64")
+    downsampling_ratios: tuple[int, ...] = _of((2, 4, 5, 8), "strides of the encoder; the decoder has them reversed")
+    decoder_hidden_size: int = _of(512, "channels that the decoder begins with, halved by each stage; DAC has 1536")
+    n_codebooks: int = _of(8, "how many; DAC has 9 at 44.1 kHz, 32 at 24 and 12 at 16")
+    codebook_dim: int = _of(8, "dimensions in which an entry is looked up")
+
+    def to_config(self, codec: CodecSettings) -> dict[str, Any]:
+        """As a config.json, with the sizes of `codec` that the architecture shares."""
+        shared = {"sampling_rate": codec.sampling_rate, "codebook_size": codec.codebook_size}
+        return asdict(self) | shared | {"model_type": "dac"}
 
 
 # Losses that pass through the balancer.
@@ -160,6 +179,10 @@ class DiscriminatorSettings:
     """Multi-scale STFT discriminators; not used while the weights of adversarial and feature are 0."""
 
     windows: tuple[int, ...] = _of((2048, 1024, 512, 256, 128), "STFT lengths in samples, hop a quarter")
+    bands: tuple[float, ...] = _of(
+        (0.0, 1.0),
+        "edges of the bands that are looked at apart, as shares of the spectrum; DAC has 0, 0.1, 0.25, 0.5, 0.75, 1",
+    )
     filters: int = _of(16, "channels of each convolution; EnCodec has 32")
     stride: int = _of(1, "of the first convolution, over frequencies; EnCodec has 1, and 8 costs a sixth of it")
     learning_rate: float = _of(3e-4, "of AdamW; annealed as the codec's is")
@@ -219,6 +242,7 @@ class Settings:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     codec: CodecSettings = field(default_factory=CodecSettings)
     spectral: SpectralSettings = field(default_factory=SpectralSettings)
+    dac: DacSettings = field(default_factory=DacSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
@@ -230,9 +254,9 @@ class Settings:
 
     def codec_config(self) -> dict[str, Any]:
         """The config.json of a fresh codec."""
-        if self.codec.architecture == "spectral":
-            return self.spectral.to_config(self.codec)
-        return self.codec.to_huggingface()
+        if self.codec.architecture == "encodec":
+            return self.codec.to_huggingface()
+        return (self.dac if self.codec.architecture == "dac" else self.spectral).to_config(self.codec)
 
     @property
     def adversarial(self) -> bool:
@@ -272,6 +296,9 @@ def _check(settings: Settings) -> None:
     ):
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
+    edges = settings.discriminator.bands
+    if len(edges) < 2 or (edges[0], edges[-1]) != (0, 1) or any(a >= b for a, b in pairwise(edges)):
+        raise ConfigError(f"discriminator.bands is {list(edges)}; it must rise from 0 to 1, such as [0.0, 0.25, 1.0]")
     weights = {name: getattr(settings.loss, name) for name in BALANCED}
     if min(weights.values()) < 0 or not any(weights[name] for name in ("mel", "loudness", "linear", "wave")):
         raise ConfigError(f"the weights of loss are {weights}; none may be below 0, and one of the first four above 0")
@@ -293,13 +320,20 @@ def _check(settings: Settings) -> None:
 
 
 def _check_start(codec: CodecSettings) -> None:
-    if codec.architecture not in ("encodec", "spectral"):
-        raise ConfigError(f"codec.architecture {codec.architecture!r} is not known; encodec and spectral are")
+    if codec.architecture not in ("encodec", "dac", "spectral"):
+        raise ConfigError(f"codec.architecture {codec.architecture!r} is not known; encodec, dac and spectral are")
+    if codec.audio_channels not in (1, 2) or (codec.audio_channels == 2 and codec.architecture != "encodec"):
+        raise ConfigError(
+            f"codec.audio_channels is {codec.audio_channels} with the architecture {codec.architecture}; it must be 1, "
+            "or with encodec 1 or 2"
+        )
     if codec.architecture == "spectral" and codec.start != "random":
         raise ConfigError(
             f"codec.start is {codec.start!r}; a spectral codec begins with a transform anyway: set codec.start = "
             '"random"'
         )
+    if codec.start == "transform" and (codec.architecture, codec.audio_channels) != ("encodec", 1):
+        raise ConfigError('codec.start transform is for a mono encodec; set codec.start = "random"')
     if codec.start not in ("random", "transform"):
         raise ConfigError(f"codec.start {codec.start!r} is not known; random and transform are")
     if (

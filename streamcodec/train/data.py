@@ -20,6 +20,7 @@ from ..errors import AudioError, InputError
 from .augment import amplify, band_limit, mix, speed, stretch
 from .config import AugmentSettings
 from .pack import Packed, is_pack, read_pack
+from .token_audio import is_tokens, read_tokens, token_files
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -29,7 +30,10 @@ __all__ = [
     "AudioCache",
     "Batches",
     "Crops",
+    "files_of",
     "find_audio",
+    "read",
+    "read_audio",
     "read_mono",
     "recordings",
     "refuse_holdout",
@@ -72,17 +76,46 @@ def refuse_holdout(files: list[Path]) -> None:
             raise InputError(f"{path} is hold-out audio, kept for evaluation; train on a folder without it")
 
 
+def files_of(source: Path) -> list[Path]:
+    """The files of what `read` reads. Raises AudioError where there are none, InputError for hold-out audio."""
+    if is_pack(source):
+        files = sorted(source.glob("*.safetensors"))
+    else:
+        files = token_files(source) if is_tokens(source) else find_audio(source)
+    refuse_holdout(files)
+    return files
+
+
+def read(source: Path, sample_rate: int, channels: int) -> Iterator[Packed]:
+    """The recordings of a folder, a list, a pack or a data set of tokens, as a codec of that rate needs them.
+
+    Raises AudioError, InputError, SampleRateError.
+    """
+    files = files_of(source)
+    if is_pack(source):
+        return read_pack(source, sample_rate, channels)
+    if is_tokens(source):
+        return read_tokens(source, sample_rate, channels)
+    return recordings(files, sample_rate, channels)
+
+
+def read_audio(path: Path, sample_rate: int, channels: int) -> np.ndarray:
+    """Samples [C, N] float32 in [-1, 1], mixed and resampled as `AudioReader` does. Raises AudioError."""
+    with AudioReader(path, sample_rate, channels, BLOCK) as reader:
+        return np.concatenate(list(reader), axis=1)
+
+
 def read_mono(path: Path, sample_rate: int) -> np.ndarray:
     """Samples [N] float32 in [-1, 1], channels averaged, resampled to `sample_rate` Hz. Raises AudioError."""
-    with AudioReader(path, sample_rate, 1, BLOCK) as reader:
-        return np.concatenate(list(reader), axis=1)[0]
+    audio: np.ndarray = read_audio(path, sample_rate, 1)[0]
+    return audio
 
 
 @dataclass(frozen=True)
 class AudioCache:
     """All training audio in one memory-mapped file.
 
-    samples: int16 [total]. starts, lengths: of each recording, in samples. groups: the name of each one's folder.
+    samples: int16 [total, C]. starts, lengths: of each recording, in samples. groups: the name of each one's folder.
     """
 
     samples: np.ndarray
@@ -91,35 +124,30 @@ class AudioCache:
     groups: tuple[str, ...]
 
     @classmethod
-    def build(cls, source: str | Path, folder: Path, sample_rate: int) -> "AudioCache":
-        """Read `source` (see `find_audio`; or a pack, see `pack`) into `folder`, or reuse what an earlier call left.
+    def build(cls, source: str | Path, folder: Path, sample_rate: int, channels: int = 1) -> "AudioCache":
+        """Read `source` (see `read`) into `folder`, or reuse what an earlier call left.
 
         A file that cannot be read is named on standard error and skipped. Raises AudioError if none can be read,
         InputError for hold-out audio.
         """
-        packed = is_pack(Path(source))
-        files = sorted(Path(source).glob("*.safetensors")) if packed else find_audio(source)
-        refuse_holdout(files)
-        key = _fingerprint(files, sample_rate)
+        key = _fingerprint(files_of(Path(source)), sample_rate, channels)
         data, index = folder / f"audio-{key}.pcm", folder / f"audio-{key}.json"
         if not index.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _write_cache(
-                read_pack(Path(source), sample_rate) if packed else recordings(files, sample_rate), data, index
-            )
+            _write_cache(read(Path(source), sample_rate, channels), data, index)
         entries = json.loads(index.read_text(encoding="utf-8"))
         lengths = np.array([entry["length"] for entry in entries], dtype=np.int64)
         return cls(
-            samples=np.memmap(data, dtype=np.int16, mode="r"),
+            samples=np.memmap(data, dtype=np.int16, mode="r").reshape(-1, channels),
             starts=np.cumsum(lengths) - lengths,
             lengths=lengths,
             groups=tuple(entry["group"] for entry in entries),
         )
 
 
-def _fingerprint(files: list[Path], sample_rate: int) -> str:
+def _fingerprint(files: list[Path], sample_rate: int, channels: int) -> str:
     """Names the cache of these files as they are now."""
-    digest = hashlib.sha256(str(sample_rate).encode())
+    digest = hashlib.sha256((str(sample_rate) + (f"x{channels}" if channels > 1 else "")).encode())
     for path in files:
         size = path.stat().st_size if path.exists() else -1
         digest.update(f"{path.resolve()}:{size}\n".encode())
@@ -131,12 +159,12 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     return (audio * 32768).round().clip(-32768, 32767).astype("<i2")
 
 
-def recordings(files: list[Path], sample_rate: int) -> Iterator[Packed]:
-    """Every readable file as int16 mono; an unreadable one is named on standard error, and AudioError if all are."""
+def recordings(files: list[Path], sample_rate: int, channels: int = 1) -> Iterator[Packed]:
+    """Every readable file as int16; an unreadable one is named on standard error, and AudioError if all are."""
     read = 0
     for path in files:
         try:
-            audio = to_int16(read_mono(path, sample_rate))
+            audio = to_int16(read_audio(path, sample_rate, channels).T)
         except AudioError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
@@ -151,7 +179,7 @@ def _write_cache(heard: Iterable[Packed], data: Path, index: Path) -> None:
     entries = []
     with data.open("wb") as out:
         for path, group, samples in heard:
-            out.write(samples.tobytes())
+            out.write(samples.tobytes())  # in C's order: the channels of a sample lie together
             entries.append({"path": path, "group": group, "length": len(samples)})
     # Written last and at once: an index means a complete cache.
     part = index.with_suffix(".part")
@@ -162,8 +190,8 @@ def _write_cache(heard: Iterable[Packed], data: Path, index: Path) -> None:
 class Crops:
     """Draws random crops, a share of them from each group, and augments them.
 
-    A row depends on (seed, stream, step, row) alone, never on what was drawn before: a training that resumes hears what
-    it would have heard, and processes that divide a batch hear together what one would.
+    A crop depends on (seed, stream, step, row) alone, never on what was drawn before: a training that resumes hears
+    what it would have heard, and processes that divide a batch hear together what one would.
 
     length: samples. shares: group name -> relative share; a group not named there counts with its share of the total
     duration. sample_rate: Hz, for the augmentation.
@@ -193,18 +221,18 @@ class Crops:
         self.within = [cache.lengths[m] / cache.lengths[m].sum() for m in self.members]
 
     def _crop(self, rng: np.random.Generator, length: int) -> np.ndarray:
-        """[length] float32: recordings by duration within the group, any place in them; zeros after a short one."""
+        """[C, length] float32: recordings by duration within the group, any place in them; zeros after a short one."""
         group = rng.choice(len(self.members), p=self.chances)
         item = rng.choice(self.members[group], p=self.within[group])
         start, total = self.cache.starts[item], self.cache.lengths[item]
         offset = rng.integers(max(1, total - length + 1))
         piece = self.cache.samples[start + offset : start + min(offset + length, total)]
-        crop = np.zeros(length, dtype=np.float32)
-        crop[: len(piece)] = piece.astype(np.float32) / 32768
+        crop = np.zeros((piece.shape[1], length), dtype=np.float32)
+        crop[:, : len(piece)] = piece.T.astype(np.float32) / 32768
         return crop
 
     def row(self, stream: Stream, step: int, row: int, length: int | None = None) -> np.ndarray:
-        """One augmented crop, [length] float32 in [-1, 1]."""
+        """One augmented crop, [C, length] float32 in [-1, 1]."""
         rng, length = np.random.default_rng([self.seed, stream, step, row]), length or self.length
         crop = self._crop(rng, round(length * speed(self.augment, rng)))
         crop = stretch(crop, length)
@@ -215,8 +243,11 @@ class Crops:
         return amplify(crop, self.augment, rng)
 
     def batch(self, stream: Stream, step: int, rows: Iterable[int], length: int | None = None) -> Tensor:
-        """[rows, length] float32: these rows of the batch of one step; length: samples, None for the usual."""
-        return torch.from_numpy(np.stack([self.row(stream, step, row, length) for row in rows]))
+        """[rows * C, length] float32: these crops of the batch of one step, the channels of each one after the other.
+
+        length: samples, None for the usual.
+        """
+        return torch.from_numpy(np.concatenate([self.row(stream, step, row, length) for row in rows]))
 
 
 class Batches:
@@ -236,7 +267,7 @@ class Batches:
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def take(self, step: int) -> Tensor:
-        """The batch of `step`, [rows, length], on the device."""
+        """The batch of `step`, [rows * C, length], on the device."""
         if self.pool is None:
             return self._prepare(step).to(self.device)
         for later in range(step, step + 1 + self.threads):

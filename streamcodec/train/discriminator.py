@@ -2,15 +2,19 @@
 
 Each scale looks at the complex spectrogram of one window length, real and imaginary parts as channels, with 2-D
 convolutions: dilated over time (1, 2, 4) and halving the frequencies. A stride of the first convolution over the
-frequencies makes all that follows cheaper: what a CPU can afford.
+frequencies makes all that follows cheaper: what a CPU can afford. The spectrum may be cut into bands, each with
+convolutions of its own, which high frequencies gain by (Kumar et al. 2023, section 3.3).
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+
+from ..errors import ConfigError
 
 __all__ = ["Discriminators", "Verdict", "adversarial_loss", "discriminator_loss", "feature_loss"]
 
@@ -33,25 +37,39 @@ def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, d
     return made
 
 
+def _convs(filters: int, stride: int) -> nn.ModuleList:
+    """Those of a band, but for the last one, which all bands share."""
+    return nn.ModuleList(
+        [
+            _conv(2, filters, (3, max(9, 2 * stride + 1)), stride),
+            *(_conv(filters, filters, (3, 9), stride=2, dilation=dilation) for dilation in DILATIONS),
+            _conv(filters, filters, (3, 3)),
+        ]
+    )
+
+
 class StftDiscriminator(nn.Module):
     """One scale. window: STFT length in samples, hop a quarter of it; filters: channels of each convolution.
 
-    stride: of the first convolution over the frequencies, whose kernel covers twice as many bins, at least nine.
+    stride: of the first convolution over the frequencies, whose kernel covers twice as many bins, at least nine; bands:
+    edges as shares of the spectrum, from 0 to 1.
     """
 
-    def __init__(self, window: int, filters: int, stride: int = 1):
+    def __init__(self, window: int, filters: int, stride: int = 1, bands: tuple[float, ...] = (0.0, 1.0)):
         super().__init__()
         self.window = window
+        bins = window // 2 + 1
+        edges = [round(edge * bins) for edge in bands]
+        self.widths = [high - low for low, high in pairwise(edges)]
+        if min(self.widths) < 1:
+            raise ConfigError(
+                f"discriminator.bands {list(bands)} leave one without any of the {bins} bins of window {window}"
+            )
         hann = torch.hann_window(window)
         # Unit energy: a sample of white noise of deviation 1 gives a bin of deviation 1 at every window length.
         self.register_buffer("hann", hann / hann.square().sum().sqrt(), persistent=False)
-        self.layers = nn.ModuleList(
-            [
-                _conv(2, filters, (3, max(9, 2 * stride + 1)), stride),
-                *(_conv(filters, filters, (3, 9), stride=2, dilation=dilation) for dilation in DILATIONS),
-                _conv(filters, filters, (3, 3)),
-            ]
-        )
+        self.layers = _convs(filters, stride)  # of the lowest band
+        self.higher = nn.ModuleList(_convs(filters, stride) for _ in self.widths[1:])
         self.last = _conv(filters, 1, (3, 3))
 
     def spectrogram(self, audio: Tensor) -> Tensor:
@@ -63,19 +81,21 @@ class StftDiscriminator(nn.Module):
         """Audio [B, N] of about unit level."""
         with torch.autocast(audio.device.type, enabled=False):  # transforms have no bfloat16
             x = self.spectrogram(audio.float())
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), SLOPE)
-            features.append(x)
-        return Verdict(self.last(x), features)
+        features, tops = [], []
+        for band, layers in zip(x.split(self.widths, 3), (self.layers, *self.higher), strict=True):
+            for layer in layers:
+                band = F.leaky_relu(layer(band), SLOPE)
+                features.append(band)
+            tops.append(band)
+        return Verdict(self.last(torch.cat(tops, 3)), features)
 
 
 class Discriminators(nn.Module):
     """All scales, each with weights of its own."""
 
-    def __init__(self, windows: tuple[int, ...], filters: int, stride: int = 1):
+    def __init__(self, windows: tuple[int, ...], filters: int, stride: int = 1, bands: tuple[float, ...] = (0.0, 1.0)):
         super().__init__()
-        self.scales = nn.ModuleList(StftDiscriminator(window, filters, stride) for window in windows)
+        self.scales = nn.ModuleList(StftDiscriminator(window, filters, stride, bands) for window in windows)
 
     def forward(self, audio: Tensor) -> list[Verdict]:
         """[B, N] to a verdict per scale."""

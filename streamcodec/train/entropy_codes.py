@@ -12,10 +12,10 @@ from ..codecs import Codec
 from ..corpus import TokenDataset
 from ..errors import AudioError, InputError
 from .data import find_audio, refuse_holdout
+from .token_audio import is_tokens
 
 __all__ = ["codes_of"]
 
-ABOUT = "tokens.json"
 CHUNK = 30.0  # seconds encoded at a time
 
 
@@ -28,7 +28,7 @@ def codes_of(
     is told the seconds that are done. A file that cannot be read is named on standard error. Raises AudioError where
     there is nothing to read; InputError for hold-out audio, and for tokens of another codec or of fewer codebooks.
     """
-    found = _tokens(source, codec) if (source / ABOUT).is_file() else _recordings(source, codec)
+    found = _tokens(source, codec) if is_tokens(source) else _recordings(source, codec)
     random.Random(seed).shuffle(found)
     codes: list[np.ndarray] = []
     frames = 0

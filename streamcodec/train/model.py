@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ..codecs import Codec
 from ..codecs.semantic import SemanticBase
 from ..codecs.spectral import SpectralCodec
-from ..nn.layer import Sequential
+from ..nn.factorised import FactorisedQuantizer
+from ..nn.layer import Elementwise, Sequential
 from .initialise import scale_input, scale_output, scale_to_data
 from .transform import start_as_transform
 
@@ -33,6 +34,8 @@ def _modules(codec: Codec) -> nn.ModuleDict:
     if isinstance(codec, SemanticBase):
         for name in ("encoder_semantic", "decoder_semantic", "fc", "fc1"):
             parts[name] = getattr(codec, name)
+    if isinstance(codec.quantizer, FactorisedQuantizer):
+        parts["quantizer"] = codec.quantizer  # its projections; its entries are no parameters
     return nn.ModuleDict(parts)
 
 
@@ -61,6 +64,7 @@ def install(codec: Codec, weights: Mapping[str, Tensor], codebooks: Tensor) -> N
 class Networks:
     """A codec's networks while they are trained; `codec` itself is of no other use until `install`.
 
+    Audio is [B * C, N] here and wherever it is compared: the channels of a crop are rows that follow each other.
     device: where they compute; bfloat16: whether they do so in bfloat16, all but the first and the last layer: those
     carry audio, whose weak high frequencies eight bits of mantissa would drown.
     """
@@ -72,17 +76,21 @@ class Networks:
         self.modules = _modules(codec)
         self.parameters = dict(self.modules.named_parameters())
 
+    def _rows(self, audio: Tensor) -> Tensor:
+        """[B * C, N] to [B, N, C]."""
+        return audio.unflatten(0, (-1, self.codec.spec.channels)).transpose(1, 2)
+
     def initialise(self, audio: Tensor, start: str = "random") -> None:
-        """Scale fresh random weights on audio [B, N], or make them a transform; not for weights trained before."""
+        """Scale fresh random weights on audio, or make them a transform; not for weights trained before."""
         codec = self.codec
         if isinstance(codec, SpectralCodec):
             return  # its normalisations keep the level, and it begins as a codec of its kind should
         if start == "transform":
             start_as_transform(codec.encoder, codec.decoder, self.gain * audio, codec.spec.sample_rate)
             return
-        latents = scale_to_data(codec.encoder, self.gain * audio[..., None])
+        latents = scale_to_data(codec.encoder, self.gain * self._rows(audio))
         if isinstance(codec, SemanticBase):
-            latents = codec.join(latents, codec.encoder_semantic(codec.features(audio[..., None])))
+            latents = codec.join(latents, codec.encoder_semantic(codec.features(self._rows(audio))))
         scale_to_data(codec.decoder, latents)
 
     def autocast(self) -> torch.autocast:
@@ -90,28 +98,33 @@ class Networks:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def encode(self, audio: Tensor) -> Latents:
-        """[B, N], N whole frames, to float32 latents."""
+        """[B * C, N], N whole frames, to float32 latents."""
         codec = self.codec
         assert isinstance(codec.encoder, Sequential)
         first, *others = codec.encoder.chain
-        rows = first(self.gain * audio[..., None])
+        heard = self._rows(audio)
+        rows = first(self.gain * heard)
         with self.autocast():
             for layer in others:
                 rows = layer(rows)
             if not isinstance(codec, SemanticBase):
                 return Latents(rows.float(), None)
-            features = codec.features(audio[..., None])
+            features = codec.features(heard)
             return Latents(codec.join(rows, codec.encoder_semantic(features)).float(), features)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, T, D] to float32 audio [B, N'], from its first sample on: of a decoder that lags, less than N."""
-        layers = _flat(self.codec.decoder)
+        """Latents [B, T, D] to float32 audio [B * C, N'], from its first sample on: a decoder that lags gives fewer."""
+        layers, bends = _flat(self.codec.decoder), []
+        while isinstance(layers[-1], Elementwise):  # DAC's tanh, which is for audio at its own level
+            bends.append(layers.pop())
         rows = latents
         with self.autocast():
             for layer in layers[:-1]:
                 rows = layer(rows)
-        audio: Tensor = layers[-1](rows.float())
-        return audio[..., 0] / self.gain
+        audio: Tensor = layers[-1](rows.float()) / self.gain
+        for bend in reversed(bends):
+            audio = bend(audio)
+        return audio.transpose(1, 2).flatten(0, 1)
 
     def semantic(self, quantised: Tensor, heard: Latents) -> Tensor | None:
         """X-Codec's semantic reconstruction loss: mean squared error of the features that quantised latents give back.

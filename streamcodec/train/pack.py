@@ -1,13 +1,13 @@
-"""Training audio packed for a journey: FLAC-coded int16 mono in safetensors shards, read as a folder is read.
+"""Training audio packed for a journey: FLAC-coded int16 in safetensors shards, read as a folder is read.
 
 A pack is a folder of ``pack-000.safetensors`` ...: one uint8 tensor per part of a recording, a whole FLAC file each,
-and in the metadata the sample rate and the list of recordings. FLAC is lossless, so training on a pack is training on
-the audio that was packed, to the bit.
+and in the metadata the sample rate, the channels and the list of recordings. FLAC is lossless, so training on a pack is
+training on the audio that was packed, to the bit.
 """
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ PART_SECONDS = 60  # longer recordings are packed in parts, none of them near th
 
 
 class Packed(NamedTuple):
-    """A recording: where it came from, its folder's name, int16 samples [N]."""
+    """A recording: where it came from, its folder's name, int16 samples [N, C]."""
 
     path: str
     group: str
@@ -47,7 +47,7 @@ class _Writer:
     """Collects parts and writes a shard whenever the next one would be too large."""
 
     def __init__(self, folder: Path, sample_rate: int):
-        self.folder, self.sample_rate = folder, sample_rate
+        self.folder, self.sample_rate, self.channels = folder, sample_rate, 1
         self.parts: dict[str, np.ndarray] = {}
         self.entries: list[dict[str, object]] = []
         self.size = self.count = self.recordings = self.written = 0
@@ -66,7 +66,11 @@ class _Writer:
         self.recordings += 1
 
     def flush(self) -> None:
-        metadata = {"sample_rate": str(self.sample_rate), "recordings": json.dumps(self.entries)}
+        metadata = {
+            "sample_rate": str(self.sample_rate),
+            "channels": str(self.channels),
+            "recordings": json.dumps(self.entries),
+        }
         save_file(self.parts, self.folder / f"pack-{self.count:03d}.safetensors", metadata)
         self.count, self.written = self.count + 1, self.written + self.size
         self.parts, self.entries, self.size = {}, [], 0
@@ -79,11 +83,12 @@ def write_pack(heard: Iterable[Packed], folder: Path, sample_rate: int, limit: i
     than a shard holds (some ten minutes) is cut into several. Raises AudioError if not even one recording fits.
     """
     items: list[tuple[str, str, list[np.ndarray]]] = []
+    writer = _Writer(folder, sample_rate)
     for path, group, samples in heard:
+        writer.channels = samples.shape[1]
         step = PART_SECONDS * sample_rate
         parts = [_flac(samples[start : start + step], sample_rate) for start in range(0, len(samples), step)]
         items += [(path, group, chunk) for chunk in _chunks(parts)]
-    writer = _Writer(folder, sample_rate)
     kept = _chosen([(group, _bytes(parts)) for _, group, parts in items], limit, seed)
     for place in kept:  # in the order of the recordings: a pack of all of them is read as they are
         writer.add(*items[place])
@@ -126,26 +131,39 @@ def _chunks(parts: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield chunk
 
 
-def read_pack(folder: Path, sample_rate: int) -> Iterator[Packed]:
-    """The recordings of a pack in order. Raises AudioError for a damaged one, SampleRateError for another rate."""
+def read_pack(folder: Path, sample_rate: int, channels: int = 1) -> Iterator[Packed]:
+    """The recordings of a pack in order.
+
+    Raises AudioError for a damaged one or one of other channels, SampleRateError for another rate.
+    """
     for path in sorted(folder.glob("pack-*.safetensors")):
         try:
             with safe_open(path, "np") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("sample_rate") != str(sample_rate):
-                    raise SampleRateError(
-                        f"{path} holds audio at {metadata.get('sample_rate')} Hz, not {sample_rate} Hz as the codec; "
-                        "pack the recordings at that rate"
-                    )
+                _check_kind(path, metadata, sample_rate, channels)
                 for entry in json.loads(metadata["recordings"]):
                     parts = [_samples(file.get_tensor(name)) for name in entry["parts"]]
                     yield Packed(entry["path"], entry["group"], np.concatenate(parts))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, soundfile.SoundFileError) as error:
-            if isinstance(error, SampleRateError):
+            if isinstance(error, (SampleRateError, AudioError)):
                 raise
             raise AudioError(f"{path} cannot be read as packed audio: {error}") from error
 
 
+def _check_kind(path: Path, metadata: Mapping[str, str], sample_rate: int, channels: int) -> None:
+    """Raises SampleRateError or AudioError for a pack that was made for another codec."""
+    if metadata.get("sample_rate") != str(sample_rate):
+        raise SampleRateError(
+            f"{path} holds audio at {metadata.get('sample_rate')} Hz, not {sample_rate} Hz as the codec; pack the "
+            "recordings at that rate"
+        )
+    if (found := metadata.get("channels", "1")) != str(channels):
+        raise AudioError(
+            f"{path} holds audio of {found} channels, and the codec has {channels}; pack the recordings with "
+            f"--channels {channels}"
+        )
+
+
 def _samples(coded: np.ndarray) -> np.ndarray:
-    samples, _ = soundfile.read(io.BytesIO(coded.tobytes()), dtype="int16")
+    samples, _ = soundfile.read(io.BytesIO(coded.tobytes()), dtype="int16", always_2d=True)
     return samples

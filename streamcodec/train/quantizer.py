@@ -6,12 +6,15 @@ bandwidth (Zeghidour et al. 2021, section III.C). Entries that go out of use are
 batch: without that a codebook collapses onto a few entries. Generators draw on the CPU, wherever the codebooks are.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CodebookLearner", "Quantized", "k_means", "lloyd", "nearest", "perplexity"]
+__all__ = ["CodebookLearner", "Nearest", "Quantized", "k_means", "lloyd", "nearest", "perplexity"]
+
+Nearest = Callable[[Tensor, Tensor], Tensor]  # rows [M, D] and entries [N, D] to the index of each row's entry, [M]
 
 
 class Quantized(NamedTuple):
@@ -33,14 +36,16 @@ def nearest(x: Tensor, codebook: Tensor) -> Tensor:
     return (codebook.square().sum(1) - 2 * x @ codebook.T).argmin(1)
 
 
-def k_means(x: Tensor, entries: int, iterations: int, generator: torch.Generator) -> Tensor:
+def k_means(x: Tensor, entries: int, iterations: int, generator: torch.Generator, nearest: Nearest = nearest) -> Tensor:
     """Centroids [entries, D] of the rows of `x` [M, D], M >= 1; an empty cluster restarts on a random row."""
     rows = torch.randperm(x.shape[0], generator=generator).to(x.device)
     # Fewer rows than entries: rows repeat.
-    return lloyd(x, x[rows.repeat(-(-entries // len(rows)))[:entries]].clone(), iterations, generator)
+    return lloyd(x, x[rows.repeat(-(-entries // len(rows)))[:entries]].clone(), iterations, generator, nearest)
 
 
-def lloyd(x: Tensor, centroids: Tensor, iterations: int, generator: torch.Generator) -> Tensor:
+def lloyd(
+    x: Tensor, centroids: Tensor, iterations: int, generator: torch.Generator, nearest: Nearest = nearest
+) -> Tensor:
     """Centroids [N, D] moved to the means of the rows of `x` [M, D] that are nearest to them, some times over."""
     entries = len(centroids)
     for _ in range(iterations):
@@ -65,6 +70,9 @@ class CodebookLearner(nn.Module):
 
     decay: of the moving averages, per batch. dead: an entry whose average use falls under this share of even use is
     revived. counts, sums: the averages, [K, N] relative to even use and [K, N, D]; variance: of the encoder's output.
+
+    What a stage looks up in, and what an entry then takes away, is that of EnCodec's quantiser: all of what is left,
+    the nearest entry, and the entry itself. A kind that does it otherwise overrides `look_up`, `nearest`, `taken`.
     """
 
     codebooks: Tensor
@@ -83,20 +91,44 @@ class CodebookLearner(nn.Module):
     @torch.no_grad()
     def start(self, latents: Tensor, generator: torch.Generator, iterations: int = 10) -> None:
         """K-means on encoder outputs [M, D], each codebook on what the ones before it left."""
-        residual, codebooks = latents, []
-        for _ in range(len(self.codebooks)):
-            codebooks.append(k_means(residual, self.codebooks.shape[1], iterations, generator))
-            residual = residual - codebooks[-1][nearest(residual, codebooks[-1])]
-        self.begin(torch.stack(codebooks), latents)
+        entries = self.codebooks.shape[1]
+        self._fit(latents, lambda _, given: k_means(given, entries, iterations, generator, self.nearest))
 
     @torch.no_grad()
     def refit(self, latents: Tensor, generator: torch.Generator, iterations: int) -> None:
         """Fit the codebooks that stand to encoder outputs [M, D], each to what the ones before it leave."""
+        books = self.codebooks
+        self._fit(latents, lambda k, given: lloyd(given, books[k], iterations, generator, self.nearest))
+
+    def _fit(
+        self,
+        latents: Tensor,
+        fit: Callable[[int, Tensor], Tensor],
+        aim: Callable[[int, Tensor], None] = lambda stage, residual: None,
+    ) -> None:
+        """Take the codebooks that `fit` makes of a stage and what it looks up, one stage after the other.
+
+        aim: is told what each stage is given, before it looks up.
+        """
         residual, codebooks = latents, []
-        for codebook in self.codebooks:
-            codebooks.append(lloyd(residual, codebook, iterations, generator))
-            residual = residual - codebooks[-1][nearest(residual, codebooks[-1])]
+        for k in range(len(self.codebooks)):
+            aim(k, residual)
+            given = self.look_up(k, residual)
+            codebooks.append(fit(k, given))
+            residual = residual - self.taken(k, codebooks[-1][self.nearest(given, codebooks[-1])])
         self.begin(torch.stack(codebooks), latents)
+
+    def look_up(self, stage: int, residual: Tensor) -> Tensor:
+        """What a stage is to find an entry for, [M, d], of what the stages before left, [M, D]."""
+        return residual
+
+    def nearest(self, given: Tensor, codebook: Tensor) -> Tensor:
+        """The entry that a stage finds, [M]."""
+        return nearest(given, codebook)
+
+    def taken(self, stage: int, entries: Tensor) -> Tensor:
+        """What entries [M, d] of a stage stand for in the latents, [M, D]."""
+        return entries
 
     @torch.no_grad()
     def begin(self, codebooks: Tensor, latents: Tensor) -> None:
@@ -128,10 +160,14 @@ class CodebookLearner(nn.Module):
         straight = z + (quantised.view_as(z) - z).detach()
         return Quantized(straight, torch.stack(codes), torch.stack(residuals), commitment)
 
+    def spread(self, residuals: Tensor) -> Tensor:
+        """The variance that a commitment is relative to, of what the stages were given, [K, M, d]."""
+        return residuals[0].var(0).sum()
+
     @torch.no_grad()
     def learn(self, codes: Tensor, residuals: Tensor, generator: torch.Generator) -> None:
         """Move the codebooks towards what one batch brought them: codes [K, M], residuals [K, M, D]."""
-        self.variance.lerp_(residuals[0].var(0).sum().clamp_min(1e-8), 1 - self.decay)
+        self.variance.lerp_(self.spread(residuals).clamp_min(1e-8), 1 - self.decay)
         entries = self.counts.shape[1]
         # Counts are kept relative to even use, so that they mean the same whatever the batch size.
         share = entries / codes.shape[1]

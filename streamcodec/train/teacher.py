@@ -43,10 +43,10 @@ class Teacher(nn.Module):
         super().__init__()
         self.codec, self.rate = codec.requires_grad_(False), student.spec.sample_rate
         own, spec = codec.spec, student.spec
-        if own.channels != 1 or codec.segments is not None or own.frame_rate != spec.frame_rate:
+        if (own.channels, spec.channels) != (1, 1) or codec.segments is not None or own.frame_rate != spec.frame_rate:
             raise ConfigError(
-                f"teacher.codec {own.name} has {own.frame_rate:g} frames a second; a mono codec with "
-                f"{spec.frame_rate:g}, as {spec.name} has, can teach it"
+                f"teacher.codec {own.name} has {own.frame_rate:g} frames a second; a mono codec can teach another, "
+                f"with as many as {spec.name} has, {spec.frame_rate:g}"
             )
         channels, wanted = _latent_channels(codec), _latent_channels(student)
         if channels != wanted:

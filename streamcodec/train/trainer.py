@@ -21,12 +21,13 @@ from .balancer import Balancer
 from .config import BALANCED, OptimizerSettings, Settings
 from .data import START, Batches, Crops
 from .distributed import World
+from .factorised import learner_of
 from .losses import ReconstructionLoss, levels
 from .model import Latents, Networks
 from .muon import Muon, is_matrix
 from .optimizer_state import load_optimizer, optimizer_tensors
 from .precision import wrong_layer
-from .quantizer import CodebookLearner, Quantized
+from .quantizer import Quantized
 from .teacher import Teacher
 
 __all__ = ["Trainer"]
@@ -70,8 +71,7 @@ class Trainer:
         self.networks = Networks(codec, device, settings.run.precision == "bfloat16")
         self.rows = range(self.world.rank * batch, (self.world.rank + 1) * batch)
         self.batches = Batches(crops, self.rows, device, settings.data.threads)
-        books, entries, dimension = codec.quantizer.codebooks.shape
-        self.learner = CodebookLearner(books, entries, dimension, dead=settings.quantizer.dead).to(device)
+        self.learner = learner_of(codec, settings.quantizer.dead).to(device)
         loss = settings.loss
         self.loss = ReconstructionLoss(codec.spec.sample_rate, loss.windows, loss.bands, loss.envelope > 0).to(device)
         weights = {name: getattr(loss, name) for name in BALANCED}
@@ -86,7 +86,7 @@ class Trainer:
         self.step_count, self.elapsed = 0, 0.0
         self.quantised = False
         self.judged = 0  # updates of the discriminators so far
-        self.usage = torch.zeros(books, entries, device=device)
+        self.usage = torch.zeros(codec.quantizer.codebooks.shape[:2], device=device)
         self.warning = self._check_bfloat16() if self.networks.bfloat16 else None
 
     def _check_bfloat16(self) -> str | None:
@@ -134,9 +134,10 @@ class Trainer:
             self.learner.refit(latents, self._torch_draw(_START), refit)
         self.quantised = True
 
-    def _restart_averages(self) -> None:
+    def _restart_averages(self, part: str = "") -> None:
         for name, parameter in self.parameters.items():
-            self.averages[name].copy_(parameter.detach())
+            if name.startswith(part):
+                self.averages[name].copy_(parameter.detach())
 
     @torch.no_grad()
     def _latents(self) -> Tensor:
@@ -189,6 +190,7 @@ class Trainer:
         began = time.perf_counter()
         if not self.quantised and self.progress >= self.settings.quantizer.warm_share:
             self.learner.start(self._latents(), self._torch_draw(_START))
+            self._restart_averages("quantizer.")
             self.quantised = True
         self.learner.decay = self.codebook_decay()
         figures, quantised, discriminator_gradients = self._backward()
@@ -284,10 +286,10 @@ class Trainer:
 
     @torch.no_grad()
     def preview(self, audio: Tensor, books: int) -> Tensor:
-        """What the networks make of audio [B, N] now with some codebooks, [B, N]."""
+        """What the networks make of audio [B * C, N] now with some codebooks, the same shape."""
         latents = self.networks.encode(audio.to(self.world.device)).values
         if self.quantised:
-            latents = self.learner(latents, torch.full((len(audio),), books, device=latents.device)).latents
+            latents = self.learner(latents, torch.full((len(latents),), books, device=latents.device)).latents
         return self.networks.decode(latents)
 
     # -- its state ---------------------------------------------------------------------------------------------------

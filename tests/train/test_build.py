@@ -117,7 +117,7 @@ def test_mistakes_are_told(recordings: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["train", "resume", str(tmp_path / "empty")]) == 2
     with pytest.raises(SystemExit):
         main(["train"])
-    assert "run, resume, export or pack" in capsys.readouterr().err
+    assert "run, resume, export, blend, pack or entropy" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="no checkpoint"):
         export_run(tmp_path / "out", tmp_path / "codec")
     for sections, message in (

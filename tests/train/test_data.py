@@ -65,7 +65,7 @@ def test_the_cache_holds_the_audio_at_the_wanted_rate(tmp_path: Path) -> None:
     cache = AudioCache.build(tmp_path, tmp_path / "cache", 24000)
     assert cache.groups == ("speech", "speech16k")
     assert cache.lengths.tolist() == [12000, 12000]
-    middle = [cache.samples[start + 6000] / 32768 for start in cache.starts]
+    middle = [cache.samples[start + 6000, 0] / 32768 for start in cache.starts]
     np.testing.assert_allclose(middle, [0.25, -0.5], atol=1e-3)
     again = AudioCache.build(tmp_path, tmp_path / "cache", 24000)
     assert again.lengths.tolist() == cache.lengths.tolist()

@@ -34,7 +34,7 @@ def test_reading_a_pack_is_reading_the_folder(folder: Path, tmp_path: Path) -> N
 
 def test_long_recordings_are_parted_and_joined(tmp_path: Path) -> None:
     samples = np.random.default_rng(1).integers(-9, 9, (2 * PART_SECONDS + 7) * 100, dtype=np.int16)
-    write_pack([Packed("x", "g", samples)], tmp_path, 100, 10**8)
+    write_pack([Packed("x", "g", samples[:, None])], tmp_path, 100, 10**8)
     (back,) = read_pack(tmp_path, 100)
     assert back.samples.tobytes() == samples.tobytes()
 
@@ -42,7 +42,7 @@ def test_long_recordings_are_parted_and_joined(tmp_path: Path) -> None:
 def test_a_limit_takes_the_same_share_of_every_group(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     heard = [
-        Packed(f"{group}{i}", group, rng.integers(-99, 99, 2000, dtype=np.int16))
+        Packed(f"{group}{i}", group, rng.integers(-99, 99, (2000, 1), dtype=np.int16))
         for group, count in (("a", 40), ("b", 20))
         for i in range(count)
     ]

@@ -103,7 +103,7 @@ def test_mistakes_are_told(recordings: Path, tmp_path: Path) -> None:
         codec = {"architecture": "spectral"} | sections.pop("codec", {})
         with pytest.raises(ConfigError, match=message):
             run_of(recordings, tmp_path, codec=codec, spectral=SIZES, loss=LOSS, **sections)
-    with pytest.raises(ConfigError, match=r"codec\.architecture 'wavenet' is not known; encodec and spectral are"):
+    with pytest.raises(ConfigError, match=r"codec\.architecture 'wavenet' is not known; encodec, dac and spectral are"):
         small(codec={"architecture": "wavenet"})
     with pytest.raises(ConfigError, match="a spectral codec begins with a transform anyway"):
         small(codec={"architecture": "spectral", "start": "transform"})
