@@ -16,6 +16,7 @@ import torch
 
 from ..errors import DeviceError, MissingPackageError
 from ..install import how_to_install
+from ..sources import reason
 from .encoding import Encoder, Settings
 from .items import Failure, Item, Tokens
 
@@ -35,7 +36,7 @@ def run_ray(items: Iterable[Item], workers: int, settings: Settings, address: st
     MissingPackageError, DeviceError where there is no cluster.
     """
     ray = ray_data()
-    with _connected(ray, address):
+    with _connected(ray, address, workers):
         count = workers or _room(ray, settings)
         for wave in _waves(items):
             yield from _encoded(ray, wave, count, settings)
@@ -53,20 +54,19 @@ def ray_data() -> Any:
 
 
 @contextlib.contextmanager
-def _connected(ray: Any, address: str) -> Iterator[None]:
+def _connected(ray: Any, address: str, workers: int) -> Iterator[None]:
     """In a cluster: the one that this process is in already, or the one at `address`, which is left at the end."""
     if ray.is_initialized():
         yield
         return
+    own = {"num_cpus": workers or None, "include_dashboard": False} if address == LOCAL else {}
     try:
-        ray.init(
-            address=None if address == LOCAL else address, log_to_driver=False, logging_level="ERROR",
-            **({"include_dashboard": False} if address == LOCAL else {}),
-        )  # fmt: skip
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        why = reason(error).strip().partition("\n")[0]
         raise DeviceError(
-            f"there is no Ray cluster at {address!r}: {str(error).splitlines()[0]} Start one with `ray start --head`, "
-            f"or use {LOCAL!r} for this machine alone"
+            f"there is no Ray cluster at {address!r} ({why}); start one with `ray start --head`, or use "
+            f"{LOCAL!r} for this machine alone"
         ) from error
     try:
         yield
