@@ -117,12 +117,14 @@ def _mapped(ray: Any, items: list[Item], block: int, workers: int, settings: Set
     context.enable_progress_bars = False
     rows = [{"item": pickle.dumps(item)} for item in items]
     blocks = math.ceil(len(rows) / block)
+    # A worker that dies takes with it what it was given beside the recording that is to blame: alone means alone.
+    given = {"max_tasks_in_flight_per_actor": 1} if block == 1 else {}
     asked: dict[str, Any] = {"num_cpus": 1} if settings.device == "cpu" else {"num_gpus": 1}
     results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         _Worker,
         fn_constructor_args=(settings,),
         batch_size=None,
-        compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
+        compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), **given),
         max_restarts=-1,
         max_task_retries=RETRIES,
         **asked,
