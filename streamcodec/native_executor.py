@@ -35,7 +35,6 @@ from .program import (
     Window,
 )
 from .state import State
-from .vector_math import SNAKE_EPSILON
 from .workspaces import Workspaces
 
 __all__ = ["NativeExecutor", "about", "instruction_set", "lacks"]
@@ -129,12 +128,13 @@ class _Packer:
         return {}
 
     def snake(self, program: Program, index: int) -> Weights:
-        """alpha and its inverse, as often as the columns of a window's result repeat the channels."""
+        """Its factors, as often as the columns of a window's result repeat the channels."""
         buffer, op = program.buffers[index], program.ops[program.source(index)]
-        if buffer.activation is None or buffer.activation.alpha is None:
+        if buffer.activation is None or buffer.activation.alpha is None or buffer.activation.gain is None:
             return {}
-        alpha = buffer.activation.alpha.repeat(op.spread if isinstance(op, Product) else 1)
-        return {"alpha": self._filled(alpha), "inverse": self._filled((alpha + SNAKE_EPSILON).reciprocal())}
+        times = op.spread if isinstance(op, Product) else 1
+        factors = {"alpha": buffer.activation.alpha, "inverse": buffer.activation.gain}
+        return {name: self._filled(factor.repeat(times)) for name, factor in factors.items()}
 
     def _product(self, matrix: Tensor, bias: Tensor | None) -> Weights:
         packed = matrix.flatten().contiguous() if matrix.shape[1] == 1 else self._panels(matrix)

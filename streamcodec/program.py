@@ -160,12 +160,13 @@ class Length(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """A function of single values, zero to zero. kind: "elu", "gelu", "leaky_relu" (0.3 below 0), "tanh", "silu" or
-    "snake"; alpha: [C], the frequencies of Snake's channels.
+    """A function of single values, zero to zero. kind: "elu", "gelu", "gelu_tanh", "hardtanh" (limited to -1..1),
+    "leaky_relu" (0.3 below 0), "tanh", "silu" or "snake", ``x + gain * sin(alpha x)^2``; alpha, gain: [C], of Snake.
     """
 
     kind: str
     alpha: Tensor | None = None
+    gain: Tensor | None = None
 
 
 class Value(NamedTuple):

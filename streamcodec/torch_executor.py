@@ -30,12 +30,22 @@ from .program import (
 )
 from .state import State
 from .torch_attention import Places, Ring
-from .vector_math import Call, elu_, gelu_, leaky_relu_, silu_, snake_, tanh, tanh_
+from .vector_math import Call, elu_, gelu_, gelu_tanh_, hardtanh_, leaky_relu_, silu_, snake_, tanh, tanh_
 from .workspaces import Workspaces
 
 __all__ = ["TorchExecutor"]
 
 Weights = dict[str, Matrix]
+
+_FUNCTIONS = {
+    "elu": elu_,
+    "gelu": gelu_,
+    "gelu_tanh": gelu_tanh_,
+    "hardtanh": hardtanh_,
+    "leaky_relu": leaky_relu_,
+    "silu": silu_,
+    "tanh": tanh_,
+}
 
 _FOREACH = getattr(torch, "_foreach_copy_", None)
 
@@ -325,11 +335,12 @@ def _joined(parts: list[Tensor]) -> tuple[list[Call], Tensor]:
 def _activation(buffer: Buffer, rows: Tensor) -> list[Call]:
     if buffer.activation is None:
         return []
-    kind, alpha = buffer.activation
+    kind, alpha, gain = buffer.activation
     if kind == "snake":
         assert alpha is not None
-        return [snake_(rows, alpha)]
-    return [{"elu": elu_, "gelu": gelu_, "leaky_relu": leaky_relu_, "tanh": tanh_, "silu": silu_}[kind](rows)]
+        assert gain is not None
+        return [snake_(rows, alpha, gain)]
+    return [_FUNCTIONS[kind](rows)]
 
 
 def _normalise(op: Normalise, x: Tensor, target: Tensor) -> None:

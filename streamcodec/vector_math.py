@@ -17,10 +17,11 @@ from torch import Tensor
 
 __all__ = [
     "LEAK",
-    "SNAKE_EPSILON",
     "Call",
     "elu_",
     "gelu_",
+    "gelu_tanh_",
+    "hardtanh_",
     "leaky_relu_",
     "silu_",
     "snake_",
@@ -31,9 +32,6 @@ __all__ = [
 
 Call: TypeAlias = Callable[[], Any]
 """A call with everything bound, whose result lies in memory that it was given."""
-
-# The guard against an alpha of 0 in the reference code of DAC (Kumar et al. 2023).
-SNAKE_EPSILON = 1e-9
 
 # Of a leaky ReLU below 0: TensorFlow's default.
 LEAK = 0.3
@@ -97,6 +95,16 @@ def gelu_(x: Tensor) -> Call:
     return lambda: x.copy_(F.gelu(x))
 
 
+def gelu_tanh_(x: Tensor) -> Call:
+    """The call that replaces `x` by the same with a tanh in place of the integral (Hendrycks & Gimpel 2016)."""
+    return lambda: x.copy_(F.gelu(x, approximate="tanh"))
+
+
+def hardtanh_(x: Tensor) -> Call:
+    """The call that limits `x` to -1..1."""
+    return partial(F.hardtanh_, x)
+
+
 def leaky_relu_(x: Tensor) -> Call:
     """The call that multiplies `x`, where it is negative, by 0.3 (Maas et al. 2013)."""
     return partial(F.leaky_relu_, x, LEAK)
@@ -107,16 +115,15 @@ def silu_(x: Tensor) -> Call:
     return partial(F.silu, x, inplace=True)
 
 
-def snake_(x: Tensor, alpha: Tensor) -> Call:
-    """The call that replaces `x` [..., C] by ``x + sin(alpha x)^2 / (alpha + 1e-9)``, alpha [C] (Ziyin et al. 2020)."""
+def snake_(x: Tensor, alpha: Tensor, gain: Tensor) -> Call:
+    """The call that replaces `x` [..., C] by ``x + gain * sin(alpha x)^2``, alpha and gain [C] (Ziyin et al. 2020)."""
     wave = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    inverse = (alpha + SNAKE_EPSILON).reciprocal()
     sine = partial(_apply, np.sin, wave) if _by_numpy("sin", wave) else wave.sin_
 
     def run() -> None:
         torch.mul(alpha, x, out=wave)
         sine()
-        x.addcmul_(wave.square_(), inverse)
+        x.addcmul_(wave.square_(), gain)
 
     return run
 

@@ -24,7 +24,7 @@ def in_place(call: Callable[..., Call], *more: torch.Tensor) -> Callable[[torch.
 FUNCTIONS = {
     "elu": (in_place(elu_), torch.nn.functional.elu),
     "silu": (in_place(silu_), torch.nn.functional.silu),
-    "snake": (in_place(snake_, torch.ones(1)), lambda x: x + torch.sin(x).square() / (1 + 1e-9)),
+    "snake": (in_place(snake_, torch.ones(1), torch.ones(1)), lambda x: x + torch.sin(x).square()),
     "tanh": (tanh, torch.tanh),
     "tanh_": (in_place(tanh_), torch.tanh),
 }

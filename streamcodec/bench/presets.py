@@ -15,6 +15,7 @@ from ..codecs import Codec
 from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
 from ..codecs.mimi import MimiCodec
+from ..codecs.qwen_tts import QwenTtsCodec
 from ..codecs.xcodec import XcodecCodec
 from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.factorised import FactorisedQuantizer
@@ -53,6 +54,10 @@ PRESETS = {
     "dac_24khz": Preset(DacCodec, {"sampling_rate": 24_000, "downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 32}),
     "dac_44khz": Preset(DacCodec, {"sampling_rate": 44_100, "downsampling_ratios": [2, 4, 8, 8], "n_codebooks": 9}),
     "mimi": Preset(MimiCodec, {}, 1.1),
+    "qwen3_tts_12hz": Preset(
+        QwenTtsCodec,
+        {"decoder_config": {"codebook_dim": 512, "hidden_size": 512, "head_dim": 64, "intermediate_size": 1024}},
+    ),
     "xcodec": Preset(XcodecCodec, {}),
 }
 

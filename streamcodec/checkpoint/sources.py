@@ -24,6 +24,7 @@ ALIASES = {
     "encodec_32khz": "facebook/encodec_32khz",
     "encodec_48khz": "facebook/encodec_48khz",
     "mimi": "kyutai/mimi",
+    "qwen3_tts_12hz": "Qwen/Qwen3-TTS-Tokenizer-12Hz",
     "xcodec_hubert_general": "hf-audio/xcodec-hubert-general",
     "xcodec_hubert_general_balanced": "hf-audio/xcodec-hubert-general-balanced",
     "xcodec_hubert_librispeech": "hf-audio/xcodec-hubert-librispeech",

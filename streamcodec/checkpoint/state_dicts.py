@@ -1,7 +1,8 @@
 """Finds a codec's state dict in what a weight file holds: wrapped in dicts, under a prefix, or beside other models.
 
 One rule for all of them, which knows no family: every codec has a quantizer, so its entries are those that share the
-prefix of names that go on with "quantizer.".
+prefix of names that go on with "quantizer.", or, where its halves have each a quantizer, with "encoder.quantizer." and
+"decoder.quantizer.".
 """
 
 import io
@@ -89,8 +90,17 @@ def _prefixes(mapping: Mapping[Any, Any]) -> list[str]:
     matches = (
         _QUANTIZER.match(name) for name, value in mapping.items() if isinstance(name, str) and isinstance(value, Tensor)
     )
-    found = {match[1] for match in matches if match}
+    found = _with_halves_joined({match[1] for match in matches if match})
     return [one for one in found if not any(one != other and one.startswith(other) for other in found)]
+
+
+def _with_halves_joined(prefixes: set[str]) -> set[str]:
+    """A quantizer in the encoder and one in the decoder of the same codec are at one place."""
+    halves = [(one, one.removesuffix("encoder.")) for one in prefixes if re.search(r"(^|\.)encoder\.$", one)]
+    for encoder, codec in halves:
+        if f"{codec}decoder." in prefixes:
+            prefixes = prefixes - {encoder, f"{codec}decoder."} | {codec}
+    return prefixes
 
 
 def _stripped(found: _Candidate, origin: str) -> dict[Any, Any]:

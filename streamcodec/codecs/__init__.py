@@ -15,6 +15,8 @@ from .encodec import EncodecCodec
 from .lyra import LyraCodec
 from .mimi import MimiCodec
 from .original import Original
+from .qwen_tts import QwenTtsCodec
+from .qwen_tts_config import MODEL_TYPE as QWEN_TTS
 from .semantic_codec import MODEL_TYPE, SemanticCodec
 from .spectral import SpectralCodec
 from .xcodec import XcodecCodec
@@ -52,6 +54,7 @@ FAMILIES: dict[str, Family] = {
     "encodec": Family(EncodecCodec, encodec_original.convert),
     "lyra_v2": Family(LyraCodec, lyra_original.convert),
     "mimi": Family(MimiCodec, mimi_original.convert),
+    QWEN_TTS: Family(QwenTtsCodec, lambda _: None),
     MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
     "streamcodec_spectral": Family(SpectralCodec, lambda _: None),
     "xcodec": Family(XcodecCodec, xcodec_original.convert),

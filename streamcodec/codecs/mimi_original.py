@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .mimi import DEFAULT_CODEBOOKS_KEY, MimiConfig
+from .mimi_config import DEFAULT_CODEBOOKS_KEY, MimiConfig
 from .original import Original
 
 __all__ = ["convert"]

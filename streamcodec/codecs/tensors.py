@@ -1,5 +1,6 @@
 """Handing a checkpoint's tensors to layers so that every one is accounted for."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -65,6 +66,10 @@ class TensorReader:
         """Entries that matter to training only."""
         for name in names:
             self._left.pop(name, None)
+
+    def drop_matching(self, pattern: str) -> None:
+        """Entries of whole names like `pattern`, of which a codec has no use."""
+        self.drop(*[name for name in self._left if re.fullmatch(pattern, name)])
 
     def finish(self) -> None:
         """Raises CheckpointError naming what was missing and what was left over."""

@@ -5,14 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..program import Attention, LayerNorm, Program, Value
+from ..program import Attention, Known, LayerNorm, Program, Value
 from ..vector_math import turned
 from .conv import Conv1d
 from .layer import Elementwise, Layer, Sequential
 from .residual import Residual
+from .rms_norm import RMSNorm
 from .scaled import Scaled
 
-__all__ = ["NormalisedRows", "SelfAttention", "transformer_layer"]
+__all__ = ["Gated", "NormalisedRows", "SelfAttention", "transformer_layer"]
 
 BLOCK = 512  # rows whose scores are made at once: of an hour they would fill gigabytes
 
@@ -73,16 +74,38 @@ class SelfAttention(Layer):
         return program.emit(op, self.width, x.at, x.length)
 
 
+class Gated(Layer):
+    """SwiGLU (Shazeer 2020): the first half of a row's channels through SiLU, times the second, [B, T, 2 C] to
+    [B, T, C].
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = x.chunk(2, 2)
+        return F.silu(gate) * value
+
+    def lower(self, program: Program, x: Value, path: str) -> Value:
+        return program.rows(self.forward, x, Known("gated_silu"))
+
+
 def transformer_layer(
-    channels: int, heads: int, head_size: int, inner: int, *, reach: int, base: float, epsilon: float, scale: float
-) -> Sequential:
-    """Attention, and products up to `inner` channels and back: each after a norm, scaled, and added to its input."""
+    channels: int, heads: int, head_size: int, inner: int, *, reach: int, base: float, epsilon: float, scale: float,
+    kind: str = "gelu",
+) -> Sequential:  # fmt: skip
+    """Attention, and products up to `inner` channels and back: each after a norm, scaled, and added to its input.
+
+    kind: what is between the two products, "gelu" or another activation of single values, with norms by mean and
+    variance; or "gated", with norms by root mean square.
+    """
+    gated = kind == "gated"
+    norm = RMSNorm if gated else NormalisedRows
     attention = SelfAttention(channels, heads, head_size, reach, base)
     out = Scaled(Conv1d(heads * head_size, channels, 1, bias=False), scale)
-    up, down = Conv1d(channels, inner, 1, bias=False), Scaled(Conv1d(inner, channels, 1, bias=False), scale)
+    up = Conv1d(channels, 2 * inner if gated else inner, 1, bias=False)
+    down = Scaled(Conv1d(inner, channels, 1, bias=False), scale)
+    between = Gated() if gated else Elementwise(kind)
     return Sequential(
         [
-            Residual(Sequential([NormalisedRows(channels, epsilon), attention, out])),
-            Residual(Sequential([NormalisedRows(channels, epsilon), up, Elementwise("gelu"), down])),
+            Residual(Sequential([norm(channels, epsilon), attention, out])),
+            Residual(Sequential([norm(channels, epsilon), up, between, down])),
         ]
     )

@@ -55,12 +55,15 @@ def activate(program: Program, x: Value, activation: Activation) -> Value:
 
 class Elementwise(Layer):
     """An activation, [B, T, C] to the same shape. kind: "elu" (Clevert et al. 2015), "gelu" (Hendrycks & Gimpel
-    2016), "leaky_relu" (Maas et al. 2013, 0.3 below 0), "silu" (Elfwing et al. 2018) or "tanh".
+    2016), "gelu_tanh" (its approximation there), "hardtanh" (limited to -1..1), "leaky_relu" (Maas et al. 2013, 0.3
+    below 0), "silu" (Elfwing et al. 2018) or "tanh".
     """
 
     FUNCTIONS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {
         "elu": F.elu,
         "gelu": F.gelu,
+        "gelu_tanh": partial(F.gelu, approximate="tanh"),
+        "hardtanh": F.hardtanh,
         "leaky_relu": partial(F.leaky_relu, negative_slope=LEAK),
         "silu": F.silu,
         "tanh": torch.tanh,

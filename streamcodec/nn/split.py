@@ -1,4 +1,4 @@
-"""A quantizer in two parts that see the same latents: Mimi's (Défossez et al. 2024, "Moshi", section 3.3.2)."""
+"""Quantizers in two parts that see the same latents: Mimi's (Défossez et al. 2024, "Moshi", section 3.3.2)."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import ops
 from .quantize import ResidualVectorQuantizer, StraightThrough, entries_of
 
-__all__ = ["SplitQuantizer"]
+__all__ = ["SplitQuantizer", "TranslatingQuantizer"]
 
 
 class SplitQuantizer(ResidualVectorQuantizer):
@@ -24,6 +24,10 @@ class SplitQuantizer(ResidualVectorQuantizer):
         self.first, self.dimension = first, dimension
         self.down = nn.Parameter(torch.randn(2, dimension, codebook_dim) / math.sqrt(dimension))
         self.up = nn.Parameter(torch.randn(2, codebook_dim, dimension) / math.sqrt(codebook_dim))
+
+    def entries(self, used: slice) -> Tensor:
+        """What the codes of the codebooks `used` stand for, [K, N, d]."""
+        return self.codebooks[used]
 
     def parts(self, count: int) -> list[tuple[int, slice]]:
         """The parts that `count` codebooks are of, and which they are."""
@@ -42,14 +46,14 @@ class SplitQuantizer(ResidualVectorQuantizer):
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
         backend = ops.backend_of("rvq_decode", self.backend)
         parts = self.parts(codes.shape[-1])
-        each = [(ops.rvq_decode(codes[..., used], self.codebooks[used], backend=backend), part) for part, used in parts]
+        each = [(ops.rvq_decode(codes[..., used], self.entries(used), backend=backend), part) for part, used in parts]
         latents = each[0][0] @ self.up[0]
         return latents if len(each) == 1 else latents + each[1][0] @ self.up[1]
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""
         parts = self.parts(codes.shape[-1])
-        each = [entries_of(self.codebooks[used], codes[..., used]) @ self.up[part] for part, used in parts]
+        each = [entries_of(self.entries(used), codes[..., used]) @ self.up[part] for part, used in parts]
         return torch.cat(each, 2)
 
     def straight_through(self, latents: Tensor, num_codebooks: int) -> StraightThrough:
@@ -64,3 +68,23 @@ class SplitQuantizer(ResidualVectorQuantizer):
             parts.append(((latents @ self.down[part])[:, :, None] - before, entries))
         looked_up, entries = (torch.cat(each, 2) for each in zip(*parts, strict=True))
         return StraightThrough(latents + (taken - latents).detach(), codes, looked_up, entries)
+
+
+class TranslatingQuantizer(SplitQuantizer):
+    """A `SplitQuantizer` whose codes stand for other entries than those that they were found by: the latents before it
+    and after it are not the same space, though both have D channels.
+
+    meanings: [K, N, e], what each code stands for; up: [2, e, D].
+    """
+
+    meanings: Tensor
+
+    def __init__(
+        self, first: int, num_codebooks: int, codebook_size: int, codebook_dim: int, meaning_dim: int, dimension: int
+    ):
+        super().__init__(first, num_codebooks, codebook_size, codebook_dim, dimension)
+        self.register_buffer("meanings", torch.randn(num_codebooks, codebook_size, meaning_dim))
+        self.up = nn.Parameter(torch.randn(2, meaning_dim, dimension) / math.sqrt(meaning_dim))
+
+    def entries(self, used: slice) -> Tensor:
+        return self.meanings[used]

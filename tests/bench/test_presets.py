@@ -10,7 +10,16 @@ SMALL = {
     "encodec_24khz": {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64},
     "dac_44khz": {"encoder_hidden_size": 4, "decoder_hidden_size": 64, "codebook_size": 64},
     "mimi": {"num_filters": 4, "hidden_size": 16, "codebook_size": 64, "codebook_dim": 8, "num_attention_heads": 2},
-}
+    "qwen3_tts_12hz": {
+        "encoder_config": {
+            "num_filters": 4, "hidden_size": 16, "codebook_size": 64, "codebook_dim": 8, "num_attention_heads": 2,
+        },
+        "decoder_config": {
+            "codebook_dim": 16, "codebook_size": 64, "latent_dim": 16, "hidden_size": 16, "num_attention_heads": 2,
+            "intermediate_size": 16, "decoder_dim": 16,
+        },
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -43,8 +52,10 @@ def test_presets_have_the_published_sizes():
         "dac_24khz": 75,
         "dac_44khz": 44_100 / 512,
         "mimi": 12.5,
+        "qwen3_tts_12hz": 12.5,
     }
     books = {"encodec_24khz": 32, "encodec_32khz": 4, "dac_16khz": 12, "dac_24khz": 32, "dac_44khz": 9, "mimi": 32}
+    books["qwen3_tts_12hz"] = 16
     with torch.device("meta"):  # the sizes alone
         for name, rate in rates.items():
             codec = PRESETS[name].build(PRESETS[name].config)

@@ -77,6 +77,14 @@ def test_a_codec_within_a_codec_is_part_of_it() -> None:
     assert found(under("module.", entries)).entries.keys() == entries.keys()
 
 
+def test_halves_with_a_quantizer_each_are_one_codec() -> None:
+    halves = under("encoder.") | under("decoder.")
+    for prefix in ("", "codec."):
+        codec = found(under(prefix, halves))
+        assert codec.prefix == prefix
+        assert codec.entries.keys() == halves.keys()
+
+
 TWO: dict[str, tuple[dict[str, Any], str]] = {
     "two dicts": ({"model": STATE, "ema": {n: t.clone() for n, t in STATE.items()}}, r"ema/\*, model/\*"),
     "two prefixes": (under("generator.") | under("generator_ema."), r"generator\.\*, generator_ema\.\*"),

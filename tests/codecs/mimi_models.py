@@ -8,7 +8,9 @@ import torch
 from oracles import signal
 
 from streamcodec.checkpoint import load, save
+from streamcodec.codecs import Codec
 from streamcodec.codecs.mimi import MimiCodec
+from streamcodec.nn.conv import Conv1d
 
 # 50 frames of 12 samples a second; a row of the transformers sees six, three frames, so streams soon pass it.
 SMALL: dict[str, Any] = {
@@ -31,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 @torch.no_grad()
-def settle(codec: MimiCodec) -> None:
+def settle(codec: Codec) -> None:
     """Weights under which attention and branches count, entries that are all in use, and output at -12 dBFS."""
     for name, parameter in codec.named_parameters():
         if name.endswith("scale"):
@@ -52,7 +54,9 @@ def settle(codec: MimiCodec) -> None:
             books.append(chosen)
     quantizer.set_codebooks(torch.stack(books))
     codes = codec.encode(signal(1, 1, 300 * codec.spec.hop_length))
-    codec.decoder.layers[-1].layers[-1].weight.mul_(0.25 / codec.decode(codes).std())
+    last = [layer for layer in codec.decoder.modules() if isinstance(layer, Conv1d)][-1]
+    last.weight.mul_(0.02 / last.weight.std())  # far below full scale, where some are limited
+    last.weight.mul_(0.25 / codec.decode(codes).std())
 
 
 @cache

@@ -6,13 +6,16 @@ import dac_models
 import mimi_models
 import oracles
 import pytest
+import qwen_tts_models
 import spectral_models
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamcodec import Codec
-from streamcodec.codecs.mimi import MimiCodec
+from streamcodec.codecs.mimi import MimiCodec, MimiConfig
+from streamcodec.codecs.qwen_tts import QwenTtsCodec
+from streamcodec.codecs.qwen_tts_config import QwenTtsDecoderConfig
 from streamcodec.codecs.spectral import SpectralCodec
 
 CODECS: dict[str, Callable[[], Codec]] = {
@@ -20,6 +23,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "encodec in segments": lambda: oracles.small_codec("48khz"),
     "dac": lambda: dac_models.small_codec((2, 4)),
     "mimi": mimi_models.small_codec,
+    "qwen-tts": qwen_tts_models.small_codec,
     "spectral": spectral_models.small_codec,
 }
 FRAMES = 40
@@ -32,6 +36,11 @@ def counted(half: torch.nn.Module, rows: Tensor) -> float:
     return counter.get_total_flops() / 2 / FRAMES
 
 
+def attended(sizes: MimiConfig | QwenTtsDecoderConfig) -> int:
+    """Of a row of a transformer."""
+    return sizes.num_hidden_layers * 2 * sizes.sliding_window * sizes.num_attention_heads * sizes.head_size
+
+
 @pytest.mark.parametrize("kind", CODECS)
 def test_multiply_adds_of_a_frame_are_those_that_torch_counts(kind: str) -> None:
     codec = CODECS[kind]()
@@ -39,9 +48,10 @@ def test_multiply_adds_of_a_frame_are_those_that_torch_counts(kind: str) -> None
     decoder = counted(codec.decoder, torch.zeros(1, FRAMES, codec.quantizer.dimension).double())
     if isinstance(codec, SpectralCodec):
         encoder -= codec.settings.hop_length * codec.settings.bands  # in a function of single rows, which do not count
-    if isinstance(codec, MimiCodec):  # what rows take of each other, which torch does not count on a CPU
-        sizes = codec.settings
-        rows = 2 * sizes.num_hidden_layers * 2 * sizes.sliding_window * sizes.hidden_size
-        encoder, decoder = encoder + rows, decoder + rows
+    # What rows take of each other, which torch does not count on a CPU.
+    if isinstance(codec, MimiCodec):
+        encoder, decoder = (half + 2 * attended(codec.settings) for half in (encoder, decoder))
+    if isinstance(codec, QwenTtsCodec):
+        encoder, decoder = encoder + 2 * attended(codec.settings.encoder), decoder + attended(codec.settings.decoder)
     overlap = (codec.spec.segment_length or 1) / (codec.spec.segment_stride or 1)
     assert codec.framing.multiply_adds() == (int(encoder * overlap), int(decoder * overlap))

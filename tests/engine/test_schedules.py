@@ -6,6 +6,7 @@ from typing import Any
 import dac_models
 import mimi_models
 import pytest
+import qwen_tts_models
 import spectral_models
 import torch
 from mirror import Mirror, deliver, drain, frames_of
@@ -26,6 +27,7 @@ CODECS: dict[str, Any] = {
     "dac odd": lambda: dac_models.small_codec((2, 3)),
     "spectral": spectral_models.small_codec,
     "attention": mimi_models.small_codec,
+    "entries of the decoder's own": qwen_tts_models.small_codec,
 }
 
 

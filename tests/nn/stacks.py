@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamcodec.nn.attention import NormalisedRows, SelfAttention
+from streamcodec.nn.attention import Gated, NormalisedRows, SelfAttention
 from streamcodec.nn.conv import (
     Conv1d,
     ConvTranspose1d,
@@ -270,11 +270,22 @@ def activation(kind: str) -> Pair:
         {
             "elu": F.elu,
             "gelu": F.gelu,
+            "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+            "hardtanh": lambda x: x.clamp(-1, 1),
             "leaky_relu": lambda x: F.leaky_relu(x, 0.3),
             "silu": F.silu,
             "tanh": torch.tanh,
         }[kind],
     )
+
+
+def gated() -> Pair:
+    """Behind a product to twice the channels."""
+    double = Conv1d(CHANNELS, 2 * CHANNELS, 1).double()
+    weight = torch.randn(2 * CHANNELS, CHANNELS).double()
+    double.set_weight(weight[:, :, None], torch.zeros(2 * CHANNELS).double())
+    gate, value = weight.chunk(2)
+    return Pair(Sequential([double, Gated()]), lambda x: F.silu(x @ gate.T) * (x @ value.T))
 
 
 def elu() -> Pair:
@@ -346,8 +357,14 @@ def conv_transposes(draw: Any, kinds: Sequence[Any] = (conv_transpose, depthwise
 
 def memoryless() -> Any:
     """Layers that take single rows to single rows."""
-    kinds = st.sampled_from(["elu", "gelu", "leaky_relu", "silu", "tanh"])
-    return st.builds(activation, kinds) | st.builds(rms_norm) | st.builds(layer_norm) | st.builds(cosine)
+    kinds = st.sampled_from(["elu", "gelu", "gelu_tanh", "hardtanh", "leaky_relu", "silu", "tanh"])
+    return (
+        st.builds(activation, kinds)
+        | st.builds(gated)
+        | st.builds(rms_norm)
+        | st.builds(layer_norm)
+        | st.builds(cosine)
+    )
 
 
 def attentions() -> Any:

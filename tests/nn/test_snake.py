@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.nn.snake import Snake
+from streamcodec.nn.snake import Snake, SnakeBeta
 from streamcodec.nn.transducer import Network
 from streamcodec.state import State
 
@@ -72,3 +72,18 @@ def test_gradients_are_those_of_the_formula(wanted):
         v = x.detach()
         slope = v * (2 * alpha * v).sin() / alpha - (alpha * v).sin() ** 2 / alpha**2
         torch.testing.assert_close(layer.alpha.grad, slope.sum((0, 1)), rtol=0, atol=1e-6)
+
+
+@given(st.integers(1, 3), st.integers(0, 5), st.integers(0, 99))
+def test_frequency_and_size_apart(batch, rows, seed):
+    torch.manual_seed(seed)
+    layer = SnakeBeta(2).double()
+    with torch.no_grad():
+        layer.alpha.copy_(torch.randn(2))
+        layer.beta.copy_(torch.randn(2))
+    x = torch.randn(batch, rows, 2, dtype=torch.float64)
+    expected = x.clone()
+    for c, (alpha, beta) in enumerate(zip(layer.alpha.exp().tolist(), layer.beta.exp().tolist(), strict=True)):
+        expected[:, :, c] += (alpha * x[:, :, c]).sin() ** 2 / (beta + 1e-9)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(step(layer, x), expected, rtol=0, atol=1e-12)
