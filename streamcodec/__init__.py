@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .corpus import TokenDataset
     from .engine import Delivery, Direction, Engine, Session
     from .errors import StreamcodecError
+    from .latent_stream import LatentDecoderStream, LatentEncoderStream
     from .pcm import AudioLike
     from .stream import DecoderStream, EncoderStream, Start
 
@@ -32,6 +33,8 @@ __all__ = [
     "Direction",
     "EncoderStream",
     "Engine",
+    "LatentDecoderStream",
+    "LatentEncoderStream",
     "QuantizedLatents",
     "SemanticWindow",
     "Session",
@@ -57,6 +60,8 @@ _HOMES = {
     "Direction": "engine",
     "EncoderStream": "stream",
     "Engine": "engine",
+    "LatentDecoderStream": "latent_stream",
+    "LatentEncoderStream": "latent_stream",
     "QuantizedLatents": "codecs",
     "SemanticWindow": "codecs",
     "Session": "engine",

@@ -55,8 +55,9 @@ class CodecSpec:
     """The public description of a codec.
 
     sample_rate: Hz; hop_length: samples per frame; frame_rate: frames per second.
-    num_codebooks, codebook_size: stages of the quantizer and entries of each.
+    num_codebooks, codebook_size: stages of the quantizer and entries of each; 0 where latents are continuous.
     bandwidths: kbps on offer, ascending; default_bandwidth: the one used when none is named.
+    latent_channels: channels of the latents, before the quantizer and after it.
     encoder_delay: samples beyond a frame's own last one that must be pushed before its codes come.
     decoder_delay: samples by which decoded audio trails the frames pushed.
     prefill_frames: frames that an exact start collects before anything comes out (0: none); encoder_prefill and
@@ -89,6 +90,7 @@ class CodecSpec:
     segment_stride: int | None = None
     bandwidth_codebooks: tuple[int, ...] = ()
     semantic_window: SemanticWindow | None = None
+    latent_channels: int = 0
 
     @property
     def delay(self) -> int:
@@ -158,11 +160,20 @@ class CodecSpec:
             raise BandwidthError(f"bandwidth {bandwidth!r} kbps is not offered by {self.name}; choose one of {offered}")
         return float(found)
 
+    def check_codes(self) -> None:
+        """Raises InputError for a codec that has no codes."""
+        if not self.num_codebooks:
+            raise InputError(
+                f"{self.name} has continuous latents and no codes: use encode_latents, decode_latents, "
+                "open_latent_encoder and open_latent_decoder"
+            )
+
     def resolve(self, bandwidth: SupportsFloat | None = None, num_codebooks: SupportsIndex | None = None) -> float:
         """The bandwidth in kbps that a caller chose by either name, `default_bandwidth` where by none.
 
         Raises BandwidthError for what is not on offer, InputError where both are given.
         """
+        self.check_codes()
         if bandwidth is not None and num_codebooks is not None:
             raise InputError(
                 f"bandwidth={bandwidth} and num_codebooks={num_codebooks}: both say how many codebooks; give one"

@@ -21,7 +21,7 @@ from .sealed import Seal
 from .spec import CodecSpec, SemanticWindow
 from .surroundings import undisturbed
 
-__all__ = ["DecoderStream", "EncoderStream", "Start", "Streamed"]
+__all__ = ["DecoderStream", "EncoderStream", "Encoding", "Start", "Stream", "Streamed"]
 
 Start: TypeAlias = Literal["exact", "primed"]
 """How a stream begins; see `Codec.open_encoder`."""
@@ -58,12 +58,20 @@ class Streamed(Protocol):
     def missing(self, samples: int) -> int: ...
     def covered(self, samples: int, frames: int) -> int: ...
     def latents(self, codes: Codes) -> Tensor: ...
+    def latent_rows(self, latents: Tensor) -> Tensor: ...
     def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core: ...
     def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core: ...
 
 
-class _Stream:
-    """What both directions share. Batch rows advance together.
+class Saved(Protocol):
+    """What a stream counts."""
+
+    def save(self) -> dict[str, int]: ...
+    def load(self, saved: Any) -> None: ...
+
+
+class Stream:
+    """What all streams share. Batch rows advance together.
 
     `copy.copy` and `copy.deepcopy` give a stream of its own that goes on from the same place, with the same codec.
     """
@@ -73,7 +81,7 @@ class _Stream:
     batch: int
     start: Start
     _core: Core
-    _count: EncoderCount | DecoderCount
+    _count: Saved
     _opened_for: tuple[torch.dtype, torch.device]
 
     def __init__(self) -> None:
@@ -130,7 +138,7 @@ def _whole(numbers: Any) -> bool:
     return isinstance(numbers, dict) and all(type(value) is int and value >= 0 for value in numbers.values())
 
 
-def _read(blob: bytes, kind: str, codec: Streamed) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(blob: bytes, kind: str, codec: Streamed) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Saved state, its description checked against this direction and codec. Raises StateError."""
     meta, tensors = SEAL.open(codec, blob)
     if type(meta["batch"]) is not int or meta["batch"] < 1 or meta["start"] not in ("exact", "primed"):
@@ -140,7 +148,52 @@ def _read(blob: bytes, kind: str, codec: Streamed) -> tuple[dict[str, Any], dict
     return meta, tensors
 
 
-class EncoderStream(_Stream):
+class Encoding(Stream):
+    """Audio in. window: what a speech model hears at a time, else None."""
+
+    window: SemanticWindow | None
+
+    def _begin(
+        self,
+        codec: Streamed,
+        batch: SupportsIndex | None,
+        start: Start | None,
+        window: SemanticWindow | None,
+        meta: dict[str, Any] | None,
+    ) -> None:
+        """Open the core; `meta`: the description of the saved state that it is to have then."""
+        if meta is not None:
+            refuse_changes(meta, batch, start)
+            window = _saved_window(meta, window, codec)
+            batch, start = meta["batch"], meta["start"]
+        self._open(codec, batch, start)
+        self.window = codec.spec.semantic_window if window is None else window
+        self._core = codec.encoder_core(self.batch, self.start, window)
+
+    def _extra(self) -> dict[str, Any]:
+        return {"window": None if self.window is None else dataclasses.asdict(self.window)}
+
+    def _pushed(self, pcm: AudioLike) -> tuple[Piece, int]:
+        """What is final now, and how many samples came."""
+        self._check_open("push")
+        rows = self.codec.as_rows(pcm, self.batch)
+        return self._core.push(Piece(rows)), rows.shape[1]
+
+    def _flushed(self, samples: int) -> Piece:
+        """What is left of a signal of `samples`."""
+        self._check_open("flush")
+        self._closed = True
+        missing = self.codec.missing(samples)
+        filled = self._core.push(Piece(self._zeros(missing))).rows if missing else None
+        piece = self._core.flush()
+        return piece if filled is None else Piece(torch.cat([filled, piece.rows], 1))
+
+    def _zeros(self, rows: int) -> Tensor:
+        codec = self.codec
+        return torch.zeros(self.batch, rows, codec.spec.channels, device=codec.device, dtype=codec.dtype)
+
+
+class EncoderStream(Encoding):
     """Audio in, codes out: what `push` and `flush` return, one after the other, equals `Codec.encode` of the whole.
 
     Open one with `Codec.open_encoder`. A frame comes out as soon as `spec.encoder_delay` samples beyond its own last
@@ -165,19 +218,14 @@ class EncoderStream(_Stream):
         window: SemanticWindow | None = None,
     ):
         super().__init__()
-        meta, tensors = (None, {}) if state is None else _read(state, self.kind, codec)
-        if meta is not None:
-            _refuse_changes(meta, batch, start)
-            window = _saved_window(meta, window, codec)
-            batch, start = meta["batch"], meta["start"]
-            if meta.get("bandwidth") not in codec.spec.bandwidths:
-                raise StateError(f"state has bandwidth={meta.get('bandwidth')!r}; it is damaged")
-            bandwidth = meta["bandwidth"] if bandwidth is None else bandwidth
-        self._open(codec, batch, start)
+        meta, tensors = (None, {}) if state is None else read(state, self.kind, codec)
+        if meta is not None and meta.get("bandwidth") not in codec.spec.bandwidths:
+            raise StateError(f"state has bandwidth={meta.get('bandwidth')!r}; it is damaged")
+        if meta is not None and bandwidth is None:
+            bandwidth = meta["bandwidth"]
+        self._begin(codec, batch, start, window, meta)
         self._set_bandwidth(codec.spec.resolve(bandwidth))
-        self.window = codec.spec.semantic_window if window is None else window
         self._count = EncoderCount(codec)
-        self._core = codec.encoder_core(self.batch, self.start, window)
         if meta is not None:
             self._restore(meta, tensors)
 
@@ -212,8 +260,7 @@ class EncoderStream(_Stream):
         return self.__copy__()
 
     def _extra(self) -> dict[str, Any]:
-        window = None if self.window is None else dataclasses.asdict(self.window)
-        return {"bandwidth": self._bandwidth, "window": window}
+        return {"bandwidth": self._bandwidth, **super()._extra()}
 
     @undisturbed
     def push(self, pcm: AudioLike) -> Codes:
@@ -221,25 +268,14 @@ class EncoderStream(_Stream):
 
         Raises StreamClosedError, ShapeError, DtypeError, NonFiniteError.
         """
-        self._check_open("push")
-        rows = self.codec.as_rows(pcm, self.batch)
-        piece = self._core.push(Piece(rows))
-        self._count.samples += rows.shape[1]
+        piece, samples = self._pushed(pcm)
+        self._count.samples += samples
         return self._codes(piece, last=False)
 
     @undisturbed
     def flush(self) -> Codes:
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
-        self._check_open("flush")
-        self._closed = True
-        missing = self.codec.missing(self._count.samples)
-        filled = self._core.push(Piece(self._zeros(missing))).rows if missing else None
-        piece = self._core.flush()
-        return self._codes(piece if filled is None else Piece(torch.cat([filled, piece.rows], 1)), last=True)
-
-    def _zeros(self, rows: int) -> Tensor:
-        codec = self.codec
-        return torch.zeros(self.batch, rows, codec.spec.channels, device=codec.device, dtype=codec.dtype)
+        return self._codes(self._flushed(self._count.samples), last=True)
 
     def _codes(self, piece: Piece, last: bool) -> Codes:
         (length,) = self._count.lengths([piece.rows.shape[1]], ended=last, last=last)
@@ -250,7 +286,7 @@ class EncoderStream(_Stream):
         return Codes(data.clone(), piece.scale, length)
 
 
-class DecoderStream(_Stream):
+class DecoderStream(Stream):
     """Codes in, audio out: what `push` and `flush` return, one after the other, equals `Codec.decode` of the whole.
 
     Open one with `Codec.open_decoder`. Audio trails the frames pushed by `spec.decoder_delay` samples; with
@@ -273,9 +309,9 @@ class DecoderStream(_Stream):
         state: bytes | None = None,
     ):
         super().__init__()
-        meta, tensors = (None, {}) if state is None else _read(state, self.kind, codec)
+        meta, tensors = (None, {}) if state is None else read(state, self.kind, codec)
         if meta is not None:
-            _refuse_changes(meta, batch, start)
+            refuse_changes(meta, batch, start)
             batch, start = meta["batch"], meta["start"]
         self._open(codec, batch, start)
         self._count = DecoderCount(codec)
@@ -396,7 +432,7 @@ def _saved_window(meta: dict[str, Any], asked: SemanticWindow | None, codec: Str
     return window
 
 
-def _refuse_changes(meta: dict[str, Any], batch: SupportsIndex | None, start: str | None) -> None:
+def refuse_changes(meta: dict[str, Any], batch: SupportsIndex | None, start: str | None) -> None:
     for name, asked in (("batch", batch), ("start", start)):
         if asked is not None and asked != meta[name]:
             raise StateError(

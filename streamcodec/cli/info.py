@@ -33,7 +33,8 @@ def _rows(codec: Codec) -> list[tuple[str, str]]:
         ("codec", spec.name),
         ("sample rate", f"{spec.sample_rate} Hz, channels: {spec.channels}"),
         ("frame", f"{_delay(spec.hop_length, spec)}; {spec.frame_rate:g} frames a second"),
-        ("codebooks", f"{spec.num_codebooks} of {spec.codebook_size} entries"),
+        ("latents", f"{spec.latent_channels} channels"),
+        ("codebooks", f"{spec.num_codebooks} of {spec.codebook_size} entries" if spec.num_codebooks else "none"),
     ]
     for bandwidth in spec.bandwidths:
         default = " (default)" if bandwidth == spec.default_bandwidth else ""
@@ -79,7 +80,7 @@ def _facts(codec: Codec) -> dict[str, Any]:
     spec = codec.spec
     return {
         **dataclasses.asdict(spec),
-        "bits_per_code": (spec.codebook_size - 1).bit_length(),
+        "bits_per_code": (max(1, spec.codebook_size) - 1).bit_length(),
         "codebooks": {f"{bandwidth:g}": spec.codebooks(bandwidth) for bandwidth in spec.bandwidths},
         "encoder_delay_ms": milliseconds(spec.encoder_delay, spec),
         "decoder_delay_ms": milliseconds(spec.decoder_delay, spec),

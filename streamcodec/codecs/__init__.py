@@ -15,6 +15,8 @@ from .encodec import EncodecCodec
 from .lyra import LyraCodec
 from .mimi import MimiCodec
 from .original import Original
+from .pocket_tts import MODEL_TYPE as POCKET_TTS
+from .pocket_tts import PocketTtsCodec
 from .qwen_tts import QwenTtsCodec
 from .qwen_tts_config import MODEL_TYPE as QWEN_TTS
 from .semantic_codec import MODEL_TYPE, SemanticCodec
@@ -54,6 +56,7 @@ FAMILIES: dict[str, Family] = {
     "encodec": Family(EncodecCodec, encodec_original.convert),
     "lyra_v2": Family(LyraCodec, lyra_original.convert),
     "mimi": Family(MimiCodec, mimi_original.convert),
+    POCKET_TTS: Family(PocketTtsCodec, lambda _: None),
     QWEN_TTS: Family(QwenTtsCodec, lambda _: None),
     MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
     "streamcodec_spectral": Family(SpectralCodec, lambda _: None),

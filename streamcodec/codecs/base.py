@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import ops
 from ..codes import Codes, CodesLike
 from ..errors import InputError
+from ..latent_stream import LatentDecoderStream, LatentEncoderStream
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Transducer
@@ -87,6 +88,7 @@ class Codec(CheckedInput, ABC):
             frame_rate=sample_rate / hop_length,
             num_codebooks=self.quantizer.codebooks.shape[0],
             codebook_size=self.quantizer.codebooks.shape[1],
+            latent_channels=latent_channels,
             bandwidths=bandwidths,
             default_bandwidth=default_bandwidth,
             bandwidth_codebooks=bandwidth_codebooks,
@@ -405,6 +407,39 @@ class Codec(CheckedInput, ABC):
         chosen = self._named(bandwidth, num_codebooks)
         return DecoderStream(self, batch=batch, start=start, bandwidth=chosen, state=state)
 
+    @undisturbed
+    def open_latent_encoder(
+        self,
+        batch: SupportsIndex | None = None,
+        *,
+        start: Start | None = None,
+        window: SemanticWindow | None = None,
+        state: bytes | None = None,
+    ) -> LatentEncoderStream:
+        """A stream from audio to latents; see `LatentEncoderStream`. Arguments and errors as for `open_encoder`.
+
+        Raises InputError for a codec that works on segments (EnCodec 48 kHz).
+        """
+        self._check_latent_streams("open_latent_encoder")
+        return LatentEncoderStream(self, batch=batch, start=start, window=window, state=state)
+
+    @undisturbed
+    def open_latent_decoder(
+        self, batch: SupportsIndex | None = None, *, start: Start | None = None, state: bytes | None = None
+    ) -> LatentDecoderStream:
+        """A stream from latents to audio; see `LatentDecoderStream`. Arguments and errors as for `open_latent_encoder`.
+
+        A primed start begins from the latents of silence as `dequantize` gives them, at the default bandwidth.
+        """
+        self._check_latent_streams("open_latent_decoder")
+        return LatentDecoderStream(self, batch=batch, start=start, state=state)
+
+    def _check_latent_streams(self, call: str) -> None:
+        self.check_precision()
+        self.notice_writes()
+        self.framing.check_latents_suffice(self.spec.name, call)
+        self.framing.check_streamable(self.spec.name)
+
     def _named(self, bandwidth: SupportsFloat | None, num_codebooks: SupportsIndex | None) -> float | None:
         """The bandwidth that a caller chose by either name, None where by none: saved state may have its own."""
         return None if bandwidth is None and num_codebooks is None else self.spec.resolve(bandwidth, num_codebooks)
@@ -436,7 +471,7 @@ class Codec(CheckedInput, ABC):
         """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start (the default)."""
         check_start(start)
         self.framing.check_streamable(self.spec.name)
-        codebooks = self.spec.codebooks(self.spec.resolve(bandwidth))
+        codebooks = self.spec.codebooks(self.spec.resolve(bandwidth)) if self.spec.num_codebooks else 0
 
         def heard(network: Network) -> Transducer:
             def make() -> Transducer:

@@ -21,6 +21,7 @@ def checked_data(codes: CodesLike, spec: CodecSpec, batch: int | None = None) ->
 
     Raises InputError: ShapeError, DtypeError, CodesError.
     """
+    spec.check_codes()
     codes = codes if isinstance(codes, Codes) else Codes(codes)
     data = codes.data
     if data.shape[0] < 1 or not 1 <= data.shape[1] <= spec.num_codebooks:

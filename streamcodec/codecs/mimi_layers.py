@@ -13,7 +13,7 @@ from ..nn.rms_norm import RMSNorm
 from ..nn.scaled import Scaled
 from ..nn.seanet import seanet_encoder
 from ..program import Padding
-from .mimi_config import MimiConfig
+from .mimi_config import AttentiveSEANetConfig, MimiConfig
 from .tensors import TensorReader
 
 __all__ = [
@@ -35,13 +35,13 @@ Matrices = Iterable[tuple[str, Tensor]]
 EMBED_EPSILON = 1e-5  # the least usage of an entry, by which its sum is divided
 
 
-def mimi_transformer(settings: MimiConfig) -> Sequential:
-    """Rows [B, T, hidden_size] to the same shape."""
+def mimi_transformer(settings: AttentiveSEANetConfig, kind: str = "gelu") -> Sequential:
+    """Rows [B, T, hidden_size] to the same shape; kind: of its layers (see `transformer_layer`)."""
     layers = (
         transformer_layer(
             settings.hidden_size, settings.num_attention_heads, settings.head_size, settings.intermediate_size,
             reach=settings.sliding_window, base=settings.rope_theta, epsilon=settings.norm_eps,
-            scale=settings.layer_scale_initial_scale,
+            scale=settings.layer_scale_initial_scale, kind=kind,
         )
         for _ in range(settings.num_hidden_layers)
     )  # fmt: skip

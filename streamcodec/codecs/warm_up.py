@@ -1,11 +1,12 @@
 """A first run of everything, so that a first stream need not wait for what is made once."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..codes import Codes
+from ..latent_stream import LatentDecoderStream, LatentEncoderStream
 from ..spec import CodecSpec
 from ..stream import DecoderStream, EncoderStream, Start
 from .segments import Segments
@@ -23,6 +24,8 @@ class Runnable(Protocol):
     def decode(self, codes: Codes) -> Tensor: ...
     def open_encoder(self, bandwidth: float | None, batch: int, *, start: Start) -> EncoderStream: ...
     def open_decoder(self, batch: int, *, start: Start) -> DecoderStream: ...
+    def open_latent_encoder(self, batch: int, *, start: Start) -> LatentEncoderStream: ...
+    def open_latent_decoder(self, batch: int, *, start: Start) -> LatentDecoderStream: ...
 
 
 def run_through(codec: Runnable, frames: int, batch: int) -> None:
@@ -34,9 +37,15 @@ def run_through(codec: Runnable, frames: int, batch: int) -> None:
     pushes = 2 + -(-(spec.delay + (spec.encoder_prefill + spec.decoder_prefill) * spec.hop_length) // step)
     starts: tuple[Start, ...] = ("exact", "primed") if spec.prefill_frames else ("exact",)
     for start in starts:
-        encoder = codec.open_encoder(spec.bandwidths[-1], batch, start=start)
-        decoder = codec.open_decoder(batch, start=start)
+        encoder, decoder = _streams(codec, batch, start)
         for _ in range(pushes):
             decoder.push(encoder.push(torch.zeros(batch, spec.channels, step)))
         decoder.push(encoder.flush())
         decoder.flush()
+
+
+def _streams(codec: Runnable, batch: int, start: Start) -> tuple[Any, Any]:
+    """Of codes, or of latents where there are no codes: a decoder of what the encoder gives."""
+    if not codec.spec.num_codebooks:
+        return codec.open_latent_encoder(batch, start=start), codec.open_latent_decoder(batch, start=start)
+    return codec.open_encoder(codec.spec.bandwidths[-1], batch, start=start), codec.open_decoder(batch, start=start)

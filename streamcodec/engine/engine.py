@@ -74,6 +74,7 @@ class Engine:
         backend: str | None = None,
     ):
         codec = codec if backend is None else codec.on(backend)
+        codec.spec.check_codes()
         codec.check_precision()
         codec.notice_writes()
         self.codec, self._made_for = codec, (codec.dtype, codec.device)

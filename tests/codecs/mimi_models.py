@@ -1,15 +1,18 @@
 """Small random Mimi codecs, and models of transformers to compare them with."""
 
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from oracles import signal
+from torch import Tensor
 
 from streamcodec.checkpoint import load, save
 from streamcodec.codecs import Codec
 from streamcodec.codecs.mimi import MimiCodec
+from streamcodec.codecs.qwen_tts import QwenTtsCodec
 from streamcodec.nn.conv import Conv1d
 
 # 50 frames of 12 samples a second; a row of the transformers sees six, three frames, so streams soon pass it.
@@ -33,8 +36,8 @@ SMALL: dict[str, Any] = {
 
 
 @torch.no_grad()
-def settle(codec: Codec) -> None:
-    """Weights under which attention and branches count, entries that are all in use, and output at -12 dBFS."""
+def settle_layers(codec: Codec) -> None:
+    """Weights under which attention and branches count."""
     for name, parameter in codec.named_parameters():
         if name.endswith("scale"):
             parameter.copy_(0.5 + 0.2 * torch.randn_like(parameter))
@@ -42,6 +45,20 @@ def settle(codec: Codec) -> None:
             parameter.mul_(1.5)
         elif parameter.dim() == 1:
             parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+@torch.no_grad()
+def settle_level(codec: Codec, decoded: Callable[[], Tensor]) -> None:
+    """Output at -12 dBFS. decoded: some of it."""
+    last = [layer for layer in codec.decoder.modules() if isinstance(layer, Conv1d)][-1]
+    for level in (1e-3, 0.25):  # far below full scale first, where some are limited
+        last.weight.mul_(level / decoded().std())
+
+
+@torch.no_grad()
+def settle(codec: MimiCodec | QwenTtsCodec) -> None:
+    """As both, with entries that are all in use."""
+    settle_layers(codec)
     quantizer = codec.quantizer
     books = []
     for part, used in quantizer.parts(len(quantizer.codebooks)):
@@ -54,9 +71,7 @@ def settle(codec: Codec) -> None:
             books.append(chosen)
     quantizer.set_codebooks(torch.stack(books))
     codes = codec.encode(signal(1, 1, 300 * codec.spec.hop_length))
-    last = [layer for layer in codec.decoder.modules() if isinstance(layer, Conv1d)][-1]
-    last.weight.mul_(0.02 / last.weight.std())  # far below full scale, where some are limited
-    last.weight.mul_(0.25 / codec.decode(codes).std())
+    settle_level(codec, lambda: codec.decode(codes))
 
 
 @cache

@@ -12,6 +12,7 @@ import types
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mimi_models
 import pytest
@@ -69,38 +70,30 @@ def package() -> Any:
     found = importlib.util.find_spec("qwen_tts")
     if found is None or not found.submodule_search_locations:
         pytest.skip("pip install --no-deps qwen-tts")
-    _give_what_the_package_wants()
     module = types.ModuleType(_PACKAGE)
     module.__path__ = [str(Path(found.submodule_search_locations[0], "core", "tokenizer_12hz"))]
     sys.modules[_PACKAGE] = module
-    model = importlib.import_module(f"{_PACKAGE}.modeling_qwen3_tts_tokenizer_v2")
-    from transformers import masking_utils
+    from transformers import masking_utils, modeling_rope_utils
+    from transformers.utils import generic
+
+    modeling_rope_utils.ROPE_INIT_FUNCTIONS.setdefault("default", _frequencies)
+    with mock.patch.object(generic, "check_model_inputs", create=True, return_value=lambda forward: forward):
+        model = importlib.import_module(f"{_PACKAGE}.modeling_qwen3_tts_tokenizer_v2")
 
     for name in ("create_causal_mask", "create_sliding_window_causal_mask"):
         setattr(model, name, _masks(getattr(masking_utils, name)))
     return model
 
 
-def _give_what_the_package_wants() -> None:
-    from transformers import modeling_rope_utils
-    from transformers.utils import generic
-
-    if not hasattr(generic, "check_model_inputs"):
-        generic.check_model_inputs = lambda *_: lambda forward: forward
-
-    def frequencies(config: Any, device: Any = None, **_: Any) -> tuple[Tensor, float]:
-        size = config.head_dim
-        return 1.0 / config.rope_theta ** (torch.arange(0, size, 2, dtype=torch.float, device=device) / size), 1.0
-
-    modeling_rope_utils.ROPE_INIT_FUNCTIONS.setdefault("default", frequencies)
+def _frequencies(config: Any, device: Any = None, **_: Any) -> tuple[Tensor, float]:
+    size = config.head_dim
+    return 1.0 / config.rope_theta ** (torch.arange(0, size, 2, dtype=torch.float, device=device) / size), 1.0
 
 
 def _masks(made: Any) -> Any:
     def call(**given: Any) -> Any:
-        return made(
-            config=given["config"], inputs_embeds=given["input_embeds"], attention_mask=given["attention_mask"],
-            position_ids=given["position_ids"], past_key_values=None,
-        )  # fmt: skip
+        parts = (given["config"], given["input_embeds"], given["attention_mask"], None)
+        return made(*parts, position_ids=given["position_ids"])
 
     return call
 
