@@ -27,14 +27,17 @@ MODULES = (
     ("Errors", "streamcodec.errors", False),  # the tree in the module's docstring says it all
 )
 # Made by calls of other objects, not by their own constructors.
-FROM_CALLS = ("Codec", "QuantizedLatents", "EncoderStream", "DecoderStream", "Session", "Delivery")
+FROM_CALLS = (
+    "Codec", "QuantizedLatents", "EncoderStream", "DecoderStream", "LatentEncoderStream", "LatentDecoderStream",
+    "Session", "Delivery",
+)  # fmt: skip
 NAMES = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): ")
 # Of classes that others build on, only these methods are for users.
 FACE = {
     "Codec": (
         "spec", "device", "dtype", "encode", "decode", "open_encoder", "open_decoder", "pre_roll", "warm_up", "silence",
-        "encode_latents", "decode_latents", "quantize", "dequantize", "straight_through",
-        "fingerprint", "to_huggingface",
+        "encode_latents", "decode_latents", "open_latent_encoder", "open_latent_decoder", "quantize", "dequantize",
+        "straight_through", "fingerprint", "to_huggingface",
     ),
 }  # fmt: skip
 

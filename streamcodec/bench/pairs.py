@@ -27,6 +27,13 @@ __all__ = ["Upstream", "check_same", "open_codec", "open_pair", "tell"]
 AGREEMENT = 0.99
 AUDIO_ERROR = 1e-4  # of the loudest sample, at least of full scale
 
+_MODELS: dict[Any, str] = {
+    EncodecCodec: "EncodecModel",
+    DacCodec: "DacModel",
+    MimiCodec: "MimiModel",
+    XcodecCodec: "XcodecModel",
+}
+
 
 class Upstream(NamedTuple):
     """A model of transformers at one bandwidth.
@@ -66,6 +73,8 @@ def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tu
             f"bench speed compares with transformers; install it with: {how_to_install('xcodec')}"
         ) from error
     preset = None if Path(source).exists() else PRESETS.get(source)
+    if preset is not None:
+        _model_of(preset.build, source)  # refused before it is made
     with tempfile.TemporaryDirectory() as scratch:
         # Saved and read again, so that both have the weights from the same file.
         directory = Path(source) if preset is None else save(make(preset), Path(scratch) / f"{source}_random")
@@ -75,18 +84,20 @@ def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tu
                 f"too, or one of {', '.join(PRESETS)}"
             )
         codec = load(directory, backend=backend)
-        families = {
-            EncodecCodec: "EncodecModel", DacCodec: "DacModel", MimiCodec: "MimiModel", XcodecCodec: "XcodecModel",
-        }  # fmt: skip
-        if type(codec) not in families:
-            raise InputError(
-                f"--codec {source}: transformers has no model for a {type(codec).__name__} to compare with; "
-                f"bench speed takes {', '.join(model.removesuffix('Model') for model in families.values())}"
-            )
-        model = getattr(transformers, families[type(codec)]).from_pretrained(directory).eval()
+        model = getattr(transformers, _model_of(type(codec), source)).from_pretrained(directory).eval()
     codec.pad = False  # as transformers' bare models, without their processors
     kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
     return codec, _upstream(codec, model, kbps), kbps
+
+
+def _model_of(family: Any, source: str) -> str:
+    """The class of transformers that does the same. Raises InputError where it has none."""
+    if family not in _MODELS:
+        raise InputError(
+            f"--codec {source}: transformers has no model for a {family.__name__} to compare with; "
+            f"bench speed takes {', '.join(model.removesuffix('Model') for model in _MODELS.values())}"
+        )
+    return _MODELS[family]
 
 
 def _upstream(codec: Codec, model: Any, bandwidth: float) -> Upstream:

@@ -21,6 +21,7 @@ from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.factorised import FactorisedQuantizer
 from ..nn.layer import Sequential
 from ..nn.residual import Residual
+from ..nn.scaled import Scaled
 from ..nn.snake import Snake
 from ..nn.split import SplitQuantizer
 
@@ -97,8 +98,10 @@ def _settle(half: nn.Module) -> None:
             layer.weight.mul_(0.5**0.5)
         elif isinstance(layer, Residual) and isinstance(layer.branch, Sequential):
             tail = layer.branch.chain[-1]
-            if isinstance(tail, Conv1d):
-                tail.weight.mul_(0.3)  # what a branch adds to its skip
+            if isinstance(tail, Scaled):
+                tail.scale.fill_(0.3)  # what a branch adds to its skip
+            elif isinstance(tail, Conv1d):
+                tail.weight.mul_(0.3)
 
 
 def _fit(codec: Codec, frames: int) -> None:

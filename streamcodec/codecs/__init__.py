@@ -8,17 +8,16 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
-from . import dac_original, encodec_original, lyra_original, mimi_original, xcodec_original
+from . import dac_original, encodec_original, lyra_original, mimi_original, pocket_tts_original, xcodec_original
 from .base import Codec, QuantizedLatents
 from .dac import DacCodec
 from .encodec import EncodecCodec
+from .higgs import HiggsCodec
 from .lyra import LyraCodec
 from .mimi import MimiCodec
 from .original import Original
-from .pocket_tts import MODEL_TYPE as POCKET_TTS
 from .pocket_tts import PocketTtsCodec
 from .qwen_tts import QwenTtsCodec
-from .qwen_tts_config import MODEL_TYPE as QWEN_TTS
 from .semantic_codec import MODEL_TYPE, SemanticCodec
 from .spectral import SpectralCodec
 from .xcodec import XcodecCodec
@@ -54,10 +53,11 @@ class Family(NamedTuple):
 FAMILIES: dict[str, Family] = {
     "dac": Family(DacCodec, dac_original.convert),
     "encodec": Family(EncodecCodec, encodec_original.convert),
+    "higgs_audio_v2_tokenizer": Family(HiggsCodec, lambda _: None),
     "lyra_v2": Family(LyraCodec, lyra_original.convert),
     "mimi": Family(MimiCodec, mimi_original.convert),
-    POCKET_TTS: Family(PocketTtsCodec, lambda _: None),
-    QWEN_TTS: Family(QwenTtsCodec, lambda _: None),
+    "pocket_tts_audio_tokenizer": Family(PocketTtsCodec, pocket_tts_original.convert),
+    "qwen3_tts_tokenizer_12hz": Family(QwenTtsCodec, lambda _: None),
     MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
     "streamcodec_spectral": Family(SpectralCodec, lambda _: None),
     "xcodec": Family(XcodecCodec, xcodec_original.convert),

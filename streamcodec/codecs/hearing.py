@@ -18,7 +18,8 @@ class Hearing:
 
     sample_rate: the codec's; hop_length: samples per frame; padding: zeros before and after the samples, at the speech
     model's rate; per_frame: rows of features per frame; stretch: give exactly that many rows by linear interpolation
-    over time where the speech model gives another number.
+    over time where the speech model gives another number; every: of the speech model's rows only each so many-th is
+    heard; filter: cut-off and zero crossings of the resampler (see `resample`).
     """
 
     sample_rate: int
@@ -26,6 +27,8 @@ class Hearing:
     padding: tuple[int, int]
     per_frame: int = 1
     stretch: bool = False
+    every: int = 1
+    filter: tuple[float, int] = (0.95, 24)
 
 
 class SpeechFeatures(NamedTuple):
@@ -34,15 +37,21 @@ class SpeechFeatures(NamedTuple):
     speech: SpeechModel
     hearing: Hearing
 
+    def rows(self, samples: int) -> int:
+        """Rows of features for so many samples, where they are not stretched."""
+        speech, hearing = self
+        heard = -(-samples * speech.sample_rate // hearing.sample_rate) + sum(hearing.padding)
+        return -(-speech.rows(heard) // hearing.every)
+
     @torch.no_grad()
     def __call__(self, rows: Tensor) -> Tensor:
         speech, hearing = self
-        wav = resample(rows[:, :, 0], hearing.sample_rate, speech.sample_rate)
+        wav = resample(rows[:, :, 0], hearing.sample_rate, speech.sample_rate, *hearing.filter)
         wav = F.pad(wav, hearing.padding)
         wanted = -(-rows.shape[1] // hearing.hop_length) * hearing.per_frame
         if hearing.stretch and wanted:  # a row at least, of which the others can be made
             wav = F.pad(wav, (0, max(0, speech.extent - wav.shape[1])))
-        features: Tensor = speech(wav)
+        features: Tensor = speech(wav)[:, :: hearing.every]
         if not hearing.stretch or features.shape[1] == wanted:
             return features
         if not wanted:

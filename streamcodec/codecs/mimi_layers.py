@@ -148,8 +148,10 @@ def take_codebooks(reader: TensorReader, named: Iterable[tuple[str, Tensor]], en
         total = reader.take(f"{prefix}.{entry}", tuple(codebook.shape))
         usage = reader.take(f"{prefix}.cluster_usage", (len(codebook),))
         reader.drop(f"{prefix}.initialized")
-        known = total is not None and usage is not None
-        books.append(total / usage.clamp_min(EMBED_EPSILON)[:, None] if known else codebook)
+        if total is None or usage is None:
+            books.append(codebook)
+        else:
+            books.append(total / usage.clamp_min(EMBED_EPSILON)[:, None])
     return torch.stack(books)
 
 

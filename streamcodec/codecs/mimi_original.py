@@ -16,7 +16,7 @@ from ..errors import CheckpointError
 from .mimi_config import DEFAULT_CODEBOOKS_KEY, MimiConfig
 from .original import Original
 
-__all__ = ["convert"]
+__all__ = ["convert", "queries_keys_values", "size_of"]
 
 DEFAULT_CODEBOOKS = 8  # of `get_mimi`, where none are asked for
 
@@ -64,13 +64,15 @@ def convert(original: Original) -> tuple[dict[str, Any], dict[str, Tensor]] | No
     for name, tensor in original.tensors.items():
         match = _INPUTS.fullmatch(name)
         if match:
-            renamed |= _inputs("{half}_transformer.layers.{place}.self_attn".format(**match.groupdict()), tensor, heads)
+            renamed |= queries_keys_values(
+                "{half}_transformer.layers.{place}.self_attn".format(**match.groupdict()), tensor, heads
+            )
         else:
             renamed[_rename(name, original.filename)] = tensor
     return config, renamed
 
 
-def _inputs(path: str, tensor: Tensor, heads: int) -> dict[str, Tensor]:
+def queries_keys_values(path: str, tensor: Tensor, heads: int) -> dict[str, Tensor]:
     """Queries, keys and values apart, the rows of the first two in transformers' order."""
     parts = dict(zip("qkv", tensor.chunk(3), strict=False))
     turned = {name: part for name, part in parts.items() if name != "v" and part.shape[0] % (2 * heads) == 0}
@@ -100,10 +102,10 @@ def _configuration(original: Original) -> dict[str, Any]:
         return MimiConfig.from_dict({DEFAULT_CODEBOOKS_KEY: min(DEFAULT_CODEBOOKS, books), **given}).to_dict()
     published = MimiConfig(num_quantizers=max(2, books), default_codebooks=min(DEFAULT_CODEBOOKS, max(2, books)))
     found = {
-        "hidden_size": _size(original.tensors, "downsample.conv.conv.conv.weight", 0),
-        "num_filters": _size(original.tensors, "encoder.model.0.conv.conv.weight", 0),
-        "codebook_size": _size(original.tensors, "quantizer.rvq_first.vq.layers.0._codebook.embedding_sum", 0),
-        "codebook_dim": _size(original.tensors, "quantizer.rvq_first.vq.layers.0._codebook.embedding_sum", 1),
+        "hidden_size": size_of(original.tensors, "downsample.conv.conv.conv.weight", 0),
+        "num_filters": size_of(original.tensors, "encoder.model.0.conv.conv.weight", 0),
+        "codebook_size": size_of(original.tensors, "quantizer.rvq_first.vq.layers.0._codebook.embedding_sum", 0),
+        "codebook_dim": size_of(original.tensors, "quantizer.rvq_first.vq.layers.0._codebook.embedding_sum", 1),
     }
     differs = [f"{name} {size}" for name, size in found.items() if size not in (0, getattr(published, name))]
     if differs:
@@ -115,6 +117,7 @@ def _configuration(original: Original) -> dict[str, Any]:
     return published.to_dict()
 
 
-def _size(tensors: Mapping[str, Tensor], name: str, dimension: int) -> int:
+def size_of(tensors: Mapping[str, Tensor], name: str, dimension: int) -> int:
+    """A size of an entry, 0 where there is none."""
     tensor = tensors.get(name, torch.zeros(()))
     return tensor.shape[dimension] if tensor.ndim > dimension else 0

@@ -9,9 +9,8 @@ from ..errors import ConfigError
 from .config_fields import check_type, numbers
 from .mimi_config import MimiConfig
 
-__all__ = ["MODEL_TYPE", "QwenTtsConfig", "QwenTtsDecoderConfig"]
+__all__ = ["QwenTtsConfig", "QwenTtsDecoderConfig"]
 
-MODEL_TYPE = "qwen3_tts_tokenizer_12hz"
 _RATIOS = ("upsample_rates", "upsampling_ratios")
 
 
@@ -146,7 +145,7 @@ class QwenTtsConfig:
         values: dict[str, Any] = {"encoder_config": encoder, "decoder_config": self.decoder.to_dict()}
         values |= {"encoder_valid_num_quantizers": self.encoder.num_quantizers, **self._rates()}
         return values | {
-            "model_type": MODEL_TYPE, "architectures": ["Qwen3TTSTokenizerV2Model"], "dtype": "float32",
+            "model_type": "qwen3_tts_tokenizer_12hz", "architectures": ["Qwen3TTSTokenizerV2Model"], "dtype": "float32",
         }  # fmt: skip
 
     def _rates(self) -> dict[str, int]:

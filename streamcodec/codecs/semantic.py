@@ -88,10 +88,10 @@ class SemanticBase(Codec):
         speech: SpeechModel,
         semantic: SemanticConfig,
         hearing: Hearing,
-        codebooks: tuple[int, int],
+        quantizer: Callable[[int], ResidualVectorQuantizer],
         window: SemanticWindow | None,
     ) -> None:
-        """acoustic: encoder and decoder; codebooks: their number and the entries of each."""
+        """acoustic: encoder and decoder; quantizer: makes that of joined latents of so many channels."""
         self.speech, self.hearing = speech, hearing
         self.widths = Widths(acoustic_channels, semantic.channels(speech.channels)[-1])
         self.encoder, decoder = acoustic
@@ -101,7 +101,7 @@ class SemanticBase(Codec):
         self.fc = Conv1d(total, total, 1)
         self.fc1 = Conv1d(total, speech.channels, 1)
         self.decoder = Sequential([Conv1d(total, acoustic_channels, 1), decoder])
-        self.quantizer = ResidualVectorQuantizer(*codebooks, total)
+        self.quantizer = quantizer(total)
         self.default_window = window or SemanticWindow()
 
     @property
@@ -120,9 +120,7 @@ class SemanticBase(Codec):
         hearing, parts = self.hearing, self._windowed.parts
         for frames in (1, 2, 3, 50):
             samples = frames * hearing.hop_length
-            rows = frames * hearing.per_frame
-            if not hearing.stretch:
-                rows = self.speech.rows(samples + sum(hearing.padding))
+            rows = frames * hearing.per_frame if hearing.stretch else parts.features.rows(samples)
             found = parts.acoustic.output_length(samples), parts.semantic.output_length(rows)
             if found != (frames, frames):
                 raise ConfigError(
@@ -237,7 +235,7 @@ class SemanticBase(Codec):
             bias = reader.take(f"{name}.bias", (layer.out_channels,))
             if weight is not None:
                 layer.set_weight(weight[:, :, None], bias)
-        take_codebooks(reader, self.quantizer, "quantizer.quantizers")
+        self.take_quantizer(reader)
 
     def give_branch(self) -> dict[str, Tensor]:
         """The inverse of `take_branch`, as transformers' XcodecModel names them."""
@@ -245,7 +243,15 @@ class SemanticBase(Codec):
         for name in ("fc", "fc1", "fc2"):
             layer = getattr(self, name)
             tensors |= {f"{name}.weight": layer.torch_weight()[:, :, 0].contiguous(), f"{name}.bias": layer.bias}
-        return tensors | codebook_tensors(self.quantizer, "quantizer.quantizers")
+        return tensors | self.give_quantizer()
+
+    def take_quantizer(self, reader: TensorReader) -> None:
+        """The codebooks of a checkpoint, and what there is between them."""
+        take_codebooks(reader, self.quantizer, "quantizer.quantizers")
+
+    def give_quantizer(self) -> dict[str, Tensor]:
+        """The inverse of `take_quantizer`."""
+        return codebook_tensors(self.quantizer, "quantizer.quantizers")
 
     @abstractmethod
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]: ...

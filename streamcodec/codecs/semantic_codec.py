@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
+from ..nn.quantize import ResidualVectorQuantizer
 from ..spec import SemanticWindow
 from .base import Codec
 from .hearing import Hearing
@@ -87,7 +89,7 @@ class SemanticCodec(SemanticBase):
                     math.prod(semantic.strides),
                     stretch=True,
                 ),
-                (num_codebooks, codebook_size),
+                partial(ResidualVectorQuantizer, num_codebooks, codebook_size),
                 window,
             )
         if tensors is not None:

@@ -171,23 +171,26 @@ def merge_weight_norm(model: nn.Module) -> dict[str, int]:
     return merged
 
 
-def resample(wav: Tensor, old: int, new: int) -> Tensor:
+def resample(wav: Tensor, old: int, new: int, cutoff: float = 0.95, crossings: int = 24) -> Tensor:
     """[B, N] from `old` Hz to `new` Hz, [B, ceil(N * new / old)].
 
-    A windowed sinc (Smith, "Digital Audio Resampling"): cut-off at 0.95 of the lower Nyquist frequency, 24 zero
-    crossings on either side under a Hann window; beyond the signal's ends there are zeros.
+    A windowed sinc (Smith, "Digital Audio Resampling"): cut-off at a part of the lower Nyquist frequency, so many zero
+    crossings on either side under a Hann window; beyond the signal's ends there are zeros. (0.99 and 6 are those of
+    torchaudio, which some codecs were trained with.)
     """
     if old == new or wav.shape[1] == 0:
         return wav
     divisor = math.gcd(old, new)
     old, new = old // divisor, new // divisor
-    cutoff = 0.95 * min(old, new)  # in units of half the common rate's `divisor`
-    width = math.ceil(24 * old / cutoff)  # samples of input that 24 zero crossings take
+    cutoff *= min(old, new)  # in units of half the common rate's `divisor`
+    width = math.ceil(crossings * old / cutoff)  # samples of input that the zero crossings take
     # Phase p of the output lies at p * old / new input samples; taps are the input samples around it.
     taps = torch.arange(-width, width + old, device=wav.device, dtype=torch.float64) / old
     phases = torch.arange(new, device=wav.device, dtype=torch.float64) / new
     t = (taps[None, :] - phases[:, None]) * cutoff
-    kernel = torch.sinc(t) * torch.cos(t.clamp(-24, 24) * math.pi / 48).square() * cutoff / old
+    kernel = (
+        torch.sinc(t) * torch.cos(t.clamp(-crossings, crossings) * math.pi / (2 * crossings)).square() * cutoff / old
+    )
     count = -(-wav.shape[1] * new // old)
     padded = F.pad(wav, (width, width + old))[:, None]
     y = F.conv1d(padded, kernel[:, None].to(wav.dtype), stride=old)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..nn.layer import Sequential
 from ..nn.piece import Piece
+from ..nn.quantize import ResidualVectorQuantizer
 from ..pcm import AudioLike
 from ..spec import SemanticWindow
 from .dac import (
@@ -39,7 +40,8 @@ _ACOUSTIC = {
     "upsampling_ratios": [8, 5, 4, 2],
     "hidden_size": 256,
 }
-_WHOLE = ("sample_rate", "codebook_size", "codebook_dim")
+
+Config = TypeVar("Config", bound="XcodecConfig")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class XcodecConfig:
     codebook_dim: int | None = None
     audio_norm_scale: float = 1.0
 
+    WHOLE: ClassVar[tuple[str, ...]] = ("sample_rate", "codebook_size", "codebook_dim")
+
     def __post_init__(self) -> None:
         if list(self.target_bandwidths) != sorted(set(self.target_bandwidths)):
             raise ConfigError(f"target_bandwidths are {list(self.target_bandwidths)}; they must ascend")
@@ -82,12 +86,12 @@ class XcodecConfig:
             )
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "XcodecConfig":
+    def from_dict(cls: type[Config], config: Mapping[str, Any]) -> Config:
         """From a config.json. Raises ConfigError for a value of the wrong type or out of range."""
         values: dict[str, Any] = {}
         if "target_bandwidths" in config:
             values["target_bandwidths"] = _numbers("target_bandwidths", config["target_bandwidths"])
-        for name in _WHOLE:
+        for name in cls.WHOLE:
             if config.get(name) is not None:
                 values[name] = _positive(name, config[name])
         if "audio_norm_scale" in config:
@@ -117,6 +121,16 @@ class XcodecConfig:
     def frame_rate(self) -> int:
         """Frames per second, rounded up as upstream does before it counts codebooks."""
         return math.ceil(self.sample_rate / self.hop_length)
+
+    @property
+    def speech_rate(self) -> int:
+        """Hz that the speech model hears."""
+        return self.sample_rate
+
+    def hearing(self) -> Hearing:
+        """The samples as they are, with half a hop of zeros on either side."""
+        half = self.hop_length // 2
+        return Hearing(self.sample_rate, self.hop_length, (half, half), math.prod(self.semantic.strides))
 
     @property
     def num_codebooks(self) -> int:
@@ -163,6 +177,9 @@ class XcodecCodec(SemanticBase):
     merged; window: the default window of streaming encoders. Raises ConfigError, CheckpointError.
     """
 
+    settings: XcodecConfig
+    sizes: ClassVar[type[XcodecConfig]] = XcodecConfig
+    usual_window: ClassVar[SemanticWindow] = SemanticWindow()
     encoder: Sequential
 
     def __init__(
@@ -173,28 +190,20 @@ class XcodecCodec(SemanticBase):
         window: SemanticWindow | None = None,
     ):
         super().__init__()
-        settings = config if isinstance(config, XcodecConfig) else XcodecConfig.from_dict(config)
+        settings = config if isinstance(config, XcodecConfig) else self.sizes.from_dict(config)
         self.settings = settings
         self.config = settings.to_dict()
-        # Upstream pads the speech model's input with half a hop on either side, and hands it the samples as they are.
-        half = settings.hop_length // 2
         with layers_for(self, tensors):
             self.assemble(
                 (dac_encoder(settings.acoustic), xcodec_decoder(settings.acoustic, settings.upsampling_ratios)),
                 settings.acoustic.latent_channels,
-                SpeechModel.from_config(settings.speech, settings.sample_rate),
+                SpeechModel.from_config(settings.speech, settings.speech_rate),
                 settings.semantic,
-                Hearing(settings.sample_rate, settings.hop_length, (half, half), math.prod(settings.semantic.strides)),
-                (settings.num_codebooks, settings.codebook_size),
-                window,
+                settings.hearing(),
+                self.make_quantizer,
+                window or self.usual_window,
             )
-        if settings.codebook_dim not in (None, self.widths.total) or self.widths.semantic != self.speech.channels:
-            raise ConfigError(
-                f"codebook_dim is {settings.codebook_dim} and channel_ratios end at "
-                f"{settings.semantic.channel_ratios[-1]}; the latents have {self.widths.acoustic} acoustic and "
-                f"{self.widths.semantic} semantic channels, which must be as many as the speech model's "
-                f"{self.speech.channels}, and codebook_dim all of them together"
-            )
+        self._check_widths()
         if tensors is not None:
             reader = TensorReader(tensors)
             take_layers(reader, self._acoustic_layers())
@@ -210,6 +219,22 @@ class XcodecCodec(SemanticBase):
             default_bandwidth=settings.target_bandwidths[-1],  # upstream's own default: the highest
         )
 
+    def make_quantizer(self, channels: int) -> ResidualVectorQuantizer:
+        """That of joined latents of so many channels."""
+        return ResidualVectorQuantizer(self.settings.num_codebooks, self.settings.codebook_size, channels)
+
+    def _check_widths(self) -> None:
+        settings = self.settings
+        if settings.codebook_dim not in (None, self.quantizer.codebooks.shape[2]) or (
+            self.widths.semantic != self.speech.channels
+        ):
+            raise ConfigError(
+                f"codebook_dim is {settings.codebook_dim} and channel_ratios end at "
+                f"{settings.semantic.channel_ratios[-1]}; the latents have {self.widths.acoustic} acoustic and "
+                f"{self.widths.semantic} semantic channels, which must be as many as the speech model's "
+                f"{self.speech.channels}, and codebook_dim all of them together"
+            )
+
     def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
         rows = super().as_rows(wav, batch, grad=grad)
         return rows if self.settings.audio_norm_scale == 1.0 else rows * self.settings.audio_norm_scale
@@ -217,8 +242,8 @@ class XcodecCodec(SemanticBase):
     def filled(self, rows: Tensor) -> Tensor:
         """With zeros at the end only where upstream's alignment would lose samples: 1 to 79 beyond whole frames."""
         samples = rows.shape[1]
-        features = self.speech.rows(samples + sum(self.hearing.padding))
-        frames = self._windowed.parts.semantic.output_length(features)
+        parts = self._windowed.parts
+        frames = parts.semantic.output_length(parts.features.rows(samples))
         return super().filled(rows) if frames * self.spec.hop_length < samples else rows
 
     def analyse(self, rows: Tensor) -> Piece:
@@ -229,7 +254,8 @@ class XcodecCodec(SemanticBase):
         """
         semantic = self.encoder_semantic(self.features(rows))
         if self._windowed.parts.acoustic.output_length(rows.shape[1]) != semantic.shape[1]:
-            rows = F.pad(rows, (0, 0, *self.hearing.padding))
+            half = self.spec.hop_length // 2
+            rows = F.pad(rows, (0, 0, half, half))
         return Piece(self.join(self.encoder(rows), semantic))
 
     def _acoustic_layers(self) -> Iterator[tuple[str, Weighted]]:

@@ -1,4 +1,4 @@
-"""Small random tokenizers of Qwen3-TTS, and the model of the package ``qwen-tts`` to compare them with.
+"""Small random tokenizers of Qwen3-TTS, and the decoder of the package ``qwen-tts`` to compare them with.
 
 The package is of another transformers and imports much that its model does not need. So its two files are taken alone,
 and what they want of the older transformers is given to them.
@@ -6,12 +6,11 @@ and what they want of the older transformers is given to them.
 
 import importlib
 import importlib.util
-import json
 import sys
 import types
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import mimi_models
@@ -19,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamcodec.checkpoint import save
+from streamcodec.codecs.mimi import MimiCodec
 from streamcodec.codecs.qwen_tts import QwenTtsCodec
 
 # 50 frames of 12 samples a second; a row of the decoder's transformer sees five.
@@ -30,7 +29,7 @@ SMALL: dict[str, Any] = {
     "encode_downsample_rate": 12,
     "decode_upsample_rate": 12,
     "encoder_valid_num_quantizers": 4,
-    "encoder_config": mimi_models.SMALL | {"num_quantizers": 6},
+    "encoder_config": mimi_models.SMALL | {"num_quantizers": 6, "upsampling_ratios": [3, 2]},
     "decoder_config": {
         "codebook_size": 16,
         "codebook_dim": 16,
@@ -73,13 +72,13 @@ def package() -> Any:
     module = types.ModuleType(_PACKAGE)
     module.__path__ = [str(Path(found.submodule_search_locations[0], "core", "tokenizer_12hz"))]
     sys.modules[_PACKAGE] = module
-    from transformers import masking_utils, modeling_rope_utils
+    from transformers import masking_utils
     from transformers.utils import generic
 
-    modeling_rope_utils.ROPE_INIT_FUNCTIONS.setdefault("default", _frequencies)
     with mock.patch.object(generic, "check_model_inputs", create=True, return_value=lambda forward: forward):
         model = importlib.import_module(f"{_PACKAGE}.modeling_qwen3_tts_tokenizer_v2")
 
+    model.ROPE_INIT_FUNCTIONS = {"default": _frequencies}
     for name in ("create_causal_mask", "create_sliding_window_causal_mask"):
         setattr(model, name, _masks(getattr(masking_utils, name)))
     return model
@@ -98,21 +97,39 @@ def _masks(made: Any) -> Any:
     return call
 
 
-def package_model(codec: QwenTtsCodec, folder: Path) -> Any:
-    """The package's model with the weights of `codec`, read from a folder that we wrote."""
-    from safetensors.torch import load_file
+class Package(NamedTuple):
+    """The package's model in two parts: its encoder is transformers' Mimi, of which it takes the first codebooks.
 
-    save(codec, folder)
-    model = blank_model(json.loads((folder / "config.json").read_text()))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model
+    (The class that joins them is of an older transformers.)
+    """
+
+    mimi: Any
+    decoder: Any
+    codebooks: int
+
+    def encode(self, wav: Tensor) -> Tensor:
+        """[B, 1, N] to codes [B, K, T]."""
+        codes: Tensor = self.mimi.encode(wav).audio_codes[:, : self.codebooks]
+        return codes
 
 
-def blank_model(fields: dict[str, Any]) -> Any:
-    """The package's model of that config.json with random weights."""
+def package_of(codec: QwenTtsCodec) -> Package:
+    """With the weights of `codec`."""
+    tensors = codec.to_huggingface()[1]
+    mimi = MimiCodec(codec.settings.encoder)
+    own = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+    mimi = MimiCodec(codec.settings.encoder, mimi.to_huggingface()[1] | own).eval()
+    decoder = blank_decoder(codec.config["decoder_config"])
+    decoder.load_state_dict(
+        {name.removeprefix("decoder."): tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
+    )
+    return Package(mimi_models.transformers_model(mimi), decoder, codec.spec.num_codebooks)
+
+
+def blank_decoder(fields: dict[str, Any]) -> Any:
+    """The package's decoder of that decoder_config with random weights."""
     module = package()
     torch.manual_seed(0)
-    theirs = module.Qwen3TTSTokenizerV2Config(**{k: v for k, v in fields.items() if k not in ("model_type", "dtype")})
-    for part in (theirs, theirs.encoder_config, theirs.decoder_config):
-        part._attn_implementation = "eager"
-    return module.Qwen3TTSTokenizerV2Model(theirs).eval()
+    config = module.Qwen3TTSTokenizerV2DecoderConfig(**fields)
+    config._attn_implementation = "eager"
+    return module.Qwen3TTSTokenizerV2Decoder._from_config(config).eval()

@@ -1,5 +1,6 @@
 """Pocket TTS's tokenizer: latents equal to transformers', streams of them equal to offline, and no codes at all."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import cuts, signal
 from pocket_tts_models import SMALL, codec_of, small_codec
+from safetensors.torch import save_file
+from torch import Tensor
 
 import streamcodec
 from streamcodec import Engine
 from streamcodec.checkpoint import load, save
 from streamcodec.codecs.pocket_tts import PocketTtsCodec, PocketTtsConfig
-from streamcodec.errors import ConfigError, InputError
+from streamcodec.errors import CheckpointError, ConfigError, InputError
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -121,6 +124,61 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_the_published_sizes_are_those_of_its_report() -> None:
     config = PocketTtsConfig()
     assert (config.hop_length, config.sampling_rate / config.hop_length, config.latent_dim) == (1920, 12.5, 32)
+
+
+# -- the package's own files -------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_the_package_gives_what_the_package_gives(tmp_path: Path) -> None:
+    model, path = pocket_tts_models.package_model(), tmp_path / "model.safetensors"
+    tensors = {f"mimi.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors | {"flow_lm.out.weight": torch.zeros(2)}, path)
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    codec, wav = load(path), signal(1, 1, 250)
+    with torch.no_grad():
+        latents = model.encode_to_latent(wav).transpose(1, 2)
+        ours = codec.encode_latents(wav)
+        torch.testing.assert_close(ours, latents, rtol=0, atol=1e-5 * max(1.0, float(latents.abs().max())))
+        hidden = model.decoder_transformer(stateless(model.upsample.convtr, model.quantizer(latents)), None)[0]
+        audio = hidden
+        for layer in model.decoder.model:
+            audio = decoded(layer, audio)
+        scale = max(1.0, float(audio.abs().max()))
+        torch.testing.assert_close(codec.decode_latents(latents), audio, rtol=0, atol=1e-5 * scale)
+
+
+def stateless(module: Any, x: Tensor) -> Tensor:
+    """A transposed convolution of the package over a whole signal; it has a way for streams alone."""
+    conv = module.convtr
+    return conv(x)[..., : x.shape[2] * conv.stride[0]]
+
+
+def decoded(layer: Any, x: Tensor) -> Tensor:
+    if hasattr(layer, "convtr"):
+        return stateless(layer, x)
+    return layer(x) if isinstance(layer, torch.nn.ELU) else layer(x, None)
+
+
+def test_files_of_the_package_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.safetensors"
+    tensors = {
+        "downsample.conv.conv.weight": torch.zeros(5, 16, 4),
+        "quantizer.output_proj.weight": torch.zeros(16, 5, 1),
+        "encoder.model.0.conv.weight": torch.zeros(4, 1, 7),
+    }
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"has hidden_size 16, latent_dim 5, latent_stride 2, num_filters 4"):
+        load(path)
+    save_file(tensors | {"quantizer.output_proj.weight": torch.zeros(16, 3, 1)}, path)
+    with pytest.raises(CheckpointError, match=r"its encoder gives 5 channels and its decoder takes 3"):
+        load(path)
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    save_file(tensors | {"quantizer.more": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match=r"unknown entry 'quantizer\.more'"):
+        load(path)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
