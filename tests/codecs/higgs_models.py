@@ -41,14 +41,14 @@ def resampled(wav: Tensor, old: int, new: int) -> Tensor:
 
     Of the input that lies within 6 zero crossings, each sample times a sinc under a Hann window.
     """
-    common = math.gcd(old, new)
-    old, new = old // common, new // common
-    count = math.ceil(wav.shape[-1] * new / old)
-    place = torch.arange(count, dtype=torch.float64)[:, None] / new - torch.arange(wav.shape[-1])[None] / old
-    phase = place * min(old, new) * 0.99
-    window = torch.cos(phase.clamp(-6, 6) * math.pi / 12) ** 2
-    kernel = torch.sinc(phase.clamp(-6, 6)) * window * min(old, new) * 0.99 / old
-    return wav @ kernel.T.to(wav.dtype)
+    cutoff, samples = min(old, new) * 0.99, wav.shape[-1]
+    time = torch.arange(math.ceil(samples * new / old), dtype=torch.float64)[:, None] / new
+    reach = math.ceil(6 * old / cutoff) + 1
+    near = (time * old).long() + torch.arange(-reach, reach + 1)  # input samples around each output sample
+    phase = ((time - near.double() / old) * cutoff).clamp(-6, 6)
+    kernel = torch.sinc(phase) * torch.cos(phase * math.pi / 12) ** 2 * cutoff / old
+    kernel[(near < 0) | (near >= samples)] = 0
+    return (wav[..., near.clamp(0, samples - 1)] * kernel.to(wav.dtype)).sum(-1)
 
 
 @cache

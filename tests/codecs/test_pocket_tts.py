@@ -64,7 +64,7 @@ def test_a_folder_that_transformers_wrote_is_read() -> None:
     assert codec.fingerprint == small_codec(torch.float32).fingerprint
     with torch.no_grad():
         latents = theirs.encode(wav).latents.transpose(1, 2)
-        torch.testing.assert_close(codec.encode_latents(wav), latents, rtol=0, atol=1e-6)
+        torch.testing.assert_close(codec.encode_latents(wav), latents, rtol=0, atol=1e-5)
 
 
 @settings(max_examples=40)

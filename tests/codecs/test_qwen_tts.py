@@ -1,5 +1,6 @@
 """Qwen3-TTS's tokenizer: equal to the package's, streams equal to offline past the reach of attention, refusals."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,15 @@ def test_streams_equal_the_offline_calls(
 
 @settings(max_examples=30)
 @given(small_codecs, st.integers(1, 300), st.integers(0, 299))
-def test_streams_that_are_reset_copied_or_saved_go_on_to_the_bit(codec: QwenTtsCodec, samples: int, at: int) -> None:
+def test_streams_that_are_copied_or_saved_go_on_to_the_bit(codec: QwenTtsCodec, samples: int, at: int) -> None:
     wav = signal(1, 1, samples, samples)
     codes, decoder = codec.encode(wav), codec.open_decoder()
-    decoder.push(codec.encode(signal(1, 1, 100)))
-    decoder.reset()
     frames = codes.data.shape[2]
     cut = min(at, frames)
     head = decoder.push(Codes(codes.data[:, :, :cut]))
     rest = Codes(codes.data[:, :, cut:], length=samples - codec.spec.samples(cut)) if cut < frames else None
     tails = []
-    for stream in (codec.open_decoder(state=decoder.save()), decoder.clone(), decoder):
+    for stream in (codec.open_decoder(state=decoder.save()), copy.copy(decoder), decoder):
         parts = [] if rest is None else [stream.push(rest)]
         tails.append(torch.cat([*parts, stream.flush()], 2))
     assert torch.equal(tails[0], tails[2])
