@@ -23,7 +23,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "encodec in segments": lambda: oracles.small_codec("48khz"),
     "dac": lambda: dac_models.small_codec((2, 4)),
     "mimi": mimi_models.small_codec,
-    "qwen-tts": qwen_tts_models.small_codec,
+    "qwen-tts": lambda: qwen_tts_models.small_codec(head_dim=8),  # torch counts an attention of heads of 6
     "spectral": spectral_models.small_codec,
 }
 FRAMES = 40

@@ -280,12 +280,17 @@ def activation(kind: str) -> Pair:
 
 
 def gated() -> Pair:
-    """Behind a product to twice the channels."""
-    double = Conv1d(CHANNELS, 2 * CHANNELS, 1).double()
+    """Behind a norm, without which squares of squares would overflow, and a product to twice the channels."""
+    norm, double = rms_norm(), Conv1d(CHANNELS, 2 * CHANNELS, 1).double()
     weight = torch.randn(2 * CHANNELS, CHANNELS).double()
     double.set_weight(weight[:, :, None], torch.zeros(2 * CHANNELS).double())
     gate, value = weight.chunk(2)
-    return Pair(Sequential([double, Gated()]), lambda x: F.silu(x @ gate.T) * (x @ value.T))
+
+    def reference(x: Tensor) -> Tensor:
+        rows = norm.reference(x)
+        return F.silu(rows @ gate.T) * (rows @ value.T)
+
+    return Pair(Sequential([norm.layer, double, Gated()]), reference)
 
 
 def elu() -> Pair:
