@@ -22,7 +22,7 @@ from ..nn.factorised import FactorisedQuantizer
 from ..nn.layer import Sequential
 from ..nn.residual import Residual
 from ..nn.scaled import Scaled
-from ..nn.snake import Snake
+from ..nn.snake import Snake, SnakeBeta
 from ..nn.split import SplitQuantizer
 
 __all__ = ["PRESETS", "Preset", "make"]
@@ -94,6 +94,9 @@ def _settle(half: nn.Module) -> None:
     for layer in half.modules():
         if isinstance(layer, Snake):
             layer.alpha.copy_(0.5 + 0.5 * torch.randn_like(layer.alpha).abs())
+            if isinstance(layer, SnakeBeta):  # as Snake: its slope is at most 2, and no difference grows without end
+                layer.alpha.log_()
+                layer.beta.copy_(layer.alpha)
         elif isinstance(layer, (Conv1d, ConvTranspose1d)):
             layer.weight.mul_(0.5**0.5)
         elif isinstance(layer, Residual) and isinstance(layer.branch, Sequential):
