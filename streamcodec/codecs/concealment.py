@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..codes import Codes
 from ..nn.quantize import Quantizer
+from ..nn.split import TranslatingQuantizer
 from ..spec import CodecSpec
 
 __all__ = ["FADE_SECONDS", "concealed", "fade_frames", "silent_frame"]
@@ -75,7 +76,11 @@ def _expanded(codes: Codes, batch: int) -> Codes:
 
 
 def _blended(codec: Concealing, last: Codes, silent: Codes, shares: Tensor) -> Tensor:
-    """The codes of latents between both, [B, K, n]."""
+    """The codes of latents between both, [B, K, n]; of a quantizer that does not find again what its codes stand for,
+    the codes of the nearer one.
+    """
+    if isinstance(codec.quantizer, TranslatingQuantizer):
+        return torch.where(shares.to(last.data.device) < 0.5, last.data, silent.data)
     with torch.inference_mode():
         heard, quiet = codec.latents(last), codec.latents(silent)  # [B, 1, D]
         share = shares.to(heard)[None, :, None]

@@ -128,6 +128,16 @@ def test_each_frame_is_decoded_as_soon_as_it_is_there() -> None:
     assert [stream.push(Codes(codes.data[:, :, i : i + 1])).shape[2] for i in range(5)] == [12] * 5
 
 
+def test_frames_that_are_missing_are_the_last_one_and_then_silence() -> None:
+    """Nothing between: what its codes stand for does not lead back to codes."""
+    codec = small_codec()
+    last, silent = codec.encode(signal(1, 1, 120)).data[:, :, -1:], codec.silent_frame().data
+    made = codec.conceal(Codes(last), 0, 12).data
+    held = (made == last).all(1)[0]
+    assert held.tolist() == [True] * 4 + [False] * 8
+    assert torch.equal(made[:, :, 4:], silent.expand(-1, -1, 8))
+
+
 def test_audio_is_limited_to_full_scale() -> None:
     codec = small_codec()
     codes = codec.encode(signal(1, 1, 240))
