@@ -67,7 +67,7 @@ def test_a_folder_that_transformers_wrote_is_read() -> None:
         torch.testing.assert_close(codec.encode_latents(wav), latents, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.sampled_from(VARIANTS), st.integers(0, 20) | st.integers(0, 500), st.integers(1, 2), st.booleans(), sizes)
 def test_streams_of_latents_equal_the_offline_calls(
     variant: dict[str, Any], samples: int, batch: int, pad: bool, pieces: list[int]

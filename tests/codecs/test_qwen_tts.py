@@ -71,7 +71,7 @@ def test_a_file_of_the_package_is_read_with_more_codebooks_than_are_used(tmp_pat
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(small_codecs, st.integers(0, 20) | st.integers(0, 400), st.integers(1, 2), st.data(), sizes)
 def test_streams_equal_the_offline_calls(
     codec: QwenTtsCodec, samples: int, batch: int, data: Any, pieces: list[int]
@@ -88,7 +88,7 @@ def test_streams_equal_the_offline_calls(
     torch.testing.assert_close(pcm, codec.decode(expected), rtol=0, atol=1e-10)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(small_codecs, st.integers(1, 300), st.integers(0, 299))
 def test_streams_that_are_copied_or_saved_go_on_to_the_bit(codec: QwenTtsCodec, samples: int, at: int) -> None:
     wav = signal(1, 1, samples, samples)
