@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.compiler import CannotCompileError, compiler, library_file
 from streamcodec_kernels.native.library import InstructionSet
+from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
 from .errors import BackendError, DtypeError, ShapeError
@@ -91,7 +92,7 @@ class NativeExecutor:
         self.program, self.instruction_set = program, instruction_set()
         with torch.inference_mode(False), torch.no_grad():
             packer = _Packer(self.instruction_set)
-            weights = [packer.weights(op) for op in program.ops]
+            weights = _together([packer.weights(op) for op in program.ops])
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
         self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, snakes))
 
@@ -106,6 +107,12 @@ class NativeExecutor:
         """
         work.check(x, state, edges)
         return work.run(x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous(), state, edges)
+
+
+def _together(weights: Sequence[Weights]) -> list[Weights]:
+    """The same, in one stretch of memory."""
+    tensors = iter(together([tensor for of in weights for tensor in of.values()]))
+    return [{name: next(tensors) for name in of} for of in weights]
 
 
 class _Packer:

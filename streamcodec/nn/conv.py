@@ -137,7 +137,8 @@ class Conv1d(_Convolution):
     @property
     def is_pointwise(self) -> bool:
         """Whether it takes single rows to single rows."""
-        return self.span == self.stride == 1 and self.padding == Padding() and self.norm is None
+        pads = self.padding.left or self.padding.right  # with stride 1, extending adds nothing
+        return self.span == self.stride == 1 and not pads and self.norm is None
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         """The output is the fewest whole rows late at which every window is complete (docs/design.md)."""

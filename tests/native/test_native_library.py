@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from sets import HERE, compiled
-from streamcodec_kernels.native import compiler, library
+from streamcodec_kernels.native import compiler, library, memory
 
 import streamcodec
 from streamcodec.cli import main
@@ -115,6 +116,18 @@ def test_a_step_neither_allocates_nor_locks():
     called = {line.split()[-1].partition("@")[0] for line in lines if line.split()[0] == "U"}
     assert called
     assert called - {"__stack_chk_fail"} <= PLAIN
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [5, 0, 16, 3], [100_000, 7, 600_000]])
+def test_weights_lie_together_in_order_each_from_a_line_on(sizes):
+    tensors = [torch.randn(size, 2).T for size in sizes]
+    placed = memory.together(tensors)
+    assert all(map(torch.equal, placed, tensors))
+    starts = [tensor.data_ptr() for tensor in placed if tensor.numel()]
+    assert starts == sorted(starts)
+    assert all(start % 64 == 0 for start in starts)
+    if starts:
+        assert starts[-1] + 4 * tensors[-1].numel() - starts[0] <= sum(4 * tensor.numel() + 63 for tensor in tensors)
 
 
 @compiled

@@ -118,6 +118,7 @@ def test_a_state_goes_on_in_the_other_executor(pair, length, cut, native_first):
 
 
 WIDE = 37
+TALL = 6000
 
 
 def wide(kind: str) -> Pair:
@@ -127,13 +128,16 @@ def wide(kind: str) -> Pair:
         "convolution": lambda: Conv1d(CHANNELS, WIDE, 3, padding=Padding(2)),
         "narrowing": lambda: Conv1d(CHANNELS, 1, 40, padding=Padding(39)),
         "panels": lambda: Conv1d(CHANNELS, 5 * WIDE, 7, padding=Padding(6)),
+        # Windows of more values than are multiplied at once, in one stretch of memory and in several.
+        "tall": lambda: Conv1d(CHANNELS, WIDE, TALL // CHANNELS, padding=Padding(TALL // CHANNELS - 1)),
+        "tall, apart": lambda: Conv1d(CHANNELS, WIDE, 683, dilation=2, padding=Padding(2 * 682)),
     }
     layer = layers[kind]()
     return Pair(layer, lambda x: layer(x))
 
 
 @each_set
-@pytest.mark.parametrize("kind", ["convolution", "narrowing", "panels"])
+@pytest.mark.parametrize("kind", ["convolution", "narrowing", "panels", "tall", "tall, apart"])
 def test_channels_need_not_fill_vectors_and_panels(name, kind):
     pair = wide(kind)  # a vector of the widest has 16
     net = Network(pair.layer, CHANNELS, pair.layer.out_channels, 1, backend="native")

@@ -1,13 +1,18 @@
 """Residual connections around branches that lag."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import cuts
 from stacks import conv, network, residual, residuals, rows, sequence, stream
 
+from streamcodec.nn.conv import Conv1d
+from streamcodec.nn.layer import Sequential
+from streamcodec.nn.padding import encodec_padding
+from streamcodec.nn.residual import Residual
 from streamcodec.nn.transducer import Network
-from streamcodec.program import Padding
+from streamcodec.program import Padding, Product
 
 
 @given(
@@ -34,3 +39,16 @@ def test_the_skip_waits_for_the_branch_and_no_longer():
     causal = Network(residual(sequence([conv(7, 1, 3, Padding(18, 0))]), None).layer, 3, 3, 5, look_ahead=1)
     assert causal.out.lag == 4
     assert not any("delay" in name for name in causal.spec)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
+def test_branch_and_shortcut_end_in_one_product(mode):
+    """However a convolution of single rows would pad, it adds no row."""
+
+    def layer(kernel: int) -> Conv1d:
+        return Conv1d(3, 3, kernel, padding=encodec_padding(kernel, 1, 1, causal=True, mode=mode))
+
+    branch = Sequential([layer(3), layer(1)])
+    program = Network(Residual(branch, layer(1)), 3, 3, 1).program
+    assert [type(op) for op in program.ops[1:]] == [Product, Product]
+    assert len(program.ops[-1].windows) == 2

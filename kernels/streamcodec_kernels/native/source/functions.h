@@ -60,12 +60,16 @@ static inline V squared_sine(V x) {
     return sine * sine;
 }
 
+static inline V snake(V x, const float *alpha, const float *inverse) {
+    return fused(load(inverse), squared_sine(load(alpha) * x), x);
+}
+
 static inline V activated(V x, const Target &target, int64_t column) {
     switch (target.activation) {
         case ELU: return elu(x);
         case TANH: return tanh(x);
         case SILU: return silu(x);
-        case SNAKE: return fused(load(target.inverse + column), squared_sine(load(target.alpha + column) * x), x);
+        case SNAKE: return snake(x, target.alpha + column, target.inverse + column);
         default: return x;
     }
 }

@@ -42,7 +42,7 @@ static void lstm(const Operation &op, int64_t batch, const int64_t *position) {
     for (int64_t row = 0; row < op.rows; ++row) {
         gates.first = op.gates + row * 4 * width;
         recurrent.start = gates.first;
-        product(recurrent, batch);
+        product(recurrent, batch, row);
         for (int64_t b = 0; b < batch; ++b)
             cells(op, {b, row}, position && position[b] * op.rate - op.lag + row < 0);
     }

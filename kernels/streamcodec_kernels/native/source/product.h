@@ -17,21 +17,27 @@ static constexpr int ROWS[] = {0, 10, 6};
 #else
 static constexpr int ROWS[] = {0, 8, 4};
 #endif
-static constexpr int MOST_ROWS = 14;
+// How far ahead of their use the weights are fetched, in vectors: into the nearest cache, and into the next one.
+static constexpr int NEAR = 64, FAR = 512;
 
-// How far ahead of their use the weights are fetched: rows of the panel.
-static constexpr int AHEAD = 16;
+// A panel of more rows than TALL would not stay in a cache until the next block needs it again. So it is taken in parts
+// of PART rows, by up to GROUP blocks each, whose sums are kept from part to part.
+static constexpr int64_t TALL = 2048, PART = 1024;
+static constexpr int GROUP = 8;
 
-__attribute__((noinline)) static void finish_block(
-    const Operation &op, const Place *places, int64_t column, const V *sums, int rows, int vectors
-) {
-    for (int i = 0; i < rows; ++i)
-        for (int j = 0; j < vectors; ++j) finish(op, places[i], column + j * LANES, sums[i * vectors + j]);
-}
+// Rows of a panel: so many, the first of them times value `first` of segment `segment` of a window.
+struct Part {
+    int64_t segment, first, rows;
+};
+
+// What a block fetches for those after it: so many vectors from `from` on for each row of the panel.
+struct Ahead {
+    const float *from;
+    int vectors;
+};
 
 template <int ROWS_, int VECTORS>
-static void block(const Operation &op, const float *weights, int64_t column, const Place *places) {
-    V sums[ROWS_][VECTORS];
+static void begin(const Operation &op, int64_t column, const Place *places, V (&sums)[ROWS_][VECTORS]) {
     for (int i = 0; i < ROWS_; ++i)
         for (int j = 0; j < VECTORS; ++j) {
             const int64_t first = column + j * LANES;
@@ -39,19 +45,31 @@ static void block(const Operation &op, const float *weights, int64_t column, con
                 sums[i][j] = load(op.start + places[i].stream * op.start_stream + places[i].row * op.start_row + first);
             else sums[i][j] = op.bias ? load(op.bias + first) : zero();
         }
-    for (int64_t s = 0; s < op.segment_count; ++s) {
+}
+
+// Add a part of the panel to the sums of a block.
+template <int ROWS_, int VECTORS>
+static void block(
+    const Operation &op, const float *weights, Part part, const Place *places, Ahead ahead, V (&kept)[ROWS_][VECTORS]
+) {
+    V sums[ROWS_][VECTORS];
+    memcpy(sums, kept, sizeof sums);
+    for (int64_t s = part.segment, k = part.first, left = part.rows; left > 0; ++s, k = 0) {
         const Segment &segment = op.segments[s];
         const float *window[ROWS_];
         for (int i = 0; i < ROWS_; ++i)
             window[i] = segment.first + places[i].stream * segment.stream + places[i].row * segment.row;
-        for (int64_t k = 0; k < segment.width; ++k) {
+        const int64_t end = segment.width < k + left ? segment.width : k + left;
+        left -= end - k;
+        for (; k < end; ++k) {
             V w[VECTORS];
 #pragma GCC unroll 4
             for (int j = 0; j < VECTORS; ++j) {
                 w[j] = load(weights + j * LANES);
-                if (VECTORS > 1 && ROWS_ <= 8) __builtin_prefetch(weights + (j + AHEAD * VECTORS) * LANES);
+                if (VECTORS > 1 && ROWS_ <= 8) __builtin_prefetch(weights + (j + NEAR) * LANES);
             }
             weights += VECTORS * LANES;
+            for (int j = 0; j < ahead.vectors; ++j, ahead.from += LANES) __builtin_prefetch(ahead.from, 0, 2);
 #pragma GCC unroll 14
             for (int i = 0; i < ROWS_; ++i) {
                 const V x = all(window[i][k]);
@@ -60,28 +78,64 @@ static void block(const Operation &op, const float *weights, int64_t column, con
             }
         }
     }
-    finish_block(op, places, column, &sums[0][0], ROWS_, VECTORS);
+    memcpy(kept, sums, sizeof sums);
 }
 
-// The block of `rows` rows, of at most as many as ROWS_ says.
+// A block of `rows` rows, of at most as many as ROWS_ says, through a part of the panel; then what follows its last one.
 template <int ROWS_, int VECTORS>
-static void block_of(int rows, const Operation &op, const float *weights, int64_t column, const Place *places) {
+static void block_of(
+    int rows, const Operation &op, const float *weights, int64_t column, Part part, bool last, const Place *places,
+    Ahead ahead, V *kept
+) {
     if constexpr (ROWS_ > 1) {
-        if (rows < ROWS_) return block_of<ROWS_ - 1, VECTORS>(rows, op, weights, column, places);
+        if (rows < ROWS_)
+            return block_of<ROWS_ - 1, VECTORS>(rows, op, weights, column, part, last, places, ahead, kept);
     }
-    block<ROWS_, VECTORS>(op, weights, column, places);
+    auto &sums = *(V(*)[ROWS_][VECTORS])kept;
+    if (part.segment == 0 && part.first == 0) begin(op, column, places, sums);
+    block(op, weights, part, places, ahead, sums);
+    if (last) finish_block(op, places, column, kept, ROWS_, VECTORS);
 }
 
-// One panel with all rows, in blocks of about the same size.
+// What follows a part, of at most `rows` rows.
+static Part next_part(const Operation &op, Part part, int64_t rows) {
+    part.first += part.rows;
+    while (part.segment < op.segment_count && part.first >= op.segments[part.segment].width)
+        part.first -= op.segments[part.segment++].width;
+    part.rows = rows;
+    return part;
+}
+
+// One panel of `width` rows with all rows of the windows, in blocks of about the same size. A single block fetches its
+// own weights; several, which find theirs in a cache but for the first, fetch between them what comes next.
 template <int VECTORS>
-static void panel(const Operation &op, const float *weights, int64_t column, int64_t count) {
-    Place places[MOST_ROWS], next = {0, 0};
-    while (count > 0) {
-        const int64_t blocks = (count + ROWS[VECTORS] - 1) / ROWS[VECTORS];
-        const int rows = (int)((count + blocks - 1) / blocks);
-        for (int i = 0; i < rows; ++i, next = after(next, op.rows)) places[i] = next;
-        block_of<ROWS[VECTORS], VECTORS>(rows, op, weights, column, places);
-        count -= rows;
+static void panel(
+    const Operation &op, const float *weights, int64_t width, int64_t column, int64_t count, bool fetches
+) {
+    constexpr int MOST = ROWS[VECTORS];
+    Place places[GROUP][MOST], next = {0, 0};
+    V kept[GROUP][MOST * VECTORS];
+    int rows[GROUP];
+    const int64_t blocks = (count + MOST - 1) / MOST, height = blocks > 1 && width > TALL ? PART : width;
+    for (int64_t made = 0; made < blocks; made += GROUP) {
+        const int group = blocks - made < GROUP ? (int)(blocks - made) : GROUP;
+        for (int b = 0; b < group; ++b) {
+            rows[b] = (int)(count * (made + b + 1) / blocks - count * (made + b) / blocks);
+            for (int i = 0; i < rows[b]; ++i, next = after(next, op.rows)) places[b][i] = next;
+        }
+        const int share = group < VECTORS ? (VECTORS + group - 1) / group : 1;
+        Part part = {0, 0, height};
+        for (int64_t row = 0; row < width; row += height) {
+            const float *here = weights + row * VECTORS * LANES;
+            if (part.rows > width - row) part.rows = width - row;
+            for (int b = 0; b < group; ++b) {
+                const float *beyond = here + (blocks == 1 ? FAR : part.rows * (VECTORS + b * share)) * LANES;
+                const Ahead ahead = {beyond, fetches && made == 0 && b * share < VECTORS ? share : 0};
+                const bool last = row + part.rows == width;
+                block_of<MOST, VECTORS>(rows[b], op, here, column, part, last, places[b], ahead, kept[b]);
+            }
+            part = next_part(op, part, height);
+        }
     }
 }
 
@@ -91,18 +145,21 @@ static int64_t window_width(const Operation &op) {
     return width;
 }
 
-static void product(const Operation &op, int64_t batch) {
-    const int64_t width = window_width(op), count = batch * op.rows;
-    const float *weights = op.weights;
-    for (int64_t column = 0; column < op.columns; column += PANEL * LANES) {
+// again: how often the step has used these weights already. It goes through them to and fro, and so begins with those
+// that a cache still holds.
+static void product(const Operation &op, int64_t batch, int64_t again = 0) {
+    const int64_t width = window_width(op), count = batch * op.rows, columns = PANEL * LANES;
+    const int64_t panels = (op.columns + columns - 1) / columns;
+    for (int64_t i = 0; i < panels; ++i) {
+        const int64_t column = (again % 2 ? panels - 1 - i : i) * columns;
         const int64_t vectors = (op.columns - column + LANES - 1) / LANES;
-        if (vectors == 1) panel<1>(op, weights, column, count);
-        else if (vectors == 2 || PANEL == 2) panel<2>(op, weights, column, count);
+        const float *weights = op.weights + column * width;
+        if (vectors == 1) panel<1>(op, weights, width, column, count, !again);
+        else if (vectors == 2 || PANEL == 2) panel<2>(op, weights, width, column, count, !again);
 #if PANEL == 4
-        else if (vectors == 3) panel<3>(op, weights, column, count);
-        else panel<4>(op, weights, column, count);
+        else if (vectors == 3) panel<3>(op, weights, width, column, count, !again);
+        else panel<4>(op, weights, width, column, count, !again);
 #endif
-        weights += width * PANEL * LANES;
     }
 }
 

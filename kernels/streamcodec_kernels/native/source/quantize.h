@@ -20,6 +20,7 @@ static inline void multiply(
             const int64_t rest = left - j * LANES;
             if (WHOLE || rest >= LANES) w[j] = load(weight + j * LANES);
             else w[j] = rest > 0 ? load_some(weight + j * LANES, rest) : zero();
+            if (WHOLE) __builtin_prefetch(weight + (PANEL + j) * LANES, 0, 2);  // of the next strip
         }
 #pragma GCC unroll 14
         for (int i = 0; i < ROWS_; ++i) {

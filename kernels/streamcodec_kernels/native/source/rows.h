@@ -10,13 +10,18 @@ static inline const float *window_at(const Operation &op, Place at) {
     return segment.first + at.stream * segment.stream + at.row * segment.row;
 }
 
-// The rows of the input, whose memory ends where its last row does.
+// The rows of the input, whose memory ends where its last row does. Rows without gaps are copied as one.
 static void copy_input(const Operation &op, const Call &call, int64_t batch) {
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+    bool gaps = call.x_row != op.columns;
+    for (int64_t i = 0; i < op.target_count; ++i)
+        gaps |= op.targets[i].row != op.columns || op.targets[i].activation == SNAKE;
+    Operation all = op;
+    if (!gaps) all.rows = 1, all.columns = op.rows * op.columns;
+    for (Place at = {0, 0}; at.stream < batch; at = after(at, all.rows)) {
         const float *row = call.x + at.stream * call.x_stream + at.row * call.x_row;
-        for (int64_t column = 0; column < op.columns; column += LANES) {
-            const int64_t left = op.columns - column;
-            finish(op, at, column, left >= LANES ? load(row + column) : load_some(row + column, left));
+        for (int64_t column = 0; column < all.columns; column += LANES) {
+            const int64_t left = all.columns - column;
+            finish(all, at, column, left >= LANES ? load(row + column) : load_some(row + column, left));
         }
     }
 }

@@ -68,8 +68,14 @@ static inline I bits(V value) { return (I)value; }
 
 // NaN passes through.
 static inline V clamp(V x, float least, float most) {
+#if defined(STREAMCODEC_avx512)
+    return (V)_mm512_maskz_min_ps(0xffff, (__m512)all(most), _mm512_maskz_max_ps(0xffff, (__m512)all(least), (__m512)x));
+#elif defined(STREAMCODEC_avx2)
+    return (V)_mm256_min_ps((__m256)all(most), _mm256_max_ps((__m256)all(least), (__m256)x));
+#else
     x = x < all(least) ? all(least) : x;
     return x > all(most) ? all(most) : x;
+#endif
 }
 
 // To the nearest whole number, for less than 2^22.
