@@ -8,10 +8,11 @@ one instruction set a stream's output has the same bits in steps of any size, in
 """
 
 import ctypes
+import itertools
 import shlex
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,14 @@ from torch import Tensor
 
 from .errors import BackendError, DtypeError, ShapeError
 from .program import (
+    Attention,
     Buffer,
     Depthwise,
+    DepthwiseTransposed,
     Edges,
+    GroupedProduct,
     Input,
+    LayerNorm,
     LSTMCell,
     Normalise,
     Op,
@@ -45,7 +50,34 @@ FLOAT = 4  # bytes
 SPARE = 16
 FUNCTIONS = {"identity": "copy", "band_features": "band_features", "band_gains": "band_gains"}
 
+# What the library has an operation for, some in parts.
+OPERATIONS = (
+    *(Input, Product, GroupedProduct, Depthwise, DepthwiseTransposed, LayerNorm, Normalise, LSTMCell, Attention),
+)
+
 Weights = dict[str, Tensor]
+
+
+class Part(NamedTuple):
+    """What the library runs at once of an operation: `columns` of its result from `column` on, made of `channels` of
+    each row of a window from `channel` on.
+    """
+
+    column: int
+    columns: int
+    channel: int
+    channels: int
+
+
+def _parts(op: Op, channels: int, outputs: int) -> list[Part]:
+    """The parts of an operation whose windows' rows have `channels`, and its result `outputs`. Most have one."""
+    if isinstance(op, GroupedProduct) and len(op.matrix) > 1:
+        inputs, own = channels // len(op.matrix), outputs // len(op.matrix)
+        each = itertools.product(range(len(op.matrix)), range(op.spread))
+        return [Part(row * outputs + group * own, own, group * inputs, inputs) for group, row in each]
+    if isinstance(op, DepthwiseTransposed):
+        return [Part(row * outputs, outputs, 0, channels) for row in range(op.spread)]
+    return [Part(0, op.spread * outputs, 0, channels)]
 
 
 def instruction_set() -> InstructionSet:
@@ -79,7 +111,7 @@ def lacks(program: Program) -> str | None:
         if isinstance(op, Rows):
             if op.known is None or op.known.name not in FUNCTIONS:
                 return f"function {getattr(op.function, '__qualname__', op.function)} of rows"
-        elif not isinstance(op, (Input, Product, Depthwise, Normalise, LSTMCell)):
+        elif not isinstance(op, OPERATIONS):
             return type(op).__name__
     kinds = (buffer.activation.kind for buffer in program.buffers if buffer.activation is not None)
     return next((f"activation {kind!r}" for kind in kinds if kind not in library.ACTIVATIONS), None)
@@ -109,10 +141,10 @@ class NativeExecutor:
         return work.run(x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous(), state, edges)
 
 
-def _together(weights: Sequence[Weights]) -> list[Weights]:
+def _together(weights: Sequence[Sequence[Weights]]) -> list[list[Weights]]:
     """The same, in one stretch of memory."""
-    tensors = iter(together([tensor for of in weights for tensor in of.values()]))
-    return [{name: next(tensors) for name in of} for of in weights]
+    tensors = iter(together([tensor for op in weights for part in op for tensor in part.values()]))
+    return [[{name: next(tensors) for name in part} for part in op] for op in weights]
 
 
 class _Packer:
@@ -121,27 +153,42 @@ class _Packer:
     def __init__(self, instruction_set: InstructionSet):
         self.lanes, self.panel = instruction_set.lanes, instruction_set.lanes * instruction_set.panel
 
-    def weights(self, op: Op) -> Weights:
-        """What an operation multiplies by, by the names of the library's `Operation`."""
+    def weights(self, op: Op) -> list[Weights]:
+        """What each part of an operation multiplies by, by the names of the library's `Operation`."""
         if isinstance(op, Product):
-            return self._product(op.matrix, op.bias)
+            return [self._product(op.matrix, op.bias)]
+        if isinstance(op, GroupedProduct):
+            return self._grouped(op)
         if isinstance(op, Depthwise):
-            return {"weights": self._filled(op.weight)} | self._bias(op.bias)
-        if isinstance(op, Normalise):
-            return {"weights": self._filled(op.weight)}
+            return [self._channels(op.weight, op.bias)]
+        if isinstance(op, DepthwiseTransposed):
+            return [self._channels(weight, op.bias) for weight in op.weight.unbind(1)]
+        if isinstance(op, (Normalise, LayerNorm)):
+            return [self._channels(op.weight, op.bias if isinstance(op, LayerNorm) else None)]
         if isinstance(op, LSTMCell):
             w_ih, w_hh, b_ih, b_hh = op.weights
-            return self._product(w_ih.t(), b_ih + b_hh) | {"recurrent": self._panels(w_hh.t())}
-        return {}
+            return [self._product(w_ih.t(), b_ih + b_hh) | {"recurrent": self._panels(w_hh.t())}]
+        return [{}]
+
+    def _grouped(self, op: GroupedProduct) -> list[Weights]:
+        if len(op.matrix) == 1:
+            return [self._product(op.matrix[0], None if op.bias is None else op.bias.repeat(op.spread))]
+        biases = [None] * len(op.matrix) if op.bias is None else op.bias.chunk(len(op.matrix))
+        each = zip(op.matrix, biases, strict=True)
+        return [self._product(part, bias) for matrix, bias in each for part in matrix.chunk(op.spread, 1)]
+
+    def _channels(self, weight: Tensor, bias: Tensor | None) -> Weights:
+        """Weights [..., C] of each channel by itself."""
+        return {"weights": self._filled(weight)} | self._bias(bias)
 
     def snake(self, program: Program, index: int) -> Weights:
         """Its factors, as often as the columns of a window's result repeat the channels."""
         buffer, op = program.buffers[index], program.ops[program.source(index)]
         if buffer.activation is None or buffer.activation.alpha is None or buffer.activation.gain is None:
             return {}
-        times = op.spread if isinstance(op, Product) else 1
+        # One vector more: a part of the columns may begin anywhere.
         factors = {"alpha": buffer.activation.alpha, "inverse": buffer.activation.gain}
-        return {name: self._filled(factor.repeat(times)) for name, factor in factors.items()}
+        return {name: self._filled(F.pad(each.repeat(op.spread), (0, self.lanes))) for name, each in factors.items()}
 
     def _product(self, matrix: Tensor, bias: Tensor | None) -> Weights:
         packed = matrix.flatten().contiguous() if matrix.shape[1] == 1 else self._panels(matrix)
@@ -161,6 +208,12 @@ class _Packer:
         return torch.cat([panels.flatten(), self._filled(matrix[:, whole:]).flatten()])
 
 
+def _offsets(program: Program) -> dict[str, int]:
+    """Where each leaf lies in a stream's state, in bytes."""
+    state = State(program.state, 1)
+    return {name: leaf.data_ptr() - state.bytes.data_ptr() for name, leaf in state.leaves.items()}
+
+
 class Workspace:
     """A step of one size, laid out. memory: that of each buffer, [B, history + new, C]; nbytes: of all it holds."""
 
@@ -168,7 +221,7 @@ class Workspace:
         self,
         program: Program,
         instruction_set: InstructionSet,
-        weights: Sequence[Weights],
+        weights: Sequence[Sequence[Weights]],
         snakes: Sequence[Weights],
         batch: int,
         frames: int,
@@ -177,8 +230,10 @@ class Workspace:
         self._snakes, self.nbytes = snakes, 0
         self._kept: list[Any] = [weights]  # all that the plan points to
         self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
-        self._holds: dict[str, Tensor] = {}
-        operations = [self._operation(i, of) for i, of in enumerate(weights)]
+        self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and as it leaves it
+        self._offsets = _offsets(program)
+        self._looked: dict[tuple[str, int, float], Any] = {}
+        operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
         self._call = library.Call()
         self._plan = self._planned(operations)
         out = program.buffers[program.out]
@@ -221,10 +276,13 @@ class Workspace:
         count = self.batch
         for size in shape:
             count *= size
-        memory = torch.empty(count + SPARE)
-        self._kept.append(memory)
-        self.nbytes += memory.nbytes
-        return memory[:count].view(self.batch, *shape)
+        return self._keep(torch.empty(count + SPARE))[:count].view(self.batch, *shape)
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        """The same, kept as long as the plan points to it."""
+        self._kept.append(tensor)
+        self.nbytes += tensor.nbytes
+        return tensor
 
     def _array(self, kind: Any, items: Sequence[Any]) -> Any:
         """The address of an array of the library's structures."""
@@ -255,59 +313,71 @@ class Workspace:
         )  # fmt: skip
 
     def _leaves(self) -> Iterable[Any]:
-        """Where each leaf of the state is copied to, and from."""
-        places = {name: (held, held) for name, held in self._holds.items()}
+        """Where each leaf of the state is copied to, and from; rings stay where they are."""
+        places = dict(self._holds)
         for buffer, memory in zip(self.program.buffers, self.memory, strict=True):
             if buffer.history:
-                places[buffer.leaf] = memory, memory[:, memory.shape[1] - buffer.history :]
-        offsets = State(self.program.state, 1)
-        for name, leaf in offsets.leaves.items():
-            before, after = places[name]
-            offset = leaf.data_ptr() - offsets.bytes.data_ptr()
-            yield library.Leaf(before.data_ptr(), after.data_ptr(), before.stride(0), leaf.numel(), offset)
+                places[buffer.leaf] = memory[:, : buffer.history], memory[:, memory.shape[1] - buffer.history :]
+        for name, (before, after) in places.items():
+            each = before.element_size() // FLOAT
+            stream, count = before.stride(0) * each, before[0].numel() * each
+            yield library.Leaf(before.data_ptr(), after.data_ptr(), stream, count, self._offsets[name])
 
-    def _operation(self, index: int, weights: Weights) -> Any:
+    def _operations(self, index: int, weights: Sequence[Weights]) -> Iterable[Any]:
+        op, outputs = self.program.ops[index], self.program.values[index].channels
+        channels = self.program.buffers[op.windows[0].buffer].channels if op.windows else 0
+        for part, of in zip(_parts(op, channels, outputs), weights, strict=True):
+            yield self._operation(index, part, of)
+
+    def _operation(self, index: int, part: Part, weights: Weights) -> Any:
         op, value = self.program.ops[index], self.program.values[index]
-        spread = op.spread if isinstance(op, Product) else 1
-        rows, columns = self.frames * value.at.rate // spread, spread * value.channels
-        made = library.Operation(rows=rows, columns=columns)
-        segments = [segment for window in op.windows for segment in self._segments(op, window)]
+        row = op.spread * value.channels  # of the result of one window
+        made = library.Operation(rows=self.frames * value.at.rate // op.spread, columns=part.columns)
+        segments = [segment for window in op.windows for segment in self._segments(op, window, part)]
         made.segments, made.segment_count = self._array(library.Segment, segments), len(segments)
-        targets = [self._target(buffer, columns) for buffer in op.into]
+        targets = [self._target(buffer, row, part.column) for buffer in op.into]
         made.targets, made.target_count = self._array(library.Target, targets), len(targets)
         if op.add is not None:
             added = self.memory[op.add]
-            made.add, made.add_row, made.add_stream = added.data_ptr(), columns, added.stride(0)
+            made.add, made.add_row, made.add_stream = added.data_ptr() + FLOAT * part.column, row, added.stride(0)
         for name, tensor in weights.items():
             setattr(made, name, tensor.data_ptr())
         made.kind = library.KINDS[self._own(op, made)]
         return made
 
-    def _segments(self, op: Op, window: Window) -> Iterable[Any]:
+    def _segments(self, op: Op, window: Window, part: Part) -> Iterable[Any]:
         """A window as stretches of memory: one, or where its rows lie apart, one a row."""
         memory = self.memory[window.buffer]
         channels, stream = memory.shape[2], memory.stride(0)
-        together = window.dilation == 1 or isinstance(op, Depthwise)
+        whole = part.channels == channels or len(op.windows) > 1  # windows side by side are of whole rows
+        together = isinstance(op, (Depthwise, DepthwiseTransposed)) or (whole and window.dilation == 1)
         for tap in range(1 if together else window.taps):
-            first = memory.data_ptr() + FLOAT * channels * (window.first + tap * window.dilation)
-            width = channels * (window.taps if together else 1)
-            yield library.Segment(first, window.stride * channels, stream, width)
+            first = channels * (window.first + tap * window.dilation) + (0 if whole else part.channel)
+            width = channels * window.taps if together else channels if whole else part.channels
+            yield library.Segment(memory.data_ptr() + FLOAT * first, window.stride * channels, stream, width)
 
-    def _target(self, index: int, columns: int) -> Any:
+    def _target(self, index: int, row: int, column: int) -> Any:
         buffer, memory = self.program.buffers[index], self.memory[index]
-        made = library.Target(memory[:, buffer.history :].data_ptr(), columns, memory.stride(0), index)
+        first = memory[:, buffer.history :].data_ptr() + FLOAT * column
+        made = library.Target(first, row, memory.stride(0), index)
         made.activation = library.ACTIVATIONS[None if buffer.activation is None else buffer.activation.kind]
         for name, tensor in self._snakes[index].items():
-            setattr(made, name, tensor.data_ptr())
+            setattr(made, name, tensor.data_ptr() + FLOAT * column)
         return made
 
     def _own(self, op: Op, made: Any) -> str:
         """Write what an operation alone has to `made`; returns what kind it is."""
-        if isinstance(op, Product):
+        if isinstance(op, (Product, GroupedProduct)):
             return "dot" if made.columns == 1 else "product"
-        if isinstance(op, Depthwise):
+        if isinstance(op, (Depthwise, DepthwiseTransposed)):
             made.taps, made.tap = op.window.taps, op.window.dilation * made.columns
             return "depthwise"
+        if isinstance(op, LayerNorm):
+            made.numbers[0] = op.epsilon
+            return "layer_norm"
+        if isinstance(op, Attention):
+            self._own_attention(op, made)
+            return "attention"
         if isinstance(op, Normalise):
             made.numbers[0] = op.epsilon
             return "normalise"
@@ -320,10 +390,31 @@ class Workspace:
 
     def _own_lstm(self, op: LSTMCell, made: Any) -> None:
         width, at = made.columns, self.program.buffers[op.buffer].at
-        self._holds |= {op.hidden: self._room(width), op.cell: self._room(width)}
-        made.hidden, made.cell = self._holds[op.hidden].data_ptr(), self._holds[op.cell].data_ptr()
+        hidden, cell = self._room(width), self._room(width)
+        self._holds |= {op.hidden: (hidden, hidden), op.cell: (cell, cell)}
+        made.hidden, made.cell = hidden.data_ptr(), cell.data_ptr()
         made.gates = self._room(made.rows, 4 * width).data_ptr()
         made.lag, made.rate = at.lag, at.rate
+
+    def _own_attention(self, op: Attention, made: Any) -> None:
+        size = op.width // op.heads
+        made.heads, made.reach, made.lag = op.heads, op.reach, self.program.buffers[op.buffer].at.lag
+        made.keys, made.values = self._offsets[op.keys], self._offsets[op.values]
+        made.turned = self._keep(torch.empty(size + made.rows * op.width)).data_ptr()
+        made.scores = self._keep(torch.empty(op.reach)).data_ptr()
+        # Attentions that stand alike share the angles, which the first of them makes.
+        key = (op.heard, size, op.base)
+        made.looks = key not in self._looked
+        if made.looks:
+            half = size // 2
+            frequencies = self._keep(op.base ** -(torch.arange(half, dtype=torch.float64) / half))
+            if op.heard not in self._holds:
+                heard = self._keep(torch.zeros(self.batch, 2, dtype=torch.int64))
+                self._holds[op.heard] = heard[:, :1], heard[:, 1:]
+            self._looked[key] = frequencies, self._room(made.rows, size)
+        frequencies, angles = self._looked[key]
+        made.heard, made.frequencies = self._holds[op.heard][0].data_ptr(), frequencies.data_ptr()
+        made.angles = angles.data_ptr()
 
     def _own_rows(self, op: Rows, made: Any) -> str:
         assert op.known is not None

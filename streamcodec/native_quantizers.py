@@ -11,7 +11,7 @@ from torch import Tensor
 from .errors import BackendError
 from .native_executor import instruction_set
 
-__all__ = ["factorised_decode", "factorised_encode", "rvq_encode"]
+__all__ = ["factorised_decode", "factorised_encode", "project", "rvq_decode", "rvq_encode"]
 
 
 def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None = None) -> Tensor:
@@ -26,6 +26,16 @@ def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | 
     )
 
 
+def rvq_decode(codes: Tensor, codebooks: Tensor) -> Tensor:
+    """codes [M, K'], codebooks [K, N, D] to z [M, D]. Raises BackendError."""
+    _check(codebooks)
+    codes, codebooks = codes.contiguous(), codebooks.contiguous()
+    out = torch.empty(codes.shape[0], codebooks.shape[2])
+    addresses = (tensor.data_ptr() for tensor in (codebooks, codes, out))
+    instruction_set().lookup(ctypes.byref(library.Lookup(*codes.shape, *codebooks.shape[1:], *addresses)))
+    return out
+
+
 def factorised_encode(
     z: Tensor, weight: Tensor, bias: Tensor, scan: Tensor, codebooks: Tensor, cross: Tensor
 ) -> Tensor:
@@ -38,6 +48,11 @@ def factorised_decode(entries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _affine(entries, weight, bias)
 
 
+def project(x: Tensor, weight: Tensor) -> Tensor:
+    """x [M, D], weight [D, d] to [M, d]. Raises BackendError."""
+    return _affine(x, weight, None)
+
+
 def _check(x: Tensor) -> None:
     if x.dtype != torch.float32 or x.device.type != "cpu":
         raise BackendError(
@@ -46,11 +61,11 @@ def _check(x: Tensor) -> None:
         )
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     _check(x)
-    x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
+    x, weight, bias = x.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
     out = torch.empty(x.shape[0], weight.shape[1])
-    addresses = (tensor.data_ptr() for tensor in (x, weight, bias, out))
+    addresses = (None if tensor is None else tensor.data_ptr() for tensor in (x, weight, bias, out))
     instruction_set().affine(ctypes.byref(library.Affine(*x.shape, weight.shape[1], *addresses)))
     return out
 

@@ -35,6 +35,7 @@ __all__ = [
     "factorised_decode",
     "factorised_encode",
     "lacking",
+    "project",
     "runner",
     "rvq_decode",
     "rvq_encode",
@@ -326,6 +327,20 @@ def factorised_decode(entries: Tensor, weight: Tensor, bias: Tensor, *, backend:
     return z.view(*entries.shape[:-1], weight.shape[1])
 
 
+def project(x: Tensor, weight: Tensor, *, backend: str = "auto") -> Tensor:
+    """The product before or after a quantizer's stages: x [..., D], weight [D, d] to [..., d]. Gradients flow in torch.
+
+    Raises ShapeError where the arguments do not fit together, BackendError where a backend asked for by name cannot
+    run.
+    """
+    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[0]:
+        raise ShapeError(f"x is {list(x.shape)} and weight is {list(weight.shape)}; they must be [..., D] and [D, d]")
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        backend = "torch"
+    y = _dispatch("project", backend, x.reshape(-1, weight.shape[0]), weight)
+    return y.view(*x.shape[:-1], weight.shape[1])
+
+
 def _codebook_shape(codebooks: Tensor) -> tuple[int, int, int]:
     if codebooks.ndim != 3 or 0 in codebooks.shape:
         raise ShapeError(f"codebooks are {list(codebooks.shape)}; they must be [codebooks, codebook_size, dimension]")
@@ -435,6 +450,7 @@ _TABLE: Mapping[str, Operation] = {
     "factorised_decode": Operation(
         _factorised_decode_torch, {"native": Kernel(native_quantizers.factorised_decode, _never)}
     ),
+    "project": Operation(torch.mm, {"native": Kernel(native_quantizers.project, _never)}),
     "rvq_encode": Operation(
         _rvq_encode_torch,
         {
@@ -442,5 +458,11 @@ _TABLE: Mapping[str, Operation] = {
             "native": Kernel(native_quantizers.rvq_encode, _never),
         },
     ),
-    "rvq_decode": Operation(_rvq_decode_torch, {"triton": Kernel(_rvq_decode_triton, _rvq_decode_suits_triton)}),
+    "rvq_decode": Operation(
+        _rvq_decode_torch,
+        {
+            "triton": Kernel(_rvq_decode_triton, _rvq_decode_suits_triton),
+            "native": Kernel(native_quantizers.rvq_decode, _never),
+        },
+    ),
 }

@@ -39,7 +39,7 @@ class SplitQuantizer(ResidualVectorQuantizer):
         backend, codes = ops.backend_of("rvq_encode", self.backend), []
         for part, used in self.parts(num_codebooks):
             tables = (self.codebooks[used], self.half_norms[used], self.scan[used])
-            codes.append(ops.rvq_encode(latents @ self.down[part], *tables, backend=backend))
+            codes.append(ops.rvq_encode(self._project(latents, self.down[part]), *tables, backend=backend))
         return torch.cat(codes, -1)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -47,8 +47,11 @@ class SplitQuantizer(ResidualVectorQuantizer):
         backend = ops.backend_of("rvq_decode", self.backend)
         parts = self.parts(codes.shape[-1])
         each = [(ops.rvq_decode(codes[..., used], self.entries(used), backend=backend), part) for part, used in parts]
-        latents = each[0][0] @ self.up[0]
-        return latents if len(each) == 1 else latents + each[1][0] @ self.up[1]
+        first, *second = (self._project(entries, self.up[part]) for entries, part in each)
+        return first + second[0] if second else first
+
+    def _project(self, x: Tensor, weight: Tensor) -> Tensor:
+        return ops.project(x, weight, backend=ops.backend_of("project", self.backend))
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""

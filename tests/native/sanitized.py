@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import dac_models
+import mimi_models
 import oracles
 import spectral_models
 import torch
 from streamcodec_kernels.native import library
 
 from streamcodec import Codec
+from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.nn.transducer import Transducer
 
 library.made = lambda: Path(sys.argv[1])
@@ -25,6 +27,8 @@ FAMILIES: list[Codec] = [
     oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),
     dac_models.small_codec((2, 3), dtype=torch.float32),
     spectral_models.small_codec(torch.float32),
+    mimi_models.small_codec(torch.float32),
+    LyraCodec().eval(),
 ]
 for name in library.instruction_sets():
     with on(name):

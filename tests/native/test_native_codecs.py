@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import dac_models
+import mimi_models
 import oracles
 import pytest
 import spectral_models
@@ -17,6 +18,7 @@ from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Engine
+from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.nn.ragged import run_together
 from streamcodec.nn.transducer import Network, Transducer
 
@@ -26,9 +28,23 @@ FAMILIES: dict[str, Callable[[], Codec]] = {
     "encodec, two channels": lambda: oracles.small_codec("24khz", torch.float32, audio_channels=2),
     "dac": lambda: dac_models.small_codec((2, 3), dtype=torch.float32),
     "spectral": lambda: spectral_models.small_codec(torch.float32),
+    "mimi": lambda: mimi_models.small_codec(torch.float32),
+    "lyra": lambda: lyra_codec(),
     "xcodec": lambda: xcodec_models.small_codec("hubert", torch.float32),
     "bundled": streamcodec.load,
 }
+
+
+def lyra_codec() -> LyraCodec:
+    """Of the published sizes, with random weights that keep the level."""
+    torch.manual_seed(3)
+    codec = LyraCodec().eval()
+    with torch.no_grad():
+        for name, weight in codec.named_parameters():
+            weight.mul_(0.1 if name.endswith("bias") else 0.6)
+    return codec
+
+
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 

@@ -40,6 +40,25 @@ def test_euclidean_codes_equal_the_reference(name, shape):
 
 
 @each_set
+@pytest.mark.parametrize("shape", EUCLIDEAN)
+def test_sums_of_entries_have_the_references_bits_and_a_code_that_is_none_adds_nothing(name, shape):
+    rows, stages, size, _ = shape
+    _, codebooks = rvq_reference.random_problem(*shape)
+    codes = torch.randint(size, (rows, stages), generator=torch.Generator().manual_seed(1))
+    with on(name):
+        assert torch.equal(ops.rvq_decode(codes, codebooks, backend="native"), ops.rvq_decode(codes, codebooks))
+        assert torch.equal(
+            ops.rvq_decode(codes[:, :1], codebooks, backend="native"), codebooks[0].index_select(0, codes[:, 0])
+        )
+        for outside in (-1, size, 2**40):
+            given = torch.cat([codes, torch.full((rows, 1), outside)], 1)
+            more = torch.cat([codebooks, codebooks[:1]])
+            assert torch.equal(
+                ops.rvq_decode(given, more, backend="native"), ops.rvq_decode(codes, codebooks, backend="native")
+            )
+
+
+@each_set
 @pytest.mark.parametrize("shape", FACTORISED)
 def test_factorised_codes_equal_the_reference(name, shape):
     tensors = factorised_reference.random_problem(*shape)
@@ -59,7 +78,10 @@ def test_projections_equal_torch_and_have_the_same_bits_in_any_batch(name, shape
     with on(name):
         y = ops.factorised_decode(x, weight, bias, backend="native")
         apart = [ops.factorised_decode(island(row), island(weight), bias, backend="native") for row in x.split(1)]
+        z = ops.project(x, weight, backend="native")
+        assert torch.equal(ops.factorised_decode(x, weight, torch.zeros(outputs), backend="native"), z)
     torch.testing.assert_close(y, x @ weight + bias, rtol=0, atol=1e-5 * inputs**0.5)
+    torch.testing.assert_close(z, x @ weight, rtol=0, atol=1e-5 * inputs**0.5)
     assert torch.equal(torch.cat(apart), y)
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import cuts
@@ -29,9 +30,11 @@ from torch import Tensor
 from streamcodec.errors import BackendError, DtypeError, ShapeError
 from streamcodec.native_executor import lacks
 from streamcodec.nn.conv import Conv1d
+from streamcodec.nn.layer import Elementwise
 from streamcodec.nn.transducer import Network, Transducer
 from streamcodec.program import Edges, Padding
 from streamcodec.state import State
+from streamcodec.vector_math import LEAK
 
 pieces = st.lists(st.integers(0, 40), max_size=15)
 
@@ -146,6 +149,29 @@ def test_channels_need_not_fill_vectors_and_panels(name, kind):
         whole = stream(net, x, [(0, 50)], 1000)
         close(whole, pair.layer(x))
         assert torch.equal(stream(net, x, cuts(50, [1, 2, 3, 5, 8]), 3), whole)
+
+
+FUNCTIONS = {
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "leaky_relu": lambda x: F.leaky_relu(x, LEAK),
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+@each_set
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_activations_are_close_to_those_in_float64(name, kind):
+    """Of their own size, or where that is next to nothing, of what they are computed from."""
+    net = Network(Elementwise(kind), 1, 1, 1, backend="native")
+    size = torch.logspace(-6, 1.5, 2000)
+    x = torch.cat([size, -size, torch.zeros(1), torch.linspace(-5, 5, 2000)])
+    with on(name):
+        y = net.step(x[None, :, None], State(net.spec, 1))[0, :, 0].double()
+    expected = FUNCTIONS[kind](x.double())
+    apart = (y - expected).abs()
+    assert (apart <= 1e-6 * expected.abs() + 1e-7 * x.double().abs().clamp_max(1.0)).all()
 
 
 @each_set

@@ -20,6 +20,7 @@ __all__ = [
     "InstructionSet",
     "Leaf",
     "Length",
+    "Lookup",
     "Operation",
     "Plan",
     "Search",
@@ -35,10 +36,15 @@ CHOICE = "STREAMCODEC_INSTRUCTION_SET"  # the environment variable that names on
 KINDS = {
     name: number
     for number, name in enumerate(
-        ("copy", "product", "dot", "depthwise", "normalise", "lstm", "band_features", "band_gains")
+        (
+            *("copy", "product", "dot", "depthwise", "normalise", "lstm"),
+            *("band_features", "band_gains", "layer_norm", "attention"),
+        )
     )
 }
-ACTIVATIONS: Mapping[str | None, int] = {None: 0, "elu": 1, "tanh": 2, "silu": 3, "snake": 4}
+ACTIVATIONS: Mapping[str | None, int] = {
+    kind: number for number, kind in enumerate((None, "elu", "tanh", "silu", "snake", "gelu", "leaky_relu"))
+}
 PADDINGS = {"constant": 0, "reflect": 1, "replicate": 2}
 
 
@@ -80,6 +86,7 @@ class Operation(ctypes.Structure):
         *_fields("start_row start_stream"),
         *(*_fields(pointers="add"), *_fields("add_row add_stream")),
         *_fields("taps tap", "recurrent gates hidden cell"),
+        *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
         *_fields("lag rate", "row bands"),
         *_fields("band_count"),
         ("numbers", c_float * 4),
@@ -116,12 +123,17 @@ class Affine(ctypes.Structure):
     _fields_ = _fields("rows inputs outputs", "x weight bias out")
 
 
-_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine)
+class Lookup(ctypes.Structure):
+    _fields_ = _fields("rows stages size dimension", "entries codes out")
+
+
+_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup)
 
 
 class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
-    step: runs a `Call` of a `Plan`, given pointers to both; search, affine: run what they are given a pointer to.
+    step: runs a `Call` of a `Plan`, given pointers to both; search, affine, lookup: run what they are given a pointer
+    to.
     """
 
     name: str
@@ -130,6 +142,7 @@ class InstructionSet(NamedTuple):
     step: Callable[[Any, Any], None]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
+    lookup: Callable[[Any], None]
 
 
 @functools.cache
@@ -153,10 +166,11 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 2)()
     library[f"streamcodec_panel_{name}"](sizes)
-    step, search, affine = (library[f"streamcodec_{does}_{name}"] for does in ("step", "search", "affine"))
-    for function, count in ((step, 2), (search, 1), (affine, 1)):
-        function.restype, function.argtypes = None, [c_void_p] * count
-    return InstructionSet(name, sizes[0], sizes[1], step, search, affine)
+    step, *others = (library[f"streamcodec_{does}_{name}"] for does in ("step", "search", "affine", "lookup"))
+    step.restype, step.argtypes = None, [c_void_p] * 2
+    for function in others:
+        function.restype, function.argtypes = None, [c_void_p]
+    return InstructionSet(name, sizes[0], sizes[1], step, *others)
 
 
 def chosen() -> InstructionSet:

@@ -29,16 +29,55 @@ static inline V exp_less_1(V x) {
     return fused(e.scale, e.rest, e.scale - all(1.0f));
 }
 
-static inline V sigmoid(V x) {
-    const Power e = power(-x);
-    return all(1.0f) / (all(1.0f) + fused(e.scale, e.rest, e.scale));
+static inline V exponential(V x) {
+    const Power e = power(x);
+    return fused(e.scale, e.rest, e.scale);
 }
+
+static inline V sigmoid(V x) { return all(1.0f) / (all(1.0f) + exponential(-x)); }
 
 static inline V tanh(V x) {
     const I sign = bits(x) & INT32_MIN;
     const V below = exp_less_1(bits(bits(x) | INT32_MIN) * all(2.0f));  // exp(-2 |x|) - 1
     return bits(bits(-below / (below + all(2.0f))) | sign);
 }
+
+// x times the normal distribution's integral up to it, by the error function of x / sqrt(2).
+static inline V gelu(V x) {
+    const V z = x * all(0.70710678f), q = z * z, size = bits(bits(z) & INT32_MAX);
+    V near = all(7.853861353153693e-5f);
+    near = fused(near, q, all(-8.010193625184903e-4f));
+    near = fused(near, q, all(5.188327685732524e-3f));
+    near = fused(near, q, all(-2.685381193529856e-2f));
+    near = fused(near, q, all(1.128358514861418e-1f));
+    near = fused(near, q, all(-3.761262582423300e-1f));
+    near = fused(near, q, all(1.128379165726710f)) * z;
+    // From 1 on by what is missing to 1, in powers of 1 / z^2; of two polynomials the second is for 2 and more.
+    const V inverse = all(1.0f) / size, r = inverse * inverse;
+    V middle = all(2.326819970068386e-2f);
+    middle = fused(middle, r, all(-1.387039388740657e-1f));
+    middle = fused(middle, r, all(3.687424674597105e-1f));
+    middle = fused(middle, r, all(-5.824733027278666e-1f));
+    middle = fused(middle, r, all(6.210004621745983e-1f));
+    middle = fused(middle, r, all(-4.944515323274145e-1f));
+    middle = fused(middle, r, all(3.404879937665872e-1f));
+    middle = fused(middle, r, all(-2.741127028184656e-1f));
+    middle = fused(middle, r, all(5.638259427386472e-1f));
+    V far = all(-1.047766399936249e+1f);
+    far = fused(far, r, all(1.297719955372516e+1f));
+    far = fused(far, r, all(-7.495518717768503f));
+    far = fused(far, r, all(2.921019019210786f));
+    far = fused(far, r, all(-1.015265279202700f));
+    far = fused(far, r, all(4.218463358204948e-1f));
+    far = fused(far, r, all(-2.820767439740514e-1f));
+    far = fused(far, r, all(5.641895067754075e-1f));
+    const V missing = exponential(-q) * inverse * (size < all(2.0f) ? middle : far);
+    const V beyond = x < zero() ? missing : all(2.0f) - missing;  // 1 + erf(z)
+    return all(0.5f) * x * (size < all(1.0f) ? all(1.0f) + near : beyond);
+}
+
+// TensorFlow's default slope (`LEAK` in streamcodec/vector_math.py).
+static inline V leaky_relu(V x) { return x < zero() ? x * all(0.3f) : x; }
 
 static inline V elu(V x) { return x < zero() ? exp_less_1(x) : x; }
 
@@ -69,6 +108,8 @@ static inline V activated(V x, const Target &target, int64_t column) {
         case ELU: return elu(x);
         case TANH: return tanh(x);
         case SILU: return silu(x);
+        case GELU: return gelu(x);
+        case LEAKY_RELU: return leaky_relu(x);
         case SNAKE: return snake(x, target.alpha + column, target.inverse + column);
         default: return x;
     }

@@ -42,6 +42,7 @@ EXPORTED int streamcodec_has(const char *set) {
 // The sizes of the structures, by which the caller knows that both mean the same.
 EXPORTED void streamcodec_sizes(int64_t *sizes) {
     const int64_t own[] = {sizeof(Buffer), sizeof(Leaf), sizeof(Length), sizeof(Segment), sizeof(Target),
-                           sizeof(Operation), sizeof(Plan), sizeof(Call), sizeof(Search), sizeof(Affine)};
+                           sizeof(Operation), sizeof(Plan), sizeof(Call), sizeof(Search), sizeof(Affine),
+                           sizeof(Lookup)};
     memcpy(sizes, own, sizeof own);
 }

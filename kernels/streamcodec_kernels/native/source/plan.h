@@ -12,8 +12,10 @@
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 #endif
 
-enum Kind : int64_t { COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS };
-enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE };
+enum Kind : int64_t {
+    COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION
+};
+enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU };
 enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
 
 // Rows of one network's buffer: `history` old ones, then new ones; see streamcodec/program.py.
@@ -64,7 +66,15 @@ struct Operation {
     int64_t taps, tap;                    // of a depthwise convolution: how many, and how far apart
     const float *recurrent;               // of an LSTM: panels, gates [stream, row, 4 H], state [stream, H]
     float *gates, *hidden, *cell;
-    int64_t lag, rate;                    // of an LSTM's input
+    int64_t heads, reach;                 // of an attention
+    int64_t keys, values;                 // where its rings lie in a stream's state, in bytes
+    int64_t looks;                        // whether it makes the angles and counts the rows, for others too
+    int64_t *heard;                       // [stream, 2]: rows before this step, and after it
+    const double *frequencies;            // [d / 2]
+    float *angles;                        // cosines and sines of the rows' places, [stream, row, 2, d / 2]
+    float *turned;                        // room for a query, and for the keys of a stream's rows
+    float *scores;                        // room for `reach` scores
+    int64_t lag, rate;                    // of an LSTM's or an attention's input
     float *row;                           // room for one row
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
@@ -108,9 +118,17 @@ struct Search {
     int64_t *codes;                       // [rows, stages]
 };
 
-// out = x * weight + bias: [rows, inputs] times [inputs, outputs].
+// out = x * weight + bias, or without: [rows, inputs] times [inputs, outputs].
 struct Affine {
     int64_t rows, inputs, outputs;
     const float *x, *weight, *bias;
     float *out;
+};
+
+// out = the sum of the entries that the codes name; a code that is none adds nothing.
+struct Lookup {
+    int64_t rows, stages, size, dimension;
+    const float *entries;                 // [stages, size, dimension]
+    const int64_t *codes;                 // [rows, stages]
+    float *out;                           // [rows, dimension]
 };

@@ -31,15 +31,6 @@ static inline void multiply(
     }
 }
 
-static inline V up_to(const float *from, int64_t left) {
-    return left >= LANES ? load(from) : left > 0 ? load_some(from, left) : zero();
-}
-
-static inline void put_up_to(float *to, V value, int64_t left) {
-    if (left >= LANES) store(to, value);
-    else if (left > 0) store_some(to, value, left);
-}
-
 template <int ROWS_, bool WHOLE>
 static void affine_strip(const Affine &of, int64_t row, int64_t column) {
     const int64_t left = of.outputs - column;
@@ -47,7 +38,7 @@ static void affine_strip(const Affine &of, int64_t row, int64_t column) {
     const float *x[ROWS_];
     for (int i = 0; i < ROWS_; ++i) {
         x[i] = of.x + (row + i) * of.inputs;
-        for (int j = 0; j < PANEL; ++j) sums[i][j] = up_to(of.bias + column + j * LANES, left - j * LANES);
+        for (int j = 0; j < PANEL; ++j) sums[i][j] = of.bias ? up_to(of.bias + column + j * LANES, left - j * LANES) : zero();
     }
     multiply<ROWS_, WHOLE>(x, of.weight + column, of.inputs, of.outputs, left, sums);
     for (int i = 0; i < ROWS_; ++i)
@@ -160,4 +151,18 @@ static void search(const Search &of) {
 
 static void affine(const Affine &of) {
     for (int64_t row = 0; row < of.rows; row += ROWS[PANEL]) affine_block<ROWS[PANEL]>(of, row);
+}
+
+// From the first stage to the last, beginning at 0: the reference's bits.
+static void lookup(const Lookup &of) {
+    const int64_t *codes = of.codes;
+    for (int64_t row = 0; row < of.rows; ++row, codes += of.stages)
+        for (int64_t column = 0; column < of.dimension; column += LANES) {
+            const int64_t left = of.dimension - column;
+            V total = zero();
+            for (int64_t stage = 0; stage < of.stages; ++stage)
+                if (codes[stage] >= 0 && codes[stage] < of.size)
+                    total += up_to(of.entries + (stage * of.size + codes[stage]) * of.dimension + column, left);
+            put_up_to(of.out + row * of.dimension + column, total, left);
+        }
 }

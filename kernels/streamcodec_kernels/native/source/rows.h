@@ -64,6 +64,27 @@ static void normalise(const Operation &op, int64_t batch) {
     }
 }
 
+// numbers: epsilon. The mean is taken off before squares are summed: a large one would leave nothing of the variance.
+static void layer_norm(const Operation &op, int64_t batch) {
+    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+        const float *row = window_at(op, at);
+        V total = zero(), squares = zero();
+        for (int64_t column = 0; column < op.columns; column += LANES) total += up_to(row + column, op.columns - column);
+        const float mean = sum(total) / (float)op.columns;
+        for (int64_t column = 0; column < op.columns; column += LANES) {
+            const int64_t left = op.columns - column;
+            V x = load(row + column) - all(mean);
+            if (left < LANES) x = up_to((const float *)&x, left);
+            squares = fused(x, x, squares);
+        }
+        const V factor = all(1.0f / sqrtf(sum(squares) / (float)op.columns + op.numbers[0]));
+        for (int64_t column = 0; column < op.columns; column += LANES) {
+            const V x = (load(row + column) - all(mean)) * factor;
+            finish(op, at, column, fused(x, load(op.weights + column), load(op.bias + column)));
+        }
+    }
+}
+
 // Cosines and sines of a spectrum to those at level 1/2 in each band, and the bands' levels, as logarithms
 // (streamcodec/nn/bands.py). numbers: the power that counts as none; what is added to a level, and divided by.
 static void band_features(const Operation &op, int64_t batch) {

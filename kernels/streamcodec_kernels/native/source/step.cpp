@@ -1,4 +1,5 @@
 // A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
+#include "attention.h"
 #include "edges.h"
 #include "lstm.h"
 #include "quantize.h"
@@ -52,6 +53,8 @@ static void run(const Operation &op, const Plan &plan, const Call &call) {
         case LSTM: return lstm(op, plan.batch, call.position);
         case BAND_FEATURES: return band_features(op, plan.batch);
         case BAND_GAINS: return band_gains(op, plan.batch);
+        case LAYER_NORM: return layer_norm(op, plan.batch);
+        case ATTENTION: return attention(op, call, plan.batch);
         default: return;
     }
 }
@@ -95,6 +98,12 @@ EXPORTED void NAMED(streamcodec_search_, SET)(const Search *of) {
 EXPORTED void NAMED(streamcodec_affine_, SET)(const Affine *of) {
     const auto before = flush_to_zero();
     affine(*of);
+    restore(before);
+}
+
+EXPORTED void NAMED(streamcodec_lookup_, SET)(const Lookup *of) {
+    const auto before = flush_to_zero();
+    lookup(*of);
     restore(before);
 }
 

@@ -48,6 +48,16 @@ static inline V load_some(const float *from, int64_t count) {
 
 static inline void store_some(float *to, V value, int64_t count) { memcpy(to, &value, count * sizeof(float)); }
 
+// At most `left` values, of which there may be more or none.
+static inline V up_to(const float *from, int64_t left) {
+    return left >= LANES ? load(from) : left > 0 ? load_some(from, left) : zero();
+}
+
+static inline void put_up_to(float *to, V value, int64_t left) {
+    if (left >= LANES) store(to, value);
+    else if (left > 0) store_some(to, value, left);
+}
+
 // a * b + c, in one rounding where the processor has that. The compiler fuses nothing by itself (-ffp-contract=off):
 // what it would fuse may differ from place to place, and with it the last bit.
 static inline V fused(V a, V b, V c) {
