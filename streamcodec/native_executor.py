@@ -43,11 +43,16 @@ from .program import (
 from .state import State
 from .workspaces import Workspaces
 
-__all__ = ["NativeExecutor", "about", "instruction_set", "lacks"]
+__all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "lacks"]
 
 FLOAT = 4  # bytes
 # Floats after the rows of a buffer: the last row too is read in whole vectors.
 SPARE = 16
+# Values of a window that a product in bfloat16 takes at once, and columns of its panels.
+WIDE = 32
+# Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
+# again while a cache holds them.
+HALVES_BYTES, HELD, FEW = 1 << 20, 1 << 18, 64
 FUNCTIONS = {"identity": "copy", "band_features": "band_features", "band_gains": "band_gains"}
 
 # What the library has an operation for, some in parts.
@@ -117,14 +122,26 @@ def lacks(program: Program) -> str | None:
     return next((f"activation {kind!r}" for kind in kinds if kind not in library.ACTIVATIONS), None)
 
 
-class NativeExecutor:
-    """Runs one program. Threads may share it: each has workspaces of its own. Raises BackendError."""
+def check_tiles() -> None:
+    """Raises BackendError where nothing multiplies in bfloat16."""
+    if not instruction_set().tiles:
+        raise BackendError(
+            "precision 'bfloat16' needs a processor with AMX (Intel Xeon from 2023 on) under Linux, on the instruction "
+            f"set avx512; this runs on {instruction_set().name}. Use precision='float32'"
+        )
 
-    def __init__(self, program: Program):
+
+class NativeExecutor:
+    """Runs one program; in bfloat16 what pays, where `low`. Threads may share it: each has workspaces of its own.
+
+    Raises BackendError.
+    """
+
+    def __init__(self, program: Program, low: bool = False):
         self.program, self.instruction_set = program, instruction_set()
         with torch.inference_mode(False), torch.no_grad():
             packer = _Packer(self.instruction_set)
-            weights = _together([packer.weights(op) for op in program.ops])
+            weights = _together([packer.low(op) if low and _pays(op) else packer.weights(op) for op in program.ops])
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
         self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, snakes))
 
@@ -145,6 +162,11 @@ def _together(weights: Sequence[Sequence[Weights]]) -> list[list[Weights]]:
     """The same, in one stretch of memory."""
     tensors = iter(together([tensor for op in weights for part in op for tensor in part.values()]))
     return [[{name: next(tensors) for name in part} for part in op] for op in weights]
+
+
+def _pays(op: Op) -> bool:
+    """Whether an operation is faster in bfloat16. The last one, to a channel or two of audio, is not."""
+    return isinstance(op, Product) and min(op.matrix.shape) >= WIDE
 
 
 class _Packer:
@@ -169,6 +191,16 @@ class _Packer:
             w_ih, w_hh, b_ih, b_hh = op.weights
             return [self._product(w_ih.t(), b_ih + b_hh) | {"recurrent": self._panels(w_hh.t())}]
         return [{}]
+
+    def low(self, op: Product) -> list[Weights]:
+        """In bfloat16: panels of two tiles of 16 columns; a tile has pairs of rows, one after the other."""
+        rows, columns = op.matrix.shape
+        matrix = F.pad(op.matrix, (0, -columns % WIDE, 0, -rows % WIDE)).to(torch.bfloat16)
+        tiles = matrix.view(
+            -1, WIDE // 2, 2, matrix.shape[1] // WIDE, 2, WIDE // 2
+        )  # [., pair, 2, panel, tile, column]
+        packed = tiles.permute(3, 0, 4, 1, 5, 2).flatten().contiguous()
+        return [{"low_weights": packed.view(torch.float32)} | self._bias(op.bias)]
 
     def _grouped(self, op: GroupedProduct) -> list[Weights]:
         if len(op.matrix) == 1:
@@ -367,6 +399,8 @@ class Workspace:
 
     def _own(self, op: Op, made: Any) -> str:
         """Write what an operation alone has to `made`; returns what kind it is."""
+        if made.low_weights:
+            return self._own_low(op, made)
         if isinstance(op, (Product, GroupedProduct)):
             return "dot" if made.columns == 1 else "product"
         if isinstance(op, (Depthwise, DepthwiseTransposed)):
@@ -387,6 +421,13 @@ class Workspace:
         if isinstance(op, Rows):
             return self._own_rows(op, made)
         return "copy"
+
+    def _own_low(self, op: Product, made: Any) -> str:
+        width = -(-op.matrix.shape[0] // WIDE) * WIDE
+        most = FEW if width * made.columns <= HELD else max(WIDE, HALVES_BYTES // 2 // width // WIDE * WIDE)
+        made.halves_rows = min(-(-self.batch * made.rows // WIDE) * WIDE, most)
+        made.halves = self._keep(torch.zeros(made.halves_rows * width + WIDE, dtype=torch.int16)).data_ptr()
+        return "low_product"
 
     def _own_lstm(self, op: LSTMCell, made: Any) -> None:
         width, at = made.columns, self.program.buffers[op.buffer].at

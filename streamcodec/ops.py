@@ -20,17 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import native_executor, native_quantizers
-from .errors import BackendError, DtypeError, InputError, ShapeError
+from .errors import BackendError, ConfigError, DtypeError, InputError, ShapeError
 from .install import how_to_install
 from .program import Edges, Program
 from .state import State
 from .torch_executor import TorchExecutor
 
 __all__ = [
+    "PRECISIONS",
     "Executor",
     "backend_of",
     "backends",
     "check_backend",
+    "check_precision",
     "executor",
     "factorised_decode",
     "factorised_encode",
@@ -107,9 +109,26 @@ def lacking(program: Program, backend: str) -> str | None:
     return _EXECUTORS[backend].lacks(program)
 
 
-def executor(program: Program, backend: str = "auto") -> Executor:
-    """What runs `program` (see `runner`)."""
-    return _EXECUTORS[runner(program, backend)].make(program)
+# Of steps. Below float32 only decoders run: encoders would give other codes (docs/kernels.md).
+PRECISIONS = ("float32", "bfloat16")
+
+
+def check_precision(backend: str, precision: str) -> None:
+    """Raises ConfigError for a precision that there is not, and BackendError for one that `backend` has not here."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if precision == "bfloat16":
+        if backend != "native":
+            raise BackendError(f"precision 'bfloat16' is one of backend 'native'; the backend is {backend!r}")
+        native_executor.check_tiles()
+
+
+def executor(program: Program, backend: str = "auto", precision: str = "float32") -> Executor:
+    """What runs `program` (see `runner` and `check_precision`)."""
+    if precision == "float32":
+        return _EXECUTORS[runner(program, backend)].make(program)
+    check_precision(backend, precision)
+    return native_executor.NativeExecutor(program, low=True)
 
 
 def backends() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ..codecs import Codec, Original
 from ..codecs.tracked import PRECISION_HINT, PRECISIONS
 from ..devices import usable_device
 from ..errors import CheckpointError, ConfigError, DtypeError
-from ..ops import check_backend
+from ..ops import check_backend, check_precision
 from ..surroundings import built_alone
 from . import files, sources, state_dicts, weights
 
@@ -54,6 +54,7 @@ def load(
     revision: str | None = None,
     pad: bool = True,
     backend: str = "auto",
+    precision: str = "float32",
 ) -> Codec:
     """A codec with its weights, ready to encode and decode.
 
@@ -78,20 +79,24 @@ def load(
             "torch", "native" (C++ on a CPU, in float32; a C++ compiler is needed once), or "triton" (its
             kernels for the quantizer; the rest in torch). One asked for by name never falls back to another. It is
             `Codec.backend`; `Codec.on` gives the same codec on another one.
+        precision: "float32", or "bfloat16" for the steps of decoders on backend "native", on processors with AMX: two
+            to three times as fast, 33 dB and more above the difference. Encoders stay in float32, since in bfloat16
+            they would give other codes.
 
     Raises:
         InputError: this machine has no such device.
         DtypeError: `dtype` is neither of the two.
-        BackendError: there is no such backend, or it cannot run here.
+        BackendError: there is no such backend, or it or the precision cannot run here.
         UnknownCodecError: `source` is none of the above.
         HubError: the hub is needed and cannot be reached, or has no such repository.
         CheckpointError: the weights cannot be read, are unsafe to read, or do not fit the configuration.
-        ConfigError: the configuration is not one that can be run.
+        ConfigError: the configuration is not one that can be run, or there is no such precision.
     """
     if dtype not in PRECISIONS:
         raise DtypeError(f"dtype={dtype}: {PRECISION_HINT}")
     device = usable_device(device)
     check_backend(backend)
+    check_precision(backend, precision)
     checkpoint = read(source, revision=revision)
     try:
         codec = _build(checkpoint)
@@ -99,7 +104,7 @@ def load(
         raise type(error)(f"{checkpoint.origin}: {error}") from error
     codec.pad = pad
     codec = codec.to(device=device, dtype=dtype).eval()
-    return codec if backend == "auto" else codec.on(backend)
+    return codec if backend == "auto" else codec.on(backend, precision)
 
 
 def read(source: str | os.PathLike[str] | None = None, *, revision: str | None = None) -> Checkpoint:

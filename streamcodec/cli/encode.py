@@ -43,6 +43,11 @@ def _writer(
 
 def run(args: Namespace) -> int:
     """Run the command."""
+    if args.precision != "float32":
+        raise InputError(
+            f"--precision {args.precision}: encoding in it would change up to a fifth of the codes, so it is for "
+            "decoding alone. Leave it out"
+        )
     source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
     with result_output(args, args.output, [source, args.codec]) as output:
         codec = open_codec(args.codec, args)

@@ -146,6 +146,7 @@ def _add_roundtrip(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _add_format(parser, AUDIO)
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
+    _add_precision(parser)
     _add_running(parser, "exact", "how the streams begin (default: exact)")
     parser.set_defaults(module=".roundtrip")
 
@@ -169,6 +170,7 @@ def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
+    _add_precision(parser)
     _add_running(parser, "exact", "how the stream begins (default: exact)")
     parser.set_defaults(module=".encode")
 
@@ -186,6 +188,7 @@ def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--entropy", metavar="MODEL", help="of codes that are entropy coded (default: what lies beside the codec)"
     )
     _add_codec(parser, "default: the one that the codes file names")
+    _add_precision(parser)
     _add_running(parser, None, "how the stream begins (default: as the encoder's did)")
     add_span(parser)
     parser.set_defaults(module=".decode")
@@ -324,6 +327,15 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="NAME",
         help="what computes: auto, torch, native (in C++), or triton (its kernels for the quantizer)",
+    )
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help="of decoding: float32, or bfloat16 (with --backend native, on a processor with AMX)",
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import ops
 from ..codes import Codes, CodesLike
-from ..errors import InputError
+from ..errors import BackendError, InputError
 from ..latent_stream import LatentDecoderStream, LatentEncoderStream
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
@@ -127,18 +127,23 @@ class Codec(CheckedInput, ABC):
         """What computes the steps of streams and the quantizer, by name: see `streamcodec.load`."""
         return self.quantizer.backend
 
-    def on(self, backend: str) -> "Codec":
+    def on(self, backend: str, precision: str = "float32") -> "Codec":
         """The same codec, with the same weights, on another backend; names as for `streamcodec.load`.
 
-        Raises BackendError where there is no such backend or it cannot run here.
+        precision: of the decoder's steps. An encoder's are float32 always: in bfloat16 it would give other codes.
+
+        Raises BackendError where there is no such backend or precision here, ConfigError for another precision.
         """
         ops.check_backend(backend)
+        ops.check_precision(backend, precision)
+        if precision != "float32" and "decoder" not in self._networks():
+            raise BackendError(f"this codec's decoder has no steps of single frames, which run in {precision}")
         other, quantizer = self.twin(), copy.copy(self.quantizer)
         quantizer.backend = backend
         other.quantizer = quantizer
         other.framing = other.make_framing(self.spec.channels, quantizer.dimension, self.spec.hop_length)
-        for network in other.framing.networks:
-            network.use(backend)
+        for name, network in other._networks().items():
+            network.use(backend, precision if name == "decoder" else "float32")
         return other
 
     @property

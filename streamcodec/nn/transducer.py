@@ -44,6 +44,7 @@ class Network:
         backend: str = "auto",
     ):
         self.layer, self.channels, self.out_channels, self.backend = layer, channels, out_channels, backend
+        self.precision = "float32"
         self.at = Schedule(rate, 0)
         if look_ahead is None:
             look_ahead = max(0, self._lowered().last_input(0) + 1 - rate)
@@ -68,15 +69,20 @@ class Network:
         if stamp != self._stamp:
             self._program, self._executor, self._stamp = self._lowered(), None, stamp
 
-    def use(self, backend: str) -> None:
-        """Run on another backend from now on. Raises BackendError where that cannot run the network."""
+    def use(self, backend: str, precision: str = "float32") -> None:
+        """Run on another backend from now on, in that precision (`ops.PRECISIONS`).
+
+        Raises BackendError where that cannot run the network, ConfigError for a precision that there is not.
+        """
         ops.runner(self.program, backend)
-        self.backend, self._executor = backend, None
+        ops.check_precision(backend, precision)
+        self.backend, self.precision, self._executor = backend, precision, None
 
     @property
     def served_by(self) -> str:
-        """The name of what runs the steps."""
-        return ops.runner(self.program, self.backend)
+        """The name of what runs the steps, and in which precision where that is not float32."""
+        name = ops.runner(self.program, self.backend)
+        return name if self.precision == "float32" else f"{name} in {self.precision}"
 
     @property
     def program(self) -> Program:
@@ -89,7 +95,7 @@ class Network:
     def executor(self) -> ops.Executor:
         """What runs it, made for the first step: it packs the weights."""
         if self._executor is None:
-            self._executor = ops.executor(self.program, self.backend)
+            self._executor = ops.executor(self.program, self.backend, self.precision)
         return self._executor
 
     @property

@@ -36,7 +36,10 @@ for name in library.instruction_sets():
             native = codec.on("native")
             latents = torch.randn(1, 8, native.quantizer.dimension)
             native.quantizer.decode(native.quantizer.encode(latents, codec.spec.num_codebooks))
-            for network in native.framing.networks:
+            networks = native.framing.networks
+            if library.chosen().tiles:
+                networks = (*networks, codec.on("native", "bfloat16").framing.networks[1])
+            for network in networks:
                 for frames, batch in ((1, 1), (3, 2), (20, 1)):
                     stream = Transducer(network, batch, torch.device("cpu"), torch.float32, frames)
                     stream.push(torch.randn(batch, 21 * network.at.rate + 1, network.channels))

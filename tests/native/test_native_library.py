@@ -153,7 +153,7 @@ def test_sanitizers_find_nothing(tmp_path):
     runtime = Path(runtime.stdout.strip())
     if sys.platform != "linux" or not runtime.is_absolute() or not runtime.exists():
         pytest.skip("the compiler has no address sanitizer of GCC's kind")
-    extra = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    extra = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     path = compiler.compile_into(tmp_path, command, extra)
     environment = os.environ | {
         "LD_PRELOAD": str(runtime), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": os.pathsep.join(sys.path),

@@ -38,7 +38,7 @@ KINDS = {
     for number, name in enumerate(
         (
             *("copy", "product", "dot", "depthwise", "normalise", "lstm"),
-            *("band_features", "band_gains", "layer_norm", "attention"),
+            *("band_features", "band_gains", "layer_norm", "attention", "low_product"),
         )
     )
 }
@@ -88,7 +88,8 @@ class Operation(ctypes.Structure):
         *_fields("taps tap", "recurrent gates hidden cell"),
         *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
         *_fields("lag rate", "row bands"),
-        *_fields("band_count"),
+        *_fields("band_count", "low_weights halves"),
+        *_fields("halves_rows"),
         ("numbers", c_float * 4),
     ]
 
@@ -132,6 +133,7 @@ _STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Sea
 
 class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
+    tiles: whether it multiplies in bfloat16;
     step: runs a `Call` of a `Plan`, given pointers to both; search, affine, lookup: run what they are given a pointer
     to.
     """
@@ -139,6 +141,7 @@ class InstructionSet(NamedTuple):
     name: str
     lanes: int
     panel: int
+    tiles: bool
     step: Callable[[Any, Any], None]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
@@ -164,13 +167,14 @@ def instruction_sets() -> dict[str, InstructionSet]:
 
 
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
-    sizes = (c_int64 * 2)()
+    sizes = (c_int64 * 3)()
     library[f"streamcodec_panel_{name}"](sizes)
     step, *others = (library[f"streamcodec_{does}_{name}"] for does in ("step", "search", "affine", "lookup"))
     step.restype, step.argtypes = None, [c_void_p] * 2
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
-    return InstructionSet(name, sizes[0], sizes[1], step, *others)
+    tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
+    return InstructionSet(name, sizes[0], sizes[1], tiles, step, *others)
 
 
 def chosen() -> InstructionSet:

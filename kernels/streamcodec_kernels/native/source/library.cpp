@@ -26,6 +26,20 @@ static bool has_avx512() {
     const uint32_t needed = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
     return has_avx2() && keeps(0xe6) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & needed) == needed;
 }
+
+// Whether it has tiles for bfloat16, and the system lends them to this process, which is asked for it here.
+static bool has_tiles() {
+#if defined(__linux__)
+    uint32_t a, b, c, d;
+    const uint32_t needed = 1u << 22 | 1u << 24;  // AMX-BF16, AMX-TILE
+    if (!has_avx512() || !keeps(0x60000) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & needed) != needed) return false;
+    int64_t result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(158), "D"(0x1023), "S"(18) : "rcx", "r11", "memory");
+    return result == 0;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+#else
+    return false;
+#endif
+}
 #endif
 
 // Whether this processor has an instruction set, 1 or 0.
@@ -33,6 +47,7 @@ EXPORTED int streamcodec_has(const char *set) {
 #if defined(__x86_64__)
     if (!strcmp(set, "avx512")) return has_avx512();
     if (!strcmp(set, "avx2")) return has_avx2();
+    if (!strcmp(set, "tiles")) return has_tiles();
 #elif defined(__aarch64__)
     if (!strcmp(set, "neon")) return 1;
 #endif

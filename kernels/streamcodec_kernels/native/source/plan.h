@@ -13,7 +13,7 @@
 #endif
 
 enum Kind : int64_t {
-    COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION
+    COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION, LOW_PRODUCT
 };
 enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU };
 enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
@@ -78,6 +78,9 @@ struct Operation {
     float *row;                           // room for one row
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
+    const uint16_t *low_weights;          // of a product in bfloat16: see low_precision.h
+    uint16_t *halves;                     // room for `halves_rows` rows of windows
+    int64_t halves_rows;
     float numbers[4];
 };
 

@@ -110,10 +110,10 @@ static Part next_part(const Operation &op, Part part, int64_t rows) {
 // own weights; several, which find theirs in a cache but for the first, fetch between them what comes next.
 template <int VECTORS>
 static void panel(
-    const Operation &op, const float *weights, int64_t width, int64_t column, int64_t count, bool fetches
+    const Operation &op, const float *weights, int64_t width, int64_t column, Place next, int64_t count, bool fetches
 ) {
     constexpr int MOST = ROWS[VECTORS];
-    Place places[GROUP][MOST], next = {0, 0};
+    Place places[GROUP][MOST];
     V kept[GROUP][MOST * VECTORS];
     int rows[GROUP];
     const int64_t blocks = (count + MOST - 1) / MOST, height = blocks > 1 && width > TALL ? PART : width;
@@ -145,21 +145,35 @@ static int64_t window_width(const Operation &op) {
     return width;
 }
 
-// again: how often the step has used these weights already. It goes through them to and fro, and so begins with those
-// that a cache still holds.
-static void product(const Operation &op, int64_t batch, int64_t again = 0) {
-    const int64_t width = window_width(op), count = batch * op.rows, columns = PANEL * LANES;
-    const int64_t panels = (op.columns + columns - 1) / columns;
-    for (int64_t i = 0; i < panels; ++i) {
-        const int64_t column = (again % 2 ? panels - 1 - i : i) * columns;
+// All panels with `count` rows from `first` on. again: how often the step has used these weights already. It goes through
+// them to and fro, and so begins with those that a cache still holds.
+static void panels(const Operation &op, int64_t width, Place first, int64_t count, int64_t again) {
+    const int64_t columns = PANEL * LANES, number = (op.columns + columns - 1) / columns;
+    for (int64_t i = 0; i < number; ++i) {
+        const int64_t column = (again % 2 ? number - 1 - i : i) * columns;
         const int64_t vectors = (op.columns - column + LANES - 1) / LANES;
         const float *weights = op.weights + column * width;
-        if (vectors == 1) panel<1>(op, weights, width, column, count, !again);
-        else if (vectors == 2 || PANEL == 2) panel<2>(op, weights, width, column, count, !again);
+        if (vectors == 1) panel<1>(op, weights, width, column, first, count, !again);
+        else if (vectors == 2 || PANEL == 2) panel<2>(op, weights, width, column, first, count, !again);
 #if PANEL == 4
-        else if (vectors == 3) panel<3>(op, weights, width, column, count, !again);
-        else panel<4>(op, weights, width, column, count, !again);
+        else if (vectors == 3) panel<3>(op, weights, width, column, first, count, !again);
+        else panel<4>(op, weights, width, column, first, count, !again);
 #endif
+    }
+}
+
+// Weights that a cache holds are used for so many rows at a time, whose results then are written side by side.
+static constexpr int64_t HELD = 1 << 17, TOGETHER = 168;
+
+static void product(const Operation &op, int64_t batch, int64_t again = 0) {
+    const int64_t width = window_width(op), count = batch * op.rows;
+    const int64_t most = width * op.columns <= HELD ? TOGETHER : count;
+    Place next = {0, 0};
+    for (int64_t done = 0; done < count; done += most) {
+        const int64_t rows = count - done < most ? count - done : most;
+        panels(op, width, next, rows, again);
+        next.row += rows;
+        next = {next.stream + next.row / op.rows, next.row % op.rows};
     }
 }
 

@@ -1,6 +1,7 @@
 // A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
 #include "attention.h"
 #include "edges.h"
+#include "low_precision.h"
 #include "lstm.h"
 #include "quantize.h"
 #include "rows.h"
@@ -55,6 +56,9 @@ static void run(const Operation &op, const Plan &plan, const Call &call) {
         case BAND_GAINS: return band_gains(op, plan.batch);
         case LAYER_NORM: return layer_norm(op, plan.batch);
         case ATTENTION: return attention(op, call, plan.batch);
+#if HAS_TILES
+        case LOW_PRODUCT: return low_product(op, plan.batch);
+#endif
         default: return;
     }
 }
@@ -107,8 +111,9 @@ EXPORTED void NAMED(streamcodec_lookup_, SET)(const Lookup *of) {
     restore(before);
 }
 
-// Columns of a vector, and vectors of a panel.
+// Columns of a vector, vectors of a panel, and whether products in bfloat16 are compiled.
 EXPORTED void NAMED(streamcodec_panel_, SET)(int64_t *sizes) {
     sizes[0] = LANES;
     sizes[1] = PANEL;
+    sizes[2] = HAS_TILES;
 }
