@@ -12,7 +12,7 @@ import itertools
 import shlex
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -164,7 +164,7 @@ def _together(weights: Sequence[Sequence[Weights]]) -> list[list[Weights]]:
     return [[{name: next(tensors) for name in part} for part in op] for op in weights]
 
 
-def _pays(op: Op) -> bool:
+def _pays(op: Op) -> TypeGuard[Product]:
     """Whether an operation is faster in bfloat16. The last one, to a channel or two of audio, is not."""
     return isinstance(op, Product) and min(op.matrix.shape) >= WIDE
 
@@ -399,7 +399,7 @@ class Workspace:
 
     def _own(self, op: Op, made: Any) -> str:
         """Write what an operation alone has to `made`; returns what kind it is."""
-        if made.low_weights:
+        if made.low_weights and isinstance(op, Product):
             return self._own_low(op, made)
         if isinstance(op, (Product, GroupedProduct)):
             return "dot" if made.columns == 1 else "product"
