@@ -19,12 +19,12 @@ import numpy as np
 
 from ..addresses import server_address
 from ..audio import FORMATS, AudioReader, AudioWriter, Samples
-from ..codesfile import CodesBlock, CodesHeader, CodesReader, CodesWriter
+from ..codesfile import CodesBlock, CodesHeader, CodesWriter
 from ..entropy import find_model
 from ..errors import InputError
 from ..files import Existing, GrowingFile, NewFile
 from ..live.devices import portaudio
-from .connect_recording import Recording
+from .connect_recording import Recording, codes_reader
 from .ends import add_force, check_input, new_output, output_format, takes_stdout
 from .signals import told_by_signals
 from .telling import announce, announce_clipping, progress, tell
@@ -271,7 +271,7 @@ class _Talk:
 
     async def _send_codes(self, frames: int) -> None:
         codec = self.session.codec
-        with CodesReader(self.args.input) as reader:
+        with codes_reader(self.args.input) as reader:
             header = reader.header
             if codec.fingerprint and header.fingerprint and codec.fingerprint != header.fingerprint:
                 raise InputError(

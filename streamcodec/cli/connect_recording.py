@@ -1,16 +1,19 @@
-"""What ``streamcodec connect --record`` keeps: the codes that come, in a file that can be read meanwhile. No torch."""
+"""Codes that ``streamcodec connect`` records as they come, and sends from files of either kind. Needs no torch."""
 
+import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..codesfile import CodesBlock, CodesHeader
-from ..codesfile.scx import ScxHeader, ScxWriter
+from ..codesfile import CodesBlock, CodesHeader, CodesReader, kind_of
+from ..codesfile.scx import ScxHeader, ScxReader, ScxWriter
+from ..errors import InputError
 from ..files import GrowingFile
 from ..protocol import Missing
 
 if TYPE_CHECKING:
     from ..client import CodesPacket, Session
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "codes_reader"]
 
 
 class Recording:
@@ -53,6 +56,43 @@ class Recording:
             self._writer.write(CodesBlock(packet.codes[None], scale, length))
         self._frames += count
         self._ended = packet.last
+
+
+class _Recorded:
+    """A .scx file as a `CodesReader` is used here: what it holds is one stream, whole."""
+
+    def __init__(self, path: str) -> None:
+        self._reader = ScxReader(path)
+        header = self._reader.header
+        sections, missing, length = set(), 0, 0
+        for piece in self._reader.pieces():
+            sections.add(piece.at)
+            missing, length = missing + piece.missing, length + piece.samples
+        if len(sections) != 1 or missing or header.pre_skip or self._reader.damaged:
+            self._reader.close()
+            raise InputError(
+                f"{path} is not one whole stream of codes (it has several sections, frames that are missing, or none); "
+                "`streamcodec decode` makes audio of it, which can be sent"
+            )
+        self.header = dataclasses.replace(header.codes, length=length)
+
+    def __enter__(self) -> "_Recorded":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def arrays(self, frames: int) -> Iterator[CodesBlock]:
+        """All codes, `frames` at a time or fewer."""
+        for piece in self._reader.pieces():
+            for begin in range(piece.frame, piece.frame + piece.data.shape[1], frames):
+                part = piece.part(begin, begin + frames)
+                yield CodesBlock(part.data[None], None if part.scale is None else part.scale[None], part.samples)
+
+
+def codes_reader(path: str) -> "CodesReader | _Recorded":
+    """A file of codes to be sent. Raises AudioError, and InputError for a .scx file that is not one whole stream."""
+    return _Recorded(path) if kind_of(path) == "scx" else CodesReader(path)
 
 
 def _anew(header: ScxHeader) -> ScxHeader:

@@ -70,9 +70,10 @@ def test_files_there_and_back(recording, tmp_path, capsys, monkeypatch):
         "--mode", "encode", "--input", "in.wav", "--output", "c.safetensors", "--record", "c.scx", "--fast", "--json"
     )
     codes_back = connecting("--mode", "decode", "--input", "c.safetensors", "--output", "d.wav", "--fast", "--stats")
+    recorded_back = connecting("--mode", "decode", "--input", "c.scx", "--output", "s.wav", "--fast")
     there_and_back = connecting("--input", "in.wav", "--output", "r.wav", "--json", "--stats")
-    assert commands(codes_there, codes_back, there_and_back) == [0, 0, 0]
-    first, _, counts, third = capsys.readouterr().out.splitlines()
+    assert commands(codes_there, codes_back, recorded_back, there_and_back) == [0, 0, 0, 0]
+    first, _, counts, _, third = capsys.readouterr().out.splitlines()
     codec, samples = small_codec(), (recording / np.float32(32768))[None]
     codes, length = encoded(codec, samples)
     np.testing.assert_array_equal(load_file(tmp_path / "c.safetensors")["codes"][0], codes)
@@ -84,7 +85,7 @@ def test_files_there_and_back(recording, tmp_path, capsys, monkeypatch):
         assert (reader.header.pre_roll, reader.header.codes.fingerprint) == (codec.pre_roll.frames, codec.fingerprint)
     assert json.loads(first)["audio_seconds"] == 1.0
     audio = np.clip(np.rint(decoded(codec, codes, length)[0] * 32768), -32768, 32767)
-    for name in ("d.wav", "r.wav"):
+    for name in ("d.wav", "s.wav", "r.wav"):
         got, rate = soundfile.read(tmp_path / name, dtype="int16")
         assert rate == RATE
         np.testing.assert_allclose(got, audio, atol=1)
