@@ -42,6 +42,8 @@ def run(args: Namespace) -> int:
     others = _anchors(args)
     if args.loss and (args.anchors_only or args.anchor or args.lyra):
         raise InputError("--loss with --anchor, --lyra or --anchors-only: their packets cannot be lost")
+    for refuse in (_losses, _redundancy):  # before a codec is loaded
+        refuse(args)
     if args.anchors_only and not others:
         raise InputError("--anchors-only leaves the codec out, and there is no --anchor, --lyra or --opus")
     if args.spectrograms is not None:
