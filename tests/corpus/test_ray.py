@@ -1,6 +1,5 @@
 """The same job on Ray Data."""
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from streamcodec.errors import MissingPackageError
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: the extra `ray` has it")
 def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_doubles_nothing(tmp_path, source, codec, monkeypatch):
     """Two workers of a local cluster, of which one is killed while it encodes."""
+    pytest.importorskip("ray.data", reason="ray is not installed: the extra `ray` has it")
     paths = [recordings.write(tmp_path / "in" / f"{i}.wav", 300 + 10 * i, i) for i in range(24)]
     items = [Item(path.name, str(path)) for path in paths]
     items[9] = recordings.DeadlyOnce(paths[9].name, str(paths[9]), flag=str(tmp_path / "killed"))
