@@ -1,6 +1,6 @@
 """The value that passes between an encoder and a decoder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex, TypeAlias
 
@@ -54,6 +54,44 @@ class Codes:
     def shape(self) -> torch.Size:
         """[B, K, T]: batch, codebooks, frames."""
         return self.data.shape
+
+    def levels(self, counts: Sequence[int]) -> list[Tensor]:
+        """Codes of several rates apart, coarsest first: [B, T * counts[0]], [B, T * counts[1]] and so on.
+
+        counts: codes of a frame of each level, `CodecSpec.levels`. As the snac package has them. `of_levels` is the
+        inverse. Where there are fewer codebooks than all, as many levels as they are. Raises ShapeError where they end
+        within a level.
+        """
+        levels, left = [], self.data
+        for count in counts:
+            if left.shape[1] == 0:
+                break
+            if left.shape[1] < count:
+                raise ShapeError(f"codes have {self.data.shape[1]} codebooks; levels of {list(counts)} end elsewhere")
+            levels.append(left[:, :count].transpose(1, 2).flatten(1))
+            left = left[:, count:]
+        if left.shape[1]:
+            raise ShapeError(f"codes have {self.data.shape[1]} codebooks; levels of {list(counts)} have {sum(counts)}")
+        return levels
+
+    @staticmethod
+    def of_levels(
+        levels: Sequence[Tensor | NDArray[np.integer[Any]]], counts: Sequence[int], length: SupportsIndex | None = None
+    ) -> "Codes":
+        """The inverse of `levels`: [B, T * counts[0]], [B, T * counts[1]] and so on, the first levels or all.
+
+        Raises ShapeError where they are not of as many whole frames each.
+        """
+        parts = [level if isinstance(level, Tensor) else torch.from_numpy(level) for level in levels]
+        given = list(zip(parts, counts, strict=False))
+        frames = {level.shape[1] / count if level.ndim == 2 else 0.5 for level, count in given}
+        if not 1 <= len(parts) <= len(counts) or len(frames) > 1 or not min(frames).is_integer():
+            raise ShapeError(
+                f"levels have the shapes {[list(level.shape) for level in parts]}; with {list(counts)} codes a frame "
+                f"they must be {', '.join(f'[B, {count} T]' for count in counts)}, or the first ones of these"
+            )
+        columns = torch.cat([level.unflatten(1, (-1, count)) for level, count in given], 2)
+        return Codes(columns.transpose(1, 2), length=length)
 
     def to(self, device: torch.device | str) -> "Codes":
         """The same codes on another device."""

@@ -3,8 +3,12 @@
 A count is of what was fed, and not of what was run: what a call means must not depend on how long its input waits.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from .codes import Codes
 from .errors import StateError
@@ -62,11 +66,13 @@ class EncoderCount:
 
 
 class DecoderCount:
-    """frames: fed so far; samples: what they stand for; emitted: samples that came out; short: no frames may follow."""
+    """frames: fed so far; samples: what they stand for; emitted: samples that came out; short: no frames may follow;
+    fade: samples at the end that fall to silence.
+    """
 
     def __init__(self, codec: Counted):
         self._codec = codec
-        self.frames = self.samples = self.emitted = 0
+        self.frames = self.samples = self.emitted = self.fade = 0
         self.short = False
 
     def check(self, codes: Codes) -> int:
@@ -102,11 +108,40 @@ class DecoderCount:
         self.emitted += rows
         return rows
 
+    def cut(self, fade: int, dropped: int = 0, more: bool = True) -> int:
+        """End the audio `fade` samples after what came out; returns how many frames have to be fed for that.
+
+        dropped: frames that were fed and will not be run; more: whether frames may still be fed: else, and after the
+        last ones, the end may come sooner. After nothing at all there is nothing to end.
+        """
+        self.frames -= dropped
+        self.samples = min(self.samples, self._codec.spec.samples(self.frames))
+        more &= not self.short and self.frames > 0
+        stop, lacking = self.emitted + fade, 0
+        while more and self._held(stop, self.frames + lacking) < stop:
+            lacking += 1
+        self.frames += lacking
+        self.samples = stop if more else min(stop, self._held(self.samples, self.frames))
+        self.fade, self.short = self.samples - self.emitted, True
+        return lacking
+
+    def _held(self, samples: int, frames: int) -> int:
+        """How many of `samples` so many frames hold."""
+        return min(self._codec.covered(samples, frames), self._codec.spec.samples(frames))
+
+    def faded(self, rows: Tensor) -> Tensor:
+        """The last rows that were emitted, [..., n, C], as a cut leaves them: its fade is the half of a cosine."""
+        if not self.fade:
+            return rows
+        place = torch.arange(self.emitted - rows.shape[-2], self.emitted, device=rows.device) - self.samples + self.fade
+        gain = 0.5 + 0.5 * (math.pi * (place + 1).clamp_min(0).double() / (self.fade + 1)).cos()
+        return rows * gain.to(rows.dtype)[:, None]
+
     def save(self) -> dict[str, int]:
         numbers = {"frames": self.frames, "samples": self.samples, "emitted": self.emitted}
-        return numbers | {"short": int(self.short)}
+        return numbers | {"short": int(self.short), "fade": self.fade}
 
     def load(self, saved: Any) -> None:
-        numbers = whole_numbers(saved, {"frames", "samples", "emitted", "short"})
+        numbers = whole_numbers(saved, {"frames", "samples", "emitted", "short", "fade"})
         self.frames, self.samples, self.emitted = numbers["frames"], numbers["samples"], numbers["emitted"]
-        self.short = bool(numbers["short"])
+        self.short, self.fade = bool(numbers["short"]), numbers["fade"]

@@ -42,11 +42,13 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "Length",
+    "Noise",
     "Normalise",
     "Op",
     "Padding",
     "Product",
     "Program",
+    "Reshape",
     "Rows",
     "Schedule",
     "Value",
@@ -365,6 +367,36 @@ class Attention(Op):
 
 
 @dataclass
+class Reshape(Op):
+    """The rows of a window side by side, cut into `spread` rows: [B, n * spread, taps * C / spread]. Nothing is
+    computed.
+    """
+
+    window: Window
+    spread: int = 1
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.window,)
+
+
+@dataclass
+class Noise(Op):
+    """Each row times the number that `noise.normal_at` gives for `seed` and its place in the signal.
+
+    heard: a leaf of the state, [B, 1] int64: how many rows came before this step.
+    """
+
+    buffer: int
+    seed: int
+    heard: str
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (Window(self.buffer),)
+
+
+@dataclass
 class LSTMCell(Op):
     """One LSTM layer over the rows of a buffer; its state [B, H] has the names `hidden` and `cell`.
 
@@ -447,9 +479,12 @@ class Program:
             self.leaf(leaf, (history, value.channels))
         return len(self.buffers) - 1
 
-    def leaf(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> str:
-        """A tensor [B, *shape] of the state, of the program's element type or `dtype`; returns its name."""
-        self.state[name] = TensorSpec(shape, dtype or self.dtype)
+    def leaf(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None, ring: bool = False) -> str:
+        """A tensor [B, *shape] of the state, of the program's element type or `dtype`; returns its name.
+
+        ring: see `state.Ring`.
+        """
+        self.state[name] = TensorSpec(shape, dtype or self.dtype, ring)
         return name
 
     def length(self, source: int, up: int, add: int, down: int, extend: bool = False) -> int:
@@ -512,9 +547,15 @@ class Program:
 
     @property
     def memory_frames(self) -> int | None:
-        """Frames before a step on which its output may depend, at most; None where more than rows is kept (an LSTM)."""
-        histories = [b for b in self.buffers if b.history]
-        if self.state.keys() != {b.leaf for b in histories}:
+        """Frames before a step on which its output may depend, at most; None where more than rows is kept (an LSTM).
+
+        A decoder's noise is left out: one that begins later has another noise, and the same sound in it.
+        """
+        histories, counts = (
+            [b for b in self.buffers if b.history],
+            {op.heard for op in self.ops if isinstance(op, Noise)},
+        )
+        if self.state.keys() - counts != {b.leaf for b in histories}:
             return None
         return math.ceil(sum(b.history / b.at.rate for b in histories))
 

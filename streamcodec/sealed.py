@@ -29,6 +29,8 @@ class Owner(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def noise(self) -> int | str | None: ...
 
 
 class Seal(NamedTuple):
@@ -51,6 +53,7 @@ class Seal(NamedTuple):
             "version": self.version,
             "codec": codec.spec.name,
             "fingerprint": codec.fingerprint,
+            "noise": codec.noise,
         }
         # There is always one tensor: some versions refuse to write none.
         blob = save_tensors({**tensors, self.entry: torch.zeros(0)}, {self.entry: json.dumps(meta)})
@@ -86,4 +89,9 @@ class Seal(NamedTuple):
         if meta["fingerprint"] != codec.fingerprint:
             raise StateError(
                 f"{self.name} belongs to other weights (codec {meta['codec']!r}) than {codec.spec.name!r} has here"
+            )
+        if meta.get("noise") != codec.noise:
+            raise StateError(
+                f"{self.name} has the noise of {meta.get('noise')!r}, this codec that of {codec.noise!r}: load it with "
+                "the same noise"
             )

@@ -65,6 +65,9 @@ class CodecSpec:
     bytes_per_stream: memory of one encoder plus one decoder stream; encoder_bytes and decoder_bytes give each.
     bandwidth_codebooks: codebooks used at each of the bandwidths; empty where as many are as a bandwidth pays for.
     segment_length, segment_stride: samples, where a codec works on whole segments (EnCodec 48 kHz); else None.
+    levels: where a codec's codebooks have different rates (SNAC), the codes of a frame of each, coarsest first; else
+        empty. Then a frame's codes are these level by level, num_codebooks is their sum, and `Codes.levels` takes them
+        apart.
     semantic_window: the default window of a codec with a speech model (X-Codec), for which encoder_delay and
         encoder_bytes are stated: its streaming encoder equals `encode_windowed`, not `encode`. Else None.
     """
@@ -89,6 +92,7 @@ class CodecSpec:
     segment_length: int | None = None
     segment_stride: int | None = None
     bandwidth_codebooks: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
     semantic_window: SemanticWindow | None = None
     latent_channels: int = 0
 

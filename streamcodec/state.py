@@ -3,6 +3,9 @@
 A state belongs to a batch of streams. It is one flat row of bytes a stream, and a view into these rows for every tensor
 (*leaf*) that it holds, by name. Which leaves there are is written down once, in a `Spec`; all that can be done with a
 state is then done to rows of bytes or to all leaves, so that none can be missed.
+
+Most leaves are small, and a step reads and writes all of them. *Rings* (keys and values of attention) are large, and a
+step writes a few places of them: so an engine copies the others, and lends the rings (`Ring`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from .errors import StateError
 
-__all__ = ["Spec", "State", "TensorSpec", "nbytes"]
+__all__ = ["Ring", "Spec", "State", "TensorSpec", "nbytes", "without_rings"]
 
 # Every leaf begins at a multiple of a cache line, which also suits every element type.
 ALIGNMENT = 64
@@ -22,11 +25,12 @@ ALIGNMENT = 64
 class TensorSpec(NamedTuple):
     """One leaf of a state.
 
-    shape: the dimensions after the batch; dtype: the element type.
+    shape: the dimensions after the batch; dtype: the element type; ring: whether a step writes to places of it alone.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    ring: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -46,6 +50,42 @@ def nbytes(spec: Spec) -> int:
     return max(ALIGNMENT, sum(-(-leaf.nbytes // ALIGNMENT) * ALIGNMENT for leaf in spec.values()))
 
 
+def without_rings(spec: Spec) -> Spec:
+    """The leaves that are no rings."""
+    return {name: leaf for name, leaf in spec.items() if not leaf.ring}
+
+
+class Ring:
+    """A ring of each of several streams, where it lies. rows: [heads, length, d] each.
+
+    memory: [M, heads, length, d]; streams: which of them, None for all. Where they are some, what is `put` waits for
+    `write`: until then a step has changed nothing.
+    """
+
+    def __init__(self, memory: Tensor, streams: Sequence[int] | None = None):
+        self._memory, self._lent = memory, streams is not None
+        self.rows: Sequence[Tensor] = memory.unbind() if streams is None else [memory[stream] for stream in streams]
+        self._put: tuple[Tensor, Tensor] | None = None
+
+    def put(self, places: Tensor, new: Tensor) -> None:
+        """New rows [B, heads, n, d] for the places [B, n]."""
+        if self._lent:
+            self._put = places, new
+        else:
+            _write(self._memory, torch.arange(len(new), device=new.device), places, new)
+
+    def write(self, rows: Sequence[int], streams: Tensor) -> None:
+        """Write what was put for some of the rows, to the rings of `streams` [n]."""
+        if self._put is not None:
+            places, new = self._put
+            _write(self._memory, streams, places[rows], new[rows])
+            self._put = None
+
+
+def _write(memory: Tensor, streams: Tensor, places: Tensor, new: Tensor) -> None:
+    memory[streams[:, None], :, places] = new.transpose(1, 2)
+
+
 class State:
     """The state of a batch of streams. A new one is that of streams that have heard nothing: zeros.
 
@@ -58,11 +98,21 @@ class State:
 
     def _view(self, spec: Spec, memory: Tensor) -> None:
         self.spec, self.bytes, self.leaves, start = spec, memory, {}, 0
-        for name, leaf in spec.items():
+        self._lent: Mapping[str, Ring] = {}
+        for name, leaf in sorted(spec.items(), key=lambda item: item[1].ring):  # those that are copied lie together
             rows = memory[:, start : start + leaf.nbytes]
             self.leaves[name] = rows.view(leaf.dtype).view(memory.shape[0], *leaf.shape)
             start += -(-leaf.nbytes // ALIGNMENT) * ALIGNMENT
+        self.leaves = {name: self.leaves[name] for name in spec}
         self.tensors = tuple(self.leaves.values())
+
+    def ring(self, name: str) -> Ring:
+        """A leaf that is a ring, of each stream."""
+        return self._lent[name] if name in self._lent else Ring(self.leaves[name])
+
+    def borrow(self, rings: Mapping[str, Ring]) -> None:
+        """Take rings that lie elsewhere for those of its streams, in the place of any before."""
+        self._lent = rings
 
     @classmethod
     def of(cls, spec: Spec, memory: Tensor) -> "State":

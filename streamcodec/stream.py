@@ -44,6 +44,8 @@ class Streamed(Protocol):
     spec: CodecSpec
     quantizer: Quantizer
 
+    noise: int | Literal["off"] | None
+
     @property
     def fingerprint(self) -> str: ...
     @property
@@ -390,8 +392,37 @@ class DecoderStream(Stream):
         self._closed = True
         return self._audio(self._core.flush().rows)
 
+    @undisturbed
+    def cut(self, fade: SupportsIndex) -> Tensor:
+        """The end of audio that is cut off, as where somebody is interrupted: it goes on for `fade` samples, in which
+        it falls to silence, so that no click is heard. Closes the stream.
+
+        What was decoded and did not come out yet goes on, and then the last frame, again and again. Returns audio
+        [B, C, fade]; less where the codes had ended already, and none where there were none. Raises StreamClosedError,
+        InputError.
+        """
+        self._check_open("cut")
+        before = self._count.frames
+        lacking = self._count.cut(whole(fade, "fade"))
+        audio = []
+        if lacking:
+            codes = self._more(lacking)
+            length = self.codec.spec.samples(before + lacking) - self.codec.spec.samples(before)
+            with torch.inference_mode():
+                audio.append(self._core.push(Piece(self.codec.latents(codes), codes.scale, length)).rows)
+        self._closed = True
+        audio.append(self._core.flush().rows)
+        return self._audio(torch.cat(audio, 1))
+
+    def _more(self, frames: int) -> Codes:
+        """Frames that go on from those that were pushed or concealed."""
+        if self._missing or self._last is None:
+            return self.codec.conceal(self._last, self._missing, frames, self.batch)
+        scale = None if self._last.scale is None else self._last.scale.expand(-1, frames)
+        return Codes(self._last.data.expand(-1, -1, frames), scale)
+
     def _audio(self, rows: Tensor) -> Tensor:
-        rows = rows[:, : self._count.emit(rows.shape[1])]
+        rows = self._count.faded(rows[:, : self._count.emit(rows.shape[1])])
         # Copied outside inference mode, so that the caller may do anything with it.
         return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 

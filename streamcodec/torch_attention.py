@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .program import Attention
-from .state import State
+from .state import Ring, State
 from .vector_math import turned
 
-__all__ = ["Places", "Ring"]
+__all__ = ["Attended", "Places"]
 
 
 class Places:
@@ -64,7 +64,7 @@ class Places:
         self.heard = None
 
 
-class Ring:
+class Attended:
     """One attention. rows: [B, n, 3 * heads * d], queries, keys and values; target: [B, n, heads * d]."""
 
     def __init__(self, op: Attention, places: Places, rows: Tensor, target: Tensor):
@@ -72,12 +72,11 @@ class Ring:
         self.parts = rows.unflatten(2, (3, op.heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, n, d]
         self.target = target.unflatten(2, (op.heads, -1)).transpose(1, 2)  # [B, heads, n, d]
         self.key = self.parts[1]
-        self._bound: tuple[Tensor, Tensor] | None = None
-        self.stream = torch.arange(target.shape[0], device=target.device)[:, None]
+        self._bound: tuple[Ring, Ring] | None = None
 
     def bind(self, state: State) -> None:
         """Read the keys and values of `state`."""
-        self._bound = state.leaves[self.op.keys], state.leaves[self.op.values]
+        self._bound = state.ring(self.op.keys), state.ring(self.op.values)
 
     def attend(self) -> None:
         """Write what each row takes to the target."""
@@ -86,12 +85,12 @@ class Ring:
         query, key = turned(self.parts[:2], places.cos, places.sin).unbind()
         query, self.key, value = query * query.shape[-1] ** -0.5, key, self.parts[2]
         # Stream by stream: torch would copy the rings of several to multiply them at once.
-        old = torch.stack([torch.matmul(one, ring.mT) for one, ring in zip(query, keys, strict=True)])
+        old = torch.stack([torch.matmul(one, ring.mT) for one, ring in zip(query, keys.rows, strict=True)])
         scores = torch.cat([old, torch.matmul(query, key.mT)], 3).add_(places.hidden)
         weights = scores.softmax(3)
         from_ring, own = weights.split([places.ring, places.rows], 3)
         taken = torch.matmul(own, value)
-        for one, part, ring in zip(taken, from_ring, values, strict=True):
+        for one, part, ring in zip(taken, from_ring, values.rows, strict=True):
             one.add_(torch.matmul(part, ring))
         self.target.copy_(taken)
 
@@ -100,6 +99,6 @@ class Ring:
         assert self._bound is not None
         (keys, values), count = self._bound, self.places.ring
         slots = self.places.slots[:, -count:]
-        keys[self.stream, :, slots] = self.key[:, :, -count:].transpose(1, 2)
-        values[self.stream, :, slots] = self.parts[2][:, :, -count:].transpose(1, 2)
+        keys.put(slots, self.key[:, :, -count:])
+        values.put(slots, self.parts[2][:, :, -count:])
         self._bound = None

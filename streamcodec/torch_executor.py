@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .matrix import Matrix
+from .noise import normal_at
 from .program import (
     Attention,
     Buffer,
@@ -21,15 +22,17 @@ from .program import (
     GroupedProduct,
     LayerNorm,
     LSTMCell,
+    Noise,
     Normalise,
     Op,
     Product,
     Program,
+    Reshape,
     Rows,
     Window,
 )
 from .state import State
-from .torch_attention import Places, Ring
+from .torch_attention import Attended, Places
 from .vector_math import Call, elu_, gelu_, gelu_tanh_, hardtanh_, leaky_relu_, silu_, snake_, tanh, tanh_
 from .workspaces import Workspaces
 
@@ -128,7 +131,7 @@ class Workspace:
         self.rows = [m[:, b.history :] for m, b in zip(self.memory, program.buffers, strict=True)]
         self.holds: dict[str, Tensor] = {}
         self._hold: Tensor | None = None
-        self._rings: list[Ring] = []
+        self._rings: list[Attended] = []
         self._places: dict[tuple[str, int, float, int], Places] = {}
         steps = [self._lay_out(op, of) for op, of in zip(program.ops, weights, strict=True)]
         self.calls = [call for step in steps for call in step]
@@ -189,6 +192,11 @@ class Workspace:
             calls += self._attention(op, first)
         elif isinstance(op, Normalise):
             calls.append(partial(_normalise, op, self.memory[op.buffer], first))
+        elif isinstance(op, Reshape):
+            rows = self._windows(op.window, first.shape[1] // op.spread)
+            calls.append(partial(first.view(rows.shape).copy_, rows))
+        elif isinstance(op, Noise):
+            calls.append(self._noise(op, first))
         elif isinstance(op, LSTMCell):
             calls.append(self._recurrence(op, weights, first))
         elif isinstance(op, Rows):
@@ -251,8 +259,21 @@ class Workspace:
             lag = self.program.buffers[op.buffer].at.lag
             self._places[key] = Places(op, self.batch, target.shape[1], lag, target)
             calls.append(self._places[key].look)
-        self._rings.append(Ring(op, self._places[key], self.memory[op.buffer], target))
+        self._rings.append(Attended(op, self._places[key], self.memory[op.buffer], target))
         return [*calls, self._rings[-1].attend]
+
+    def _noise(self, op: Noise, target: Tensor) -> Call:
+        heard = torch.empty(self.batch, 1, dtype=torch.int64, device=target.device)
+        self.holds[op.heard] = heard
+        rows = torch.arange(target.shape[1], device=target.device) - self.program.buffers[op.buffer].at.lag
+        x = self.memory[op.buffer]
+
+        def run() -> None:
+            numbers = normal_at(op.seed, heard + rows).to(target.dtype)
+            torch.mul(x, numbers[:, :, None], out=target)
+            heard.add_(target.shape[1])
+
+        return run
 
     def _windows(self, window: Window, count: int) -> Tensor:
         """[B, count, taps, C], a view."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes, codecs
+from streamcodec.bench.pairs import open_pair
 from streamcodec.bench.presets import PRESETS, Preset, make
 from streamcodec.cli.roundtrip import RECORDING
 from streamcodec.codecs.dac import DacCodec
@@ -72,6 +73,7 @@ HEAVY = {
     "X-Codec, HuBERT": PRESETS["xcodec"],
     "X-Codec, WavLM": Preset(XcodecCodec, {"semantic_model_config": {"model_type": "wavlm"}}),
 }
+SNAC = {"SNAC 24 kHz": "snac_24khz", "SNAC 44.1 kHz": "snac_44khz"}
 SEPARATE = [7, 960, 4001, 1, 320, 12_345]  # samples a push, in turn
 HEAD = [
     "configuration",
@@ -274,6 +276,21 @@ def heavy_row(name: str, part: float) -> Row:
     return row("transformers", codec, double, upstream, wav)
 
 
+def snac_row(name: str, part: float) -> Row:
+    """Against the snac package, without the noise that it draws anew at each call."""
+    codec, upstream, highest = open_pair(name, None, frames=round(part * HEAVY_FITTED))
+    wav = signal(1, 1, max(2, round(part * HEAVY_SECONDS * codec.spec.frame_rate)) * codec.spec.hop_length)
+
+    def from_snac(x: Tensor, bandwidth: float) -> Upstream:
+        codes, count = upstream.encode(x), codec.spec.codebooks(bandwidth)
+        if bandwidth == highest:
+            return Upstream(upstream.codes(codes), upstream.decode(codes))
+        fewer = Codes(upstream.codes(codes)[:, :count])  # which the package cannot decode
+        return Upstream(fewer.data, codec.decode(fewer))
+
+    return row("snac package", codec, copy.deepcopy(codec).double(), from_snac, wav)
+
+
 def bundled_row(part: float) -> Row:
     codec, double = streamcodec.load(), streamcodec.load(dtype=torch.float64)
     samples, rate = soundfile.read(RECORDING, dtype="float32", always_2d=True)
@@ -288,6 +305,7 @@ ROWS: dict[str, Callable[[float], Row]] = {
     "EnCodec 24 kHz, `.th`": partial(package_row, False),
     "EnCodec 48 kHz, `.th`": partial(package_row, True),
     **{name: partial(heavy_row, name) for name in HEAVY},
+    **{name: partial(snac_row, key) for name, key in SNAC.items()},
     "bundled codec": bundled_row,
 }
 

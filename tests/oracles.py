@@ -14,6 +14,7 @@ from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.segments import Segments
 from streamcodec.nn.factorised import FactorisedQuantizer
+from streamcodec.nn.levels import LevelQuantizer
 from streamcodec.nn.split import SplitQuantizer
 
 # 100 frames of 6 samples a second; each codebook of 16 entries is 0.4 kbps.
@@ -152,13 +153,26 @@ def excess_of_directions(quantizer: FactorisedQuantizer, latents: Tensor, codes:
     return excess_direction(projected, quantizer.codebooks.double(), cross, codes, *sizes)
 
 
+def excess_of_levels(quantizer: LevelQuantizer, latents: Tensor, codes: Tensor) -> Tensor:
+    """`excess_of_directions` of the codes [M, K] of SNAC's frames: each after those of the levels above it."""
+    rows, columns = latents.unflatten(1, (quantizer.rows, -1)), []
+    for level, count in enumerate(quantizer.levels):
+        for place in range(count):
+            above = [sum(quantizer.levels[:i]) + place * quantizer.levels[i] // count for i in range(level + 1)]
+            if above[-1] < codes.shape[1]:
+                mean = rows.unflatten(1, (count, -1))[:, place].mean(1)
+                columns.append(excess_of_directions(quantizer, mean, codes[:, above])[:, -1])
+    return torch.stack(columns, 1)
+
+
 def compare_codes(
     latents: Tensor, quantizer: Tensor | FactorisedQuantizer | SplitQuantizer, codes: Tensor, oracle: Tensor
 ) -> dict[str, int]:
     """How two encoders' codes [B, K, T] of the same `latents` [B, T, D] (float64) relate.
 
-    quantizer: the codebooks [K, N, D] of a euclidean one, or DAC's, or Mimi's. compared: codes; differ: those that are
-    not equal; wrong: frames that differ although their first difference is no near tie of the two nearest entries.
+    quantizer: the codebooks [K, N, D] of a euclidean one, or DAC's, SNAC's or Mimi's. compared: codes; differ: those
+    that are not equal; wrong: frames that differ although their first difference is no near tie of the two nearest
+    entries.
     After a near tie the two go separate ways in that frame, and may.
     """
     assert codes.shape == oracle.shape, f"codes are {list(codes.shape)}, the oracle's {list(oracle.shape)}"
@@ -178,6 +192,8 @@ def compare_codes(
         z = latents.double().flatten(0, 1)[rows]
 
         def excess(side: Tensor) -> Tensor:
+            if isinstance(quantizer, LevelQuantizer):
+                return excess_of_levels(quantizer, z, side)
             if isinstance(quantizer, FactorisedQuantizer):
                 return excess_of_directions(quantizer, z, side)
             return excess_distance(z, quantizer.double()[: codes.shape[1]], side)
@@ -187,7 +203,7 @@ def compare_codes(
     return {"compared": differ.numel(), "differ": int(differ.sum()), "wrong": wrong}
 
 
-def assert_codes_agree(latents: Tensor, codebooks: Tensor, codes: Tensor, oracle: Tensor) -> None:
+def assert_codes_agree(latents: Tensor, codebooks: Tensor | FactorisedQuantizer, codes: Tensor, oracle: Tensor) -> None:
     """Codes equal the oracle's but for near ties, of which there must be few."""
     assert latents.isfinite().all()
     counts = compare_codes(latents, codebooks, codes, oracle)

@@ -1,4 +1,4 @@
-"""The same codec here and in `transformers`, and the check that the two do the same."""
+"""The same codec here and in `transformers`, or in the snac package, and the check that the two do the same."""
 
 import argparse
 import sys
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoint import load, save
-from ..codecs import Codec
+from ..codecs import NOISE_KEY, Codec
 from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
 from ..codecs.mimi import MimiCodec
+from ..codecs.snac import SnacCodec
 from ..codecs.xcodec import XcodecCodec
 from ..codes import Codes
 from ..errors import InputError, StreamcodecError
@@ -31,19 +32,22 @@ _MODELS: dict[Any, str] = {
     EncodecCodec: "EncodecModel",
     DacCodec: "DacModel",
     MimiCodec: "MimiModel",
+    SnacCodec: "SNAC",  # of the snac package; the others are of transformers
     XcodecCodec: "XcodecModel",
 }
 
 
 class Upstream(NamedTuple):
-    """A model of transformers at one bandwidth.
+    """A model of another implementation at one bandwidth.
 
-    encode: audio [B, C, N] to an output of its own kind; codes: that as codes [B, K, T]; decode: that to audio.
+    encode: audio [B, C, N] to an output of its own kind; codes: that as codes [B, K, T]; decode: that to audio; name:
+    of the implementation.
     """
 
     encode: Callable[[Tensor], Any]
     codes: Callable[[Any], Tensor]
     decode: Callable[[Any], Tensor]
+    name: str = "transformers"
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -60,44 +64,80 @@ def open_codec(source: str, backend: str = "auto") -> tuple[Codec, bool]:
     return load(source, backend=backend), False
 
 
-def open_pair(source: str, bandwidth: float | None, backend: str = "auto") -> tuple[Codec, Upstream, float]:
-    """The codec, the same in transformers, and the bandwidth: the one asked for, the preset's, or the default.
+def open_pair(
+    source: str, bandwidth: float | None, backend: str = "auto", frames: int = 256
+) -> tuple[Codec, Upstream, float]:
+    """The codec, the same in another implementation, and the bandwidth: that asked for, the preset's, or the default.
 
-    source: a directory that transformers reads too, or the name of a preset. Raises InputError where there is nothing
-    to compare with, BandwidthError.
+    source: a directory in Hugging Face format, or the name of a preset; frames: as for `make`. Raises InputError where
+    there is nothing to compare with, BandwidthError.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"bench speed compares with transformers; install it with: {how_to_install('xcodec')}"
-        ) from error
     preset = None if Path(source).exists() else PRESETS.get(source)
     if preset is not None:
         _model_of(preset.build, source)  # refused before it is made
     with tempfile.TemporaryDirectory() as scratch:
         # Saved and read again, so that both have the weights from the same file.
-        directory = Path(source) if preset is None else save(make(preset), Path(scratch) / f"{source}_random")
+        directory = (
+            Path(source) if preset is None else save(make(preset, frames=frames), Path(scratch) / f"{source}_random")
+        )
         if not (directory / "config.json").is_file():
             raise InputError(
                 f"--codec {source}: bench speed takes a directory in Hugging Face format, which transformers reads "
                 f"too, or one of {', '.join(PRESETS)}"
             )
         codec = load(directory, backend=backend)
-        model = getattr(transformers, _model_of(type(codec), source)).from_pretrained(directory).eval()
+        kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
+        if isinstance(codec, SnacCodec):
+            quiet = load(directory, backend=backend, noise=None if codec.noise is None else "off")
+            return quiet, _snac(codec, kbps), kbps
+        model = _transformers_model(_model_of(type(codec), source)).from_pretrained(directory).eval()
     codec.pad = False  # as transformers' bare models, without their processors
-    kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
     return codec, _upstream(codec, model, kbps), kbps
 
 
 def _model_of(family: Any, source: str) -> str:
-    """The class of transformers that does the same. Raises InputError where it has none."""
+    """The class that does the same, of transformers or the snac package. Raises InputError where there is none."""
     if family not in _MODELS:
         raise InputError(
-            f"--codec {source}: transformers has no model for a {family.__name__} to compare with; "
+            f"--codec {source}: there is no model for a {family.__name__} to compare with; "
             f"bench speed takes {', '.join(model.removesuffix('Model') for model in _MODELS.values())}"
         )
     return _MODELS[family]
+
+
+def _transformers_model(name: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"bench speed compares with transformers; install it with: {how_to_install('xcodec')}"
+        ) from error
+    return getattr(transformers, name)
+
+
+def _snac(codec: SnacCodec, bandwidth: float) -> Upstream:
+    """The snac package's model with the weights of `codec`, without the noise that it draws anew at each call."""
+    try:
+        import snac
+    except ImportError as error:
+        raise InputError(
+            "bench speed compares SNAC with the snac package; install it with: pip install snac"
+        ) from error
+    if bandwidth != codec.spec.bandwidths[-1]:
+        raise InputError(f"the snac package always takes all levels: leave out --bandwidth {bandwidth:g}")
+    config, tensors = codec.to_huggingface()
+    names = {"model_type", NOISE_KEY}
+    model = snac.SNAC(**{name: value for name, value in config.items() if name not in names})
+    for layer in model.modules():
+        if nn.utils.parametrize.is_parametrized(layer, "weight"):
+            nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    angles = {name: value for name, value in model.state_dict().items() if name.endswith("inv_freq")}
+    model.load_state_dict(tensors | angles)
+    for block in [layer for layer in model.modules() if type(layer).__name__ == "NoiseBlock"]:
+        block.forward = lambda x: x
+    model.eval()
+    levels = codec.spec.levels
+    return Upstream(model.encode, lambda codes: Codes.of_levels(codes, levels).data, model.decode, "snac")
 
 
 def _upstream(codec: Codec, model: Any, bandwidth: float) -> Upstream:
@@ -144,21 +184,23 @@ def check_same(codec: Codec, upstream: Upstream, audio: Tensor, bandwidth: float
     codes, ours = upstream.codes(theirs), codec.encode(audio, bandwidth)
     if ours.data.shape != codes.shape:
         raise StreamcodecError(
-            f"bench: codes are {list(ours.data.shape)} here and {list(codes.shape)} in transformers; not timing two "
-            "different things"
+            f"bench: codes are {list(ours.data.shape)} here and {list(codes.shape)} in {upstream.name}; not timing "
+            "two different things"
         )
     agreement = float((ours.data == codes).double().mean())
     if agreement < AGREEMENT:
         raise StreamcodecError(
-            f"bench: only {agreement:.2%} of the codes equal transformers'; not timing two different things"
+            f"bench: only {agreement:.2%} of the codes equal those of {upstream.name}; not timing two different things"
         )
     audio_here = codec.decode(Codes(codes, ours.scale, ours.length))
     wav = upstream.decode(theirs)[..., : audio_here.shape[-1]]
     error = float((audio_here - wav).abs().max()) if audio_here.shape == wav.shape else float("inf")
     if not error <= AUDIO_ERROR * max(1.0, float(wav.abs().max())):
-        raise StreamcodecError(f"bench: decoded audio differs from transformers' by {error:.1e}; not timing it")
+        raise StreamcodecError(
+            f"bench: decoded audio differs from that of {upstream.name} by {error:.1e}; not timing it"
+        )
     tell(
-        f"checked against transformers: {agreement:.2%} of codes equal, audio within {error:.1e}; "
+        f"checked against {upstream.name}: {agreement:.2%} of codes equal, audio within {error:.1e}; "
         f"{len(codes.unique())} of {codec.spec.codebook_size} entries in use"
     )
 

@@ -16,10 +16,12 @@ from ..codecs.dac import DacCodec
 from ..codecs.encodec import EncodecCodec
 from ..codecs.mimi import MimiCodec
 from ..codecs.qwen_tts import QwenTtsCodec
+from ..codecs.snac import SnacCodec
 from ..codecs.xcodec import XcodecCodec
 from ..nn.conv import Conv1d, ConvTranspose1d
 from ..nn.factorised import FactorisedQuantizer
 from ..nn.layer import Sequential
+from ..nn.levels import LevelQuantizer
 from ..nn.residual import Residual
 from ..nn.scaled import Scaled
 from ..nn.snake import Snake, SnakeBeta
@@ -36,6 +38,14 @@ class Preset(NamedTuple):
     bandwidth: float | None = None
 
 
+_SNAC_WIDE = {
+    "encoder_dim": 64,
+    "encoder_rates": [2, 3, 8, 8],
+    "decoder_dim": 1536,
+    "decoder_rates": [8, 8, 3, 2],
+    "attn_window_size": 32,
+    "vq_strides": [8, 4, 2, 1],
+}
 # The configurations of the published checkpoints of these names.
 PRESETS = {
     "encodec_24khz": Preset(EncodecCodec, {}, 6.0),
@@ -59,6 +69,9 @@ PRESETS = {
         QwenTtsCodec,
         {"decoder_config": {"codebook_dim": 512, "hidden_size": 512, "head_dim": 64, "intermediate_size": 1024}},
     ),
+    "snac_24khz": Preset(SnacCodec, {}),
+    "snac_32khz": Preset(SnacCodec, _SNAC_WIDE | {"sampling_rate": 32_000}),
+    "snac_44khz": Preset(SnacCodec, _SNAC_WIDE | {"sampling_rate": 44_100}),
     "xcodec": Preset(XcodecCodec, {}),
 }
 
@@ -83,7 +96,8 @@ def _set_level(codec: Codec) -> None:
     last = [layer for layer in codec.decoder.modules() if isinstance(layer, Conv1d)][-1]
     if last.bias is not None:
         last.bias.zero_()
-    noise = 0.1 * torch.randn(1, codec.spec.channels, 40 * codec.spec.hop_length)
+    frames = max(2, 40 // _latents(codec))
+    noise = 0.1 * torch.randn(1, codec.spec.channels, frames * codec.spec.hop_length)
     codes = codec.encode(noise, codec.spec.bandwidths[-1])
     for level in (1e-3, 0.25):
         last.weight.mul_(level / codec.decode(codes).std())
@@ -109,11 +123,18 @@ def _settle(half: nn.Module) -> None:
 
 def _fit(codec: Codec, frames: int) -> None:
     """Codebooks made of what the stages before them leave of the latents of noise, moved a little."""
+    frames = max(1, frames // _latents(codec))
     rows = 0.1 * torch.randn(1, frames * codec.spec.hop_length, codec.spec.channels)
     left = codec.analyse(rows).rows[0]
     quantizer = codec.quantizer
     entries = torch.empty_like(quantizer.codebooks)
-    if isinstance(quantizer, FactorisedQuantizer):
+    if isinstance(quantizer, LevelQuantizer):
+        left = left.reshape(-1, left.shape[1] // quantizer.rows)
+        for stage, count in enumerate(quantizer.levels):
+            shared = quantizer.rows // count  # latents of a code
+            means = left.unflatten(0, (-1, shared)).mean(1)
+            left = left - _fit_factorised(quantizer, stage, means, entries[stage]).repeat_interleave(shared, 0)
+    elif isinstance(quantizer, FactorisedQuantizer):
         for stage in range(len(entries)):
             left = left - _fit_factorised(quantizer, stage, left, entries[stage])
     elif isinstance(quantizer, SplitQuantizer):
@@ -122,6 +143,11 @@ def _fit(codec: Codec, frames: int) -> None:
     else:
         _fit_stages(left, entries)
     quantizer.set_codebooks(entries)
+
+
+def _latents(codec: Codec) -> int:
+    """Latents of a frame."""
+    return codec.quantizer.rows if isinstance(codec.quantizer, LevelQuantizer) else 1
 
 
 def _fit_stages(left: Tensor, stages: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The cost of streaming, as a ratio to the offline run of the same audio by `transformers`.
+"""The cost of streaming, as a ratio to the offline run of the same audio by `transformers` or the snac package.
 
 All sides run in turn in one process and the medians are compared, so that a machine that drifts drifts for all. They
 are checked against each other first: figures of two systems that do not do the same thing are not reported.
@@ -22,7 +22,7 @@ from .presets import PRESETS
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "cost of streaming against transformers offline"
+HELP = "cost of streaming against transformers, or the snac package, offline"
 DIRECTIONS = ("encode", "decode")
 STEP_SECONDS = 0.08  # of the longer of the steps measured by default
 
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--codec",
         metavar="DIR|NAME",
         default="encodec_24khz",
-        help="a checkpoint directory that transformers reads too (EnCodec, DAC, X-Codec), or a published codec's sizes "
-        f"with random weights: {', '.join(PRESETS)} (default: encodec_24khz)",
+        help="a checkpoint directory that transformers reads too (EnCodec, DAC, Mimi, X-Codec), one of SNAC, or a "
+        f"published codec's sizes with random weights: {', '.join(PRESETS)} (default: encodec_24khz)",
     )
     add_backend(parser)
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")
@@ -94,13 +94,13 @@ def _audio(codec: Codec, seconds: float) -> Tensor:
 
 @torch.inference_mode()
 def _sides(codec: Codec, upstream: Upstream, audio: Tensor, bandwidth: float, steps: list[int]) -> dict[str, Side]:
-    """Every side decodes the codes that transformers made."""
+    """Every side decodes the codes that the other implementation made."""
     theirs = upstream.encode(audio)
     ours = codec.encode(audio, bandwidth)
     codes = Codes(upstream.codes(theirs), ours.scale, ours.length)
     inference = torch.inference_mode()
     sides: dict[str, Side] = {
-        "transformers, offline": {
+        f"{upstream.name}, offline": {
             "encode": inference(lambda: upstream.encode(audio)),
             "decode": inference(lambda: upstream.decode(theirs)),
         },

@@ -40,9 +40,12 @@ _ZIP_MAGIC = b"PK\x03\x04"  # by which torch tells its files from those of befor
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a Hugging Face ``config.json``; CheckpointError unless it is one and names a model_type."""
+    """The JSON object in a ``config.json``; CheckpointError unless it is one.
+
+    A model_type must be a string; there is none in the snac package's.
+    """
     config = _read_json_object(path)
-    if not isinstance(config.get("model_type"), str):
+    if not isinstance(config.get("model_type", ""), str):
         raise CheckpointError(f'{path}: no "model_type" (a string such as "encodec") in this configuration')
     return config
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .. import codecs
-from ..codecs import Codec, Original
+from ..codecs import Codec, Noise, Original
 from ..codecs.tracked import PRECISION_HINT, PRECISIONS
 from ..devices import usable_device
-from ..errors import CheckpointError, ConfigError, DtypeError
+from ..errors import CheckpointError, ConfigError, DtypeError, InputError
 from ..ops import check_backend, check_precision
 from ..surroundings import built_alone
 from . import files, sources, state_dicts, weights
@@ -53,6 +53,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
     pad: bool = True,
+    noise: Noise | None = None,
     backend: str = "auto",
     precision: str = "float32",
 ) -> Codec:
@@ -75,6 +76,8 @@ def load(
         pad: bring a recording back whole where a codec's frames are floored (DAC, X-Codec): zeros at its end fill the
             last frame, as the upstream commands and transformers' processors do. False: codes are those of the bare
             models, and what does not fill a last frame is lost. It is `Codec.pad`.
+        noise: of a codec whose decoder makes up noise (SNAC): its seed, from 0 to 2**31 - 1, or "off". With the same
+            seed the same codes always give the same audio. Default: what the configuration says, else 0.
         backend: what computes the steps of streams and the quantizer: "auto" (what is meant for this machine),
             "torch", "native" (C++ on a CPU, in float32; a C++ compiler is needed once), or "triton" (its
             kernels for the quantizer; the rest in torch). One asked for by name never falls back to another. It is
@@ -84,7 +87,7 @@ def load(
             they would give other codes.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: this machine has no such device, or a codec without noise was to have some.
         DtypeError: `dtype` is neither of the two.
         BackendError: there is no such backend, or it or the precision cannot run here.
         UnknownCodecError: `source` is none of the above.
@@ -99,9 +102,11 @@ def load(
     check_precision(backend, precision)
     checkpoint = read(source, revision=revision)
     try:
-        codec = _build(checkpoint)
+        codec = _build(checkpoint, noise)
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{checkpoint.origin}: {error}") from error
+    if noise is not None and codec.noise is None:
+        raise InputError(f"noise={noise!r}: the decoder of {codec.spec.name} makes up no noise; leave noise out")
     codec.pad = pad
     codec = codec.to(device=device, dtype=dtype).eval()
     return codec if backend == "auto" else codec.on(backend, precision)
@@ -123,7 +128,7 @@ def read(source: str | os.PathLike[str] | None = None, *, revision: str | None =
     )
 
 
-def _build(checkpoint: Checkpoint) -> Codec:
+def _build(checkpoint: Checkpoint, noise: Noise | None) -> Codec:
     config, tensors = checkpoint.config, checkpoint.tensors
     converted = codecs.convert_original(
         Original(tensors, checkpoint.filename, config, checkpoint.inside, checkpoint.beside)
@@ -135,4 +140,6 @@ def _build(checkpoint: Checkpoint) -> Codec:
             "no config.json lies beside these weights, and they are no original of a codec known here (known are "
             f"{', '.join(sorted(codecs.FAMILIES))}); weights in Hugging Face layout need their config.json"
         )
+    if noise is not None:
+        config = {**config, codecs.NOISE_KEY: noise}
     return codecs.build(config, tensors, name=checkpoint.name)

@@ -29,12 +29,14 @@ def _size(count: int) -> str:
 
 def _rows(codec: Codec) -> list[tuple[str, str]]:
     spec = codec.spec
+    levels = f", in levels of {', '.join(map(str, spec.levels))}" if spec.levels else ""
+    books = f"{spec.num_codebooks} of {spec.codebook_size} entries{levels}" if spec.num_codebooks else "none"
     rows = [
         ("codec", spec.name),
         ("sample rate", f"{spec.sample_rate} Hz, channels: {spec.channels}"),
         ("frame", f"{_delay(spec.hop_length, spec)}; {spec.frame_rate:g} frames a second"),
         ("latents", f"{spec.latent_channels} channels"),
-        ("codebooks", f"{spec.num_codebooks} of {spec.codebook_size} entries" if spec.num_codebooks else "none"),
+        ("codebooks", books),
     ]
     for bandwidth in spec.bandwidths:
         default = " (default)" if bandwidth == spec.default_bandwidth else ""

@@ -8,7 +8,15 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
-from . import dac_original, encodec_original, lyra_original, mimi_original, pocket_tts_original, xcodec_original
+from . import (
+    dac_original,
+    encodec_original,
+    lyra_original,
+    mimi_original,
+    pocket_tts_original,
+    snac_original,
+    xcodec_original,
+)
 from .base import Codec, QuantizedLatents
 from .dac import DacCodec
 from .encodec import EncodecCodec
@@ -19,14 +27,18 @@ from .original import Original
 from .pocket_tts import PocketTtsCodec
 from .qwen_tts import QwenTtsCodec
 from .semantic_codec import MODEL_TYPE, SemanticCodec
+from .snac import SnacCodec
 from .spectral import SpectralCodec
+from .tracked import NOISE_KEY, Noise
 from .xcodec import XcodecCodec
 
 __all__ = [
     "FAMILIES",
+    "NOISE_KEY",
     "Codec",
     "CodecSpec",
     "Family",
+    "Noise",
     "Original",
     "QuantizedLatents",
     "SemanticWindow",
@@ -59,6 +71,7 @@ FAMILIES: dict[str, Family] = {
     "pocket_tts_audio_tokenizer": Family(PocketTtsCodec, pocket_tts_original.convert),
     "qwen3_tts_tokenizer_12hz": Family(QwenTtsCodec, lambda _: None),
     MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
+    "snac": Family(SnacCodec, snac_original.convert),
     "streamcodec_spectral": Family(SpectralCodec, lambda _: None),
     "xcodec": Family(XcodecCodec, xcodec_original.convert),
 }

@@ -76,6 +76,7 @@ class Codec(CheckedInput, ABC):
         bandwidths: tuple[float, ...],
         default_bandwidth: float,
         bandwidth_codebooks: tuple[int, ...] = (),
+        levels: tuple[int, ...] = (),
     ) -> None:
         """Make `framing` and write the spec: the last thing that a family's constructor does."""
         self.framing = framing = self.make_framing(channels, latent_channels, hop_length)
@@ -86,12 +87,13 @@ class Codec(CheckedInput, ABC):
             channels=channels,
             hop_length=hop_length,
             frame_rate=sample_rate / hop_length,
-            num_codebooks=self.quantizer.codebooks.shape[0],
+            num_codebooks=sum(levels) or self.quantizer.codebooks.shape[0],
             codebook_size=self.quantizer.codebooks.shape[1],
             latent_channels=latent_channels,
             bandwidths=bandwidths,
             default_bandwidth=default_bandwidth,
             bandwidth_codebooks=bandwidth_codebooks,
+            levels=levels,
             encoder_delay=framing.delays[0],
             decoder_delay=framing.delays[1],
             prefill_frames=max(framing.prefills),

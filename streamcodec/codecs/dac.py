@@ -19,12 +19,16 @@ from .base import Codec
 from .tensors import TensorReader, layers_for
 
 __all__ = [
+    "DILATIONS",
     "DacCodec",
     "DacConfig",
+    "Weighted",
     "dac_decoder",
     "dac_encoder",
     "give_layers",
+    "give_quantizer",
     "take_layers",
+    "take_quantizer",
     "weighted_layers",
     "xcodec_decoder",
 ]
@@ -224,6 +228,33 @@ def give_layers(layers: Iterable[tuple[str, Weighted]]) -> dict[str, Tensor]:
     return tensors
 
 
+def _quantizer_entries(quantizer: FactorisedQuantizer) -> Iterator[tuple[str, Tensor, bool]]:
+    """Name, our tensor, and whether upstream keeps it as the weight [outputs, inputs, 1] of a convolution."""
+    for i in range(len(quantizer.codebooks)):
+        prefix = f"quantizer.quantizers.{i}"
+        yield f"{prefix}.in_proj.weight", quantizer.in_weight[i], True
+        yield f"{prefix}.in_proj.bias", quantizer.in_bias[i], False
+        yield f"{prefix}.out_proj.weight", quantizer.out_weight[i], True
+        yield f"{prefix}.out_proj.bias", quantizer.out_bias[i], False
+        yield f"{prefix}.codebook.weight", quantizer.codebooks[i], False
+
+
+@torch.no_grad()
+def take_quantizer(reader: TensorReader, quantizer: FactorisedQuantizer) -> None:
+    """Hand a checkpoint's tensors to a factorised quantizer."""
+    for name, value, turned in _quantizer_entries(quantizer):
+        tensor = reader.take(name, (*value.T.shape, 1) if turned else tuple(value.shape))
+        if tensor is not None:
+            value.copy_(tensor.flatten(1).T if turned else tensor)
+    quantizer.set_codebooks(quantizer.codebooks.clone())
+
+
+def give_quantizer(quantizer: FactorisedQuantizer) -> dict[str, Tensor]:
+    """The inverse of `take_quantizer`."""
+    entries = _quantizer_entries(quantizer)
+    return {name: value.T[:, :, None].contiguous() if turned else value for name, value, turned in entries}
+
+
 class DacCodec(Codec):
     """A DAC model. With `tensors` None it has random weights.
 
@@ -269,29 +300,11 @@ class DacCodec(Codec):
     @torch.no_grad()
     def _take(self, reader: TensorReader) -> None:
         take_layers(reader, self._layers())
-        for name, value, turned in self._quantizer_entries():
-            shape = (*value.T.shape, 1) if turned else tuple(value.shape)
-            tensor = reader.take(name, shape)
-            if tensor is not None:
-                value.copy_(tensor.flatten(1).T if turned else tensor)
-        self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
+        take_quantizer(reader, self.quantizer)
         reader.finish()
 
-    def _quantizer_entries(self) -> Iterator[tuple[str, Tensor, bool]]:
-        """Name, our tensor, and whether upstream keeps it as the weight [outputs, inputs, 1] of a convolution."""
-        rvq = self.quantizer
-        for i in range(self.settings.n_codebooks):
-            prefix = f"quantizer.quantizers.{i}"
-            yield f"{prefix}.in_proj.weight", rvq.in_weight[i], True
-            yield f"{prefix}.in_proj.bias", rvq.in_bias[i], False
-            yield f"{prefix}.out_proj.weight", rvq.out_weight[i], True
-            yield f"{prefix}.out_proj.bias", rvq.out_bias[i], False
-            yield f"{prefix}.codebook.weight", rvq.codebooks[i], False
-
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        tensors = give_layers(self._layers())
-        for name, value, turned in self._quantizer_entries():
-            tensors[name] = value.T[:, :, None].contiguous() if turned else value
+        tensors = give_layers(self._layers()) | give_quantizer(self.quantizer)
         return dict(self.config), {name: tensor.detach() for name, tensor in tensors.items()}
 
 

@@ -48,6 +48,8 @@ _BLOCK = re.compile(r"(?:encoder\.block|decoder\.model)\.(?P<place>\d{1,2})\.blo
 _UNIT = re.compile(
     r"(?:encoder\.block|decoder\.model)\.(?P<place>\d{1,2})\.block\.(?P<unit>\d)\.block\.(?P<inner>[0-3])\." + _KIND
 )
+# What tells these files from SNAC's (`snac_original`).
+_SNAKE_AT_THE_END = re.compile(r"encoder\.block\.\d{1,2}\.alpha")
 _QUANTIZER = re.compile(r"quantizer\.quantizers\.\d{1,3}\.(?:(?:in|out)_proj\.(?:weight|bias)|codebook\.weight)")
 _UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")
 
@@ -60,7 +62,8 @@ def convert(original: Original) -> tuple[dict[str, Any], dict[str, Tensor]] | No
     Raises CheckpointError when it is one, but nothing tells its sample rate, or it has unknown entries.
     """
     tensors, filename = original.tensors, original.filename
-    if "encoder.block.0.weight" not in tensors or "decoder.model.0.weight" not in tensors:
+    ends = "encoder.block.0.weight" in tensors and "decoder.model.0.weight" in tensors
+    if not ends or not any(map(_SNAKE_AT_THE_END.fullmatch, tensors)):
         return None
     kwargs = (original.inside("metadata") or {}).get("kwargs")
     if isinstance(kwargs, Mapping):

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ from ..errors import DtypeError
 from ..nn.quantize import Quantizer
 from ..spec import CodecSpec
 
-__all__ = ["PRECISIONS", "PRECISION_HINT", "TrackedModule"]
+__all__ = ["NOISE_KEY", "PRECISIONS", "PRECISION_HINT", "Noise", "TrackedModule"]
+
+Noise: TypeAlias = int | Literal["off"]
+"""Of a decoder that makes up noise: its seed, or "off"."""
+NOISE_KEY = "streamcodec_noise"  # of that in a config.json
 
 T = TypeVar("T")
 M = TypeVar("M", bound="TrackedModule")
@@ -34,6 +38,8 @@ class TrackedModule(nn.Module):
     spec: CodecSpec
     config: dict[str, Any]
     quantizer: Quantizer
+    noise: Noise | None = None
+    """The seed of the noise that the decoder makes up (SNAC), or "off"; None where it makes none. See `load`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,12 +128,13 @@ class TrackedModule(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and weights: what a saved state is bound to."""
+        """SHA-256 over configuration and weights, but not `noise`: what codes and saved states are bound to."""
         self.notice_writes()
         return self.cached("fingerprint", self._fingerprint)
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True, default=str).encode())
+        config = {name: value for name, value in self.config.items() if name != NOISE_KEY}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

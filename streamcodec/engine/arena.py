@@ -1,22 +1,28 @@
 """The states of all slots, and batches of them to step.
 
 A slot's whole state is one row of bytes (`state.State`), so any set of slots is gathered, and scattered back, in one
-call.
+call. Rings of keys and values are not, where the executor can borrow them: a step reads them where they lie, and its
+new rows are written with the rest.
 """
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
-from ..state import Spec, State
+import torch
+
+from ..state import Ring, Spec, State, without_rings
 
 __all__ = ["Arena", "Batch"]
 
 
 class Batch:
-    """Scratch memory for up to `size` states, in which a step runs."""
+    """Scratch memory for up to `size` states, in which a step runs; without their rings where it borrows them.
 
-    def __init__(self, spec: Spec, size: int, device: torch.device):
-        self.all = State(spec, size, device)
+    lent: these, of the slots.
+    """
+
+    def __init__(self, spec: Spec, size: int, device: torch.device, borrows: bool):
+        self.all = State(without_rings(spec) if borrows else spec, size, device)
+        self.lent: dict[str, Ring] = {}
         self._first: dict[int, State] = {}
 
     def state(self, rows: int) -> State:
@@ -29,18 +35,35 @@ class Batch:
 class Arena:
     """The slots."""
 
-    def __init__(self, spec: Spec, slots: int, device: torch.device):
+    def __init__(self, spec: Spec, slots: int, device: torch.device, borrows: bool):
         self.all = State(spec, slots, device)
+        self._rings = [name for name, leaf in spec.items() if leaf.ring and borrows]
 
     def slot(self, slot: int) -> State:
         """The state of one slot, as a view."""
         return self.all.rows(slice(slot, slot + 1))
 
-    def gather(self, slots: Tensor, batch: Batch) -> None:
-        """Copy the states of `slots` (int64 [n]) to the first n rows of `batch`."""
-        torch.index_select(self.all.words, 0, slots, out=batch.all.words[: slots.shape[0]])
+    def gather(self, slots: Sequence[int], batch: Batch, size: int) -> State:
+        """Copy the states of `slots` to the first rows of `batch`, and lend it their rings; `size` rows to step.
 
-    def scatter(self, slots: Tensor, batch: Batch, rows: list[int] | None = None) -> None:
-        """Copy rows of `batch` to `slots`: the first ones in order, or `rows`. Every other slot keeps its bits."""
+        The rows after these, which nothing reads, have the rings of the first slot.
+        """
         words = batch.all.words
-        self.all.words.index_copy_(0, slots, words[: slots.shape[0]] if rows is None else words[rows])
+        index = torch.tensor(slots, dtype=torch.int64, device=words.device)
+        torch.index_select(self.all.words[:, : words.shape[1]], 0, index, out=words[: len(slots)])
+        self.lend(slots, batch, size)
+        return batch.state(size)
+
+    def lend(self, slots: Sequence[int], batch: Batch, size: int) -> None:
+        """Lend `batch` the rings of `slots`."""
+        streams = [*slots, *[slots[0]] * (size - len(slots))]
+        batch.lent = {name: Ring(self.all.leaves[name], streams) for name in self._rings}
+        batch.state(size).borrow(batch.lent)
+
+    def scatter(self, slots: Sequence[int], batch: Batch, rows: Sequence[int]) -> None:
+        """Copy these rows of `batch` to `slots`. Every other slot keeps its bits."""
+        words = batch.all.words
+        index = torch.tensor(slots, dtype=torch.int64, device=words.device)
+        self.all.words[:, : words.shape[1]].index_copy_(0, index, words[rows])
+        for ring in batch.lent.values():
+            ring.write(rows, index)

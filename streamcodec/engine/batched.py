@@ -43,6 +43,10 @@ class BatchedSide(Side):
     def end(self) -> None:
         self.ended = True
 
+    def drop(self, rows: int) -> None:
+        """Let go of the input of a step that ran."""
+        self.queue.drop(rows)
+
     def frames_due(self) -> int:
         """Rows of output that what waits would give if it ran now."""
         network, frames = self.stream.network, self.queue.rows // self.stream.network.at.rate
@@ -115,7 +119,7 @@ class BatchedLane(Lane[Any]):
         self.threads, self.pool = threads, pool
         self.first_frames = max(step_frames[0], network.prefill_frames)  # of a session's first step
         spec = network.spec
-        self.arena = Arena(spec, slots, self.device)
+        self.arena = Arena(spec, slots, self.device, network.borrows)
         self.scratches = [self._scratch(spec) for _ in range(threads)]
 
     def _scratch(self, spec: Spec) -> Scratch:
@@ -125,7 +129,7 @@ class BatchedLane(Lane[Any]):
             for frames in {*self.step_frames, self.first_frames}
         }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
-        return Scratch(inputs, Batch(spec, largest, self.device))
+        return Scratch(inputs, Batch(spec, largest, self.device, network.borrows))
 
     @property
     def nbytes(self) -> int:
@@ -146,6 +150,7 @@ class BatchedLane(Lane[Any]):
         together.wait()
         for size in reversed(self.batch_sizes):  # of what a thread has no room to keep, the largest go
             edges = self._edge_tensors([(0, UNKNOWN)] * size)
+            self.arena.lend([0], scratch.batch, size)
             for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
                 y = self.network.step(scratch.inputs[frames][:size], scratch.batch.state(size), edge)
                 self._finish_batch(y, [])
@@ -164,7 +169,7 @@ class BatchedLane(Lane[Any]):
         slot = self.admit()
         core = self._core("exact" if saved is not None else start, bandwidth)
         if saved is not None:
-            tensors = {name: tensor for name, tensor in saved.tensors.items() if name != "queue"}
+            tensors = {name: tensor for name, tensor in saved.tensors.items() if name not in ("queue", "last")}
             core.load(tensors, whole_core(saved.numbers))
         stream = core.transducer
         side = self._make(slot, owner, stream, bandwidth, saved)
@@ -300,11 +305,11 @@ class BatchedLane(Lane[Any]):
         """Run a step, the same frames for all, on `scratch`; changes nothing else: any thread may, and it may fail."""
         size = next(size for size in self.batch_sizes if size >= len(plans))
         try:
-            self.arena.gather(self._index([plan.side.slot for plan in plans]), scratch.batch)
+            state = self.arena.gather([plan.side.slot for plan in plans], scratch.batch, size)
             x = scratch.inputs[plans[0].frames]
             self._fill(plans, x)
             edges = self._edges(plans, size)
-            y = self.network.step(x[:size], scratch.batch.state(size), edges)
+            y = self.network.step(x[:size], state, edges)
             return Done(plans, scratch, self._finish_batch(y, plans))
         except Exception as error:
             return Done(plans, scratch, error=error)
@@ -346,14 +351,13 @@ class BatchedLane(Lane[Any]):
         if not kept:
             return []
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
-        slots = self._index([plans[i].side.slot for i in kept])
-        self.arena.scatter(slots, done.scratch.batch, None if len(kept) == len(plans) else kept)
+        self.arena.scatter([plans[i].side.slot for i in kept], done.scratch.batch, kept)
         with torch.inference_mode(False):  # what is copied from here on is the callers'
             return [self._advance(plans[i], done.output[i]) for i in kept]
 
     def _advance(self, plan: Plan, rows: Tensor) -> Result:
         side, stream = plan.side, plan.side.stream
-        side.queue.drop(plan.rows)
+        side.drop(plan.rows)
         frames, received, emitted = stream.progress
         stream.progress = Progress(frames + plan.frames, received, emitted)
         stream.skip -= plan.start

@@ -29,6 +29,7 @@ class DecoderSide(BatchedSide):
     def __init__(self, lane: "BatchedDecoders", slot: int, owner: Any, stream: Transducer):
         super().__init__(lane, slot, owner, stream)
         self.count = DecoderCount(lane.codec)
+        self.last: Tensor | None = None  # the last frame that was run, [codebooks]
 
     @property
     def queued(self) -> int:
@@ -43,14 +44,32 @@ class DecoderSide(BatchedSide):
         self.queue.put(rows)
         self.received += frames
 
+    def drop(self, rows: int) -> None:
+        run = self.queue.peek(rows)
+        if run:
+            self.last = run[-1][-1]
+        super().drop(rows)
+
+    def cut(self, fade: int) -> None:
+        dropped = 0 if self.ended else self.queue.rows
+        self.queue.drop(dropped)
+        lacking = self.count.cut(fade, dropped, more=not self.ended and self.last is not None)
+        if self.last is not None:
+            self.queue.put(self.last.expand(lacking, -1))
+        self.received += lacking - dropped
+        self.ended = True
+
     def save(self) -> Saved:
+        saved = self._save(self._padded(self.queue.peek(self.queue.rows)), self.count.save())
+        if self.last is None:
+            return saved
+        return saved._replace(tensors=saved.tensors | {"last": self._padded([self.last[None]])})
+
+    def _padded(self, pieces: list[Tensor]) -> Tensor:
+        """Rows [n, codebooks] of any widths as one tensor."""
         widest = self.lane.codec.spec.num_codebooks
-        pieces = [
-            torch.nn.functional.pad(piece, (0, widest - piece.shape[1]), value=ABSENT)
-            for piece in self.queue.peek(self.queue.rows)
-        ]
-        queue = torch.cat(pieces) if pieces else torch.zeros(0, widest, dtype=torch.int64)
-        return self._save(queue, self.count.save())
+        rows = [torch.nn.functional.pad(piece, (0, widest - piece.shape[1]), value=ABSENT) for piece in pieces]
+        return torch.cat(rows).cpu() if rows else torch.zeros(0, widest, dtype=torch.int64)
 
 
 class BatchedDecoders(BatchedLane):
@@ -66,6 +85,8 @@ class BatchedDecoders(BatchedLane):
         if saved is not None:
             for piece in self._saved_codes(saved.tensors.get("queue")):
                 side.queue.put(piece)
+            if "last" in saved.tensors:
+                side.last = next((piece[-1] for piece in self._saved_codes(saved.tensors["last"])), None)
             load_rows(saved, side)
             side.count.load(saved.numbers.get("count"))
         return side
@@ -115,4 +136,5 @@ class BatchedDecoders(BatchedLane):
         return torch.zeros(0, self.network.out_channels, dtype=self.dtype, device=self.device)
 
     def _result(self, side: DecoderSide, rows: Tensor, last: bool) -> Tensor:
-        return rows[: side.count.emit(rows.shape[0])].t()[None].clone(memory_format=torch.contiguous_format)
+        rows = side.count.faded(rows[: side.count.emit(rows.shape[0])])
+        return rows.t()[None].clone(memory_format=torch.contiguous_format)

@@ -200,7 +200,7 @@ class Engine:
         if session not in self._sessions:
             why = "failed" if session.error is not None else "is over" if session.closed else "is of another engine"
             raise StreamClosedError(f"{call}: this session {why}; open a new one")
-        if session.ended and call != "save":
+        if session.ended and call not in ("save", "cut"):
             raise StreamClosedError(f"{call} after flush: this session has ended; open a new one")
 
     @torch.inference_mode()
@@ -225,6 +225,23 @@ class Engine:
         self._check_open(session, "flush")
         session.ended = True
         (session.encoder or session.decoder).end()
+
+    def cut(self, session: Session, fade: SupportsIndex) -> None:
+        """The end of a session that is cut off: its audio goes on for `fade` samples after what was delivered, in which
+        it falls to silence (`DecoderStream.cut`). What waits is dropped; the last delivery says `done`.
+
+        It may be called after `flush` too. Raises StreamClosedError, StreamError for an "encode" session, InputError.
+        """
+        samples = whole(fade, "fade")
+        self._check_open(session, "cut")
+        self._check_codec("cut")
+        if session.decoder is None:
+            raise StreamError("this session encodes, and there is no audio to fade: close it")
+        if session.encoder is not None:
+            self._encoders.close(session.encoder)
+            session.encoder = None
+        session.ended = True
+        session.decoder.cut(samples)
 
     def set_bandwidth(
         self,

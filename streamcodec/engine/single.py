@@ -199,7 +199,16 @@ class SingleDecoder(SingleSide):
             self.waiting.append(Codes(item.data.clone(), scale, length))
             self._queued += frames
 
+    def cut(self, fade: int) -> None:
+        if not self.ended:
+            self.waiting.clear()
+            self._queued = 0
+        self.count.fade, self.ended = fade, True
+
     def advance(self) -> Tensor:
+        if self.count.fade:
+            self.done = True
+            return self.stream.cut(self.count.fade)
         if not self.waiting:
             return self.flush()
         codes, most = self.waiting.popleft(), self.lane.frames

@@ -68,7 +68,7 @@ class SelfAttention(Layer):
     def lower(self, program: Program, x: Value, path: str) -> Value:
         y = self.inputs.lower(program, x, f"{path}inputs.")
         ring = (self.heads, self.reach - 1, self.width // self.heads)
-        keys, values = (program.leaf(f"{path}{name}", ring) for name in ("keys", "values"))
+        keys, values = (program.leaf(f"{path}{name}", ring, ring=True) for name in ("keys", "values"))
         heard = program.leaf(f"heard.{x.at.rate}.{x.at.lag}", (1,), torch.int64)
         op = Attention(program.buffer(y), self.heads, self.reach, self.base, keys, values, heard, self.width)
         return program.emit(op, self.width, x.at, x.length)

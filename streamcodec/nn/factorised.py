@@ -16,7 +16,7 @@ from .. import ops, stamps
 from ..errors import InputError
 from .quantize import StraightThrough, entries_of
 
-__all__ = ["FactorisedQuantizer"]
+__all__ = ["Derived", "FactorisedQuantizer"]
 
 T = TypeVar("T")
 
@@ -38,8 +38,8 @@ class FactorisedQuantizer(nn.Module):
         self.out_weight = nn.Parameter(torch.randn(num_codebooks, codebook_dim, dimension) / math.sqrt(codebook_dim))
         self.out_bias = nn.Parameter(torch.zeros(num_codebooks, dimension))
         self.register_buffer("codebooks", torch.randn(num_codebooks, codebook_size, codebook_dim))
-        self._directions: _Derived[Tensor] = _Derived()
-        self._tables: _Derived[_Tables] = _Derived()
+        self._directions: Derived[Tensor] = Derived()
+        self._tables: Derived[_Tables] = Derived()
 
     @property
     def directions(self) -> Tensor:
@@ -67,7 +67,7 @@ class FactorisedQuantizer(nn.Module):
         Computed in the projected space (`ops.factorised_encode`), which gives `encode_reference`'s codes but for near
         ties. Raises InputError for a number of stages that there is not.
         """
-        self._check_count(num_codebooks)
+        self._check_count(num_codebooks, len(self.codebooks))
         tables = self._tables.get(self._sources(), self._make_tables)
         if not tables.comparable:
             return self.encode_reference(latents, num_codebooks)
@@ -87,7 +87,7 @@ class FactorisedQuantizer(nn.Module):
     @torch.no_grad()
     def encode_reference(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """As `encode`, in upstream's order of operations: every stage goes up to D dimensions and down again."""
-        self._check_count(num_codebooks)
+        self._check_count(num_codebooks, len(self.codebooks))
         residual, codes, directions = latents.reshape(-1, self.dimension), [], self.directions
         for stage in range(num_codebooks):
             projected = torch.addmm(self.in_bias[stage], residual, self.in_weight[stage])
@@ -111,7 +111,9 @@ class FactorisedQuantizer(nn.Module):
         stages = codes.shape[-1]
         # The sum of the stages' projections, as one product over all of their dimensions.
         rows = entries_of(self.codebooks, codes).flatten(-2)
-        weight, bias = self.out_weight[:stages].flatten(0, 1), self.out_bias[:stages].sum(0)
+        return self._project_up(rows, self.out_weight[:stages].flatten(0, 1), self.out_bias[:stages].sum(0))
+
+    def _project_up(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (rows, weight, bias))
         backend = "torch" if gradient else ops.backend_of("factorised_decode", self.backend)
         return ops.factorised_decode(rows, weight, bias, backend=backend)
@@ -139,17 +141,20 @@ class FactorisedQuantizer(nn.Module):
             residual = residual - (through @ self.out_weight[stage] + self.out_bias[stage])
         return StraightThrough(latents - residual, codes, torch.stack(looked_up, 2), entries)
 
-    def _check_count(self, num_codebooks: int) -> None:
-        if not 1 <= num_codebooks <= self.codebooks.shape[0]:
-            raise InputError(
-                f"num_codebooks is {num_codebooks}; there are 1 to {self.codebooks.shape[0]} stages to use"
-            )
+    @staticmethod
+    def _check_count(num_codebooks: int, most: int) -> None:
+        if not 1 <= num_codebooks <= most:
+            raise InputError(f"num_codebooks is {num_codebooks}; there are 1 to {most} stages to use")
 
     def _sources(self) -> tuple[Tensor, ...]:
         return self.in_weight, self.in_bias, self.out_weight, self.out_bias, self.codebooks
 
     def _make_directions(self) -> Tensor:
         return F.normalize(self.codebooks, dim=2)
+
+    def _have_directions(self) -> bool:
+        """Whether every entry has one."""
+        return bool(((self.directions.double().norm(dim=2) - 1).abs() < 0.1).all())
 
     def _make_tables(self) -> "_Tables":
         return _Tables(self)
@@ -171,7 +176,7 @@ class _Tables:
 
     def __init__(self, rvq: FactorisedQuantizer):
         directions = rvq.directions
-        self.comparable = bool(((directions.double().norm(dim=2) - 1).abs() < 0.1).all())
+        self.comparable = rvq._have_directions()
         stages, _, small = directions.shape
 
         # In float64 whatever the element type, and on the CPU: not every device has float64.
@@ -205,7 +210,7 @@ class _Tables:
         return views
 
 
-class _Derived(Generic[T]):
+class Derived(Generic[T]):
     """A value made from tensors when first asked for, and again when they changed (`stamps.stamp`).
 
     What that does not see, writes to tensors made in inference mode or through `.data`, calls for `clear`.
@@ -228,8 +233,8 @@ class _Derived(Generic[T]):
         """Forget the value."""
         self._kept = None
 
-    def __deepcopy__(self, memo: object) -> "_Derived[T]":
-        return _Derived()
+    def __deepcopy__(self, memo: object) -> "Derived[T]":
+        return Derived()
 
-    def __reduce__(self) -> tuple[type["_Derived[Any]"], tuple[()]]:
-        return _Derived, ()
+    def __reduce__(self) -> tuple[type["Derived[Any]"], tuple[()]]:
+        return Derived, ()

@@ -19,6 +19,7 @@ SMALL = {
             "intermediate_size": 16, "decoder_dim": 16,
         },
     },
+    "snac_24khz": {"encoder_dim": 4, "decoder_dim": 32, "codebook_size": 64},
 }  # fmt: skip
 
 
@@ -53,12 +54,14 @@ def test_presets_have_the_published_sizes():
         "dac_44khz": 44_100 / 512,
         "mimi": 12.5,
         "qwen3_tts_12hz": 12.5,
+        "snac_24khz": 24_000 / 2048,
+        "snac_44khz": 44_100 / (32 * 384),
     }
     books = {"encodec_24khz": 32, "encodec_32khz": 4, "dac_16khz": 12, "dac_24khz": 32, "dac_44khz": 9, "mimi": 32}
-    books["qwen3_tts_12hz"] = 16
+    books |= {"qwen3_tts_12hz": 16, "snac_24khz": 7, "snac_44khz": 60}
     with torch.device("meta"):  # the sizes alone
         for name, rate in rates.items():
             codec = PRESETS[name].build(PRESETS[name].config)
             assert codec.spec.frame_rate == rate
             assert codec.spec.num_codebooks == books[name]
-    assert codec.spec.hop_length == 1920
+            assert name != "mimi" or codec.spec.hop_length == 1920

@@ -135,6 +135,14 @@ def test_an_unknown_model_type_is_answered_with_the_known_ones(directory: Path) 
         load(directory)
 
 
+def test_a_configuration_without_a_model_type_is_answered_with_the_known_ones(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    del config["model_type"]
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=rf"{directory}: model_type is None; supported are dac, encodec"):
+        load(directory)
+
+
 def test_an_invalid_configuration_is_reported_with_the_file(directory: Path) -> None:
     rewrite(directory, config={"sampling_rate": -1})
     with pytest.raises(ConfigError, match=f"{directory}.*sampling_rate"):

@@ -7,6 +7,7 @@ import dac_models
 import mimi_models
 import pytest
 import qwen_tts_models
+import snac_models
 import spectral_models
 import torch
 from mirror import Mirror, deliver, drain, frames_of
@@ -28,6 +29,8 @@ CODECS: dict[str, Any] = {
     "spectral": spectral_models.small_codec,
     "attention": mimi_models.small_codec,
     "entries of the decoder's own": qwen_tts_models.small_codec,
+    "noise": snac_models.small_codec,
+    "windows of attention": lambda: snac_models.small_codec(**snac_models.ATTENTION),
 }
 
 

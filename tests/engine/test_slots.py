@@ -23,7 +23,7 @@ from streamcodec.errors import (
     StreamError,
 )
 
-KINDS = ["mirrored causal", "zeros with look-ahead", "dac odd"]
+KINDS = ["mirrored causal", "zeros with look-ahead", "dac odd", "attention"]
 
 
 def bits(engine: Engine, slot: int) -> list[Tensor]:
@@ -105,9 +105,10 @@ def hooked(monkeypatch: pytest.MonkeyPatch, network: Any, hook: Any) -> None:
     monkeypatch.setattr(network, "step", wrapped)
 
 
+@pytest.mark.parametrize("kind", ["zeros", "attention"])
 @pytest.mark.parametrize("direction", ["encoder", "decoder"])
-def test_a_slot_that_changes_hands_during_a_step_is_its_new_owners(monkeypatch, direction):
-    codec = codec_of("zeros")
+def test_a_slot_that_changes_hands_during_a_step_is_its_new_owners(monkeypatch, direction, kind):
+    codec = codec_of(kind)
     engine, fresh = Engine(codec, slots=3), Engine(codec, slots=3)
     mirrors(fresh, 3)
     live = mirrors(engine, 3)
@@ -116,7 +117,7 @@ def test_a_slot_that_changes_hands_during_a_step_is_its_new_owners(monkeypatch, 
     def change_hands(x: Tensor) -> None:
         if not taken:
             engine.close(live[1].session)
-            taken.append(Mirror(engine, "roundtrip", 0.8, "exact", 7))
+            taken.append(Mirror(engine, "roundtrip", codec.spec.bandwidths[1], "exact", 7))
 
     for mirror in live:
         mirror.feed(60)
@@ -130,6 +131,26 @@ def test_a_slot_that_changes_hands_during_a_step_is_its_new_owners(monkeypatch, 
     everyone = [live[0], live[2], taken[0]]
     run(engine, everyone, 12)
     end(engine, everyone)
+
+
+def test_keys_and_values_stay_where_they_are():
+    """A step copies what is small of each state, and writes the rows of the rings that are new."""
+    codec = codec_of("attention")
+    engine = Engine(codec, slots=3, batch_sizes=(4,))
+    rings = 2 * 2 * 5 * 16 * 8  # keys and values of two layers: five rows of 16 values in float64
+    for lane, whole in ((engine._encoders, codec.spec.encoder_bytes), (engine._decoders, codec.spec.decoder_bytes)):
+        assert rings <= whole
+        assert lane.nbytes <= 3 * whole + 4 * (whole - rings + 64)
+    live = mirrors(engine, 3)
+    run(engine, live, 9)
+    before = [lane.arena.all.leaves for lane in (engine._encoders, engine._decoders)]
+    before = [{name: leaf.clone() for name, leaf in leaves.items()} for leaves in before]
+    run(engine, live[1:2], 1)  # one frame: two rows of the transformers
+    for lane, old in zip((engine._encoders, engine._decoders), before, strict=True):
+        for name, leaf in lane.arena.all.leaves.items():
+            if lane.network.spec[name].ring:
+                assert (leaf != old[name]).any(3).any(1).sum(1).tolist() == [0, 2, 0]
+    end(engine, live)
 
 
 def test_nobody_is_let_in_when_full():
