@@ -242,14 +242,14 @@ def noise(codec: Codec, part: float) -> Tensor:
 
 
 def encodec_row(name: str, part: float) -> Row:
-    model = random_transformers_model(frames=round(part * FITTED), **SIZES | PUBLISHED[name])
+    model = random_transformers_model(frames=FITTED, **SIZES | PUBLISHED[name])
     codec, double = codec_of(model), codec_of(model, torch.float64)
     wav = noise(codec, part)
     return row("transformers", codec, double, lambda x, kbps: from_transformers(model, x, kbps), wav)
 
 
 def package_row(stereo: bool, part: float) -> Row:
-    model, codec = package_model(stereo, round(part * FITTED))
+    model, codec = package_model(stereo, FITTED)
     double = converted(model).double()
     return row("encodec package", codec, double, lambda x, kbps: from_package(model, x, kbps), noise(codec, part))
 
@@ -260,7 +260,7 @@ def heavy_row(name: str, part: float) -> Row:
     kind = name.partition(" ")[0].partition(",")[0]
     family = getattr(transformers, {"DAC": "DacModel", "X-Codec": "XcodecModel"}[kind])
     with tempfile.TemporaryDirectory() as scratch:
-        folder = streamcodec.save(make(HEAVY[name], frames=round(part * HEAVY_FITTED)), scratch)
+        folder = streamcodec.save(make(HEAVY[name], frames=HEAVY_FITTED), scratch)
         codec = streamcodec.load(folder, pad=False)  # as the bare models, without their processors
         model = family.from_pretrained(folder).eval()
     double = copy.deepcopy(codec).double()
@@ -278,7 +278,7 @@ def heavy_row(name: str, part: float) -> Row:
 
 def snac_row(name: str, part: float) -> Row:
     """Against the snac package, without the noise that it draws anew at each call."""
-    codec, upstream, highest = open_pair(name, None, frames=round(part * HEAVY_FITTED))
+    codec, upstream, highest = open_pair(name, None, frames=HEAVY_FITTED)
     wav = signal(1, 1, max(2, round(part * HEAVY_SECONDS * codec.spec.frame_rate)) * codec.spec.hop_length)
 
     def from_snac(x: Tensor, bandwidth: float) -> Upstream:

@@ -53,7 +53,7 @@ def test_a_model_that_is_named_is_needed_again(folder, monkeypatch, capsys):
 
 def test_what_cannot_be_coded_is_said(folder, monkeypatch, capsys):
     assert run(folder, monkeypatch, "encode", "in.wav", "c.ecdc", "--codec", "codec", "--entropy") == 2
-    assert "--entropy is for .safetensors" in capsys.readouterr().err
+    assert "--entropy is for our own formats" in capsys.readouterr().err
     save(streamcodec.load(folder / "codec"), folder / "bare")
     assert run(folder, monkeypatch, "encode", "in.wav", "c.safetensors", "--codec", "bare", "--entropy") == 2
     assert "train it with `streamcodec train entropy`" in capsys.readouterr().err

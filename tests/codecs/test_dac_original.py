@@ -15,7 +15,7 @@ from streamcodec.codecs import Codec, Original
 from streamcodec.codecs.dac_original import convert
 from streamcodec.errors import CheckpointError, ConfigError
 
-FEW = {"encoder.block.0.weight": torch.zeros(1), "decoder.model.0.weight": torch.zeros(1)}
+FEW = dict.fromkeys(("encoder.block.0.weight", "encoder.block.3.alpha", "decoder.model.0.weight"), torch.zeros(1))
 
 
 def write(path: Path, state: Any, **metadata: Any) -> Path:
@@ -145,6 +145,7 @@ def test_a_bare_state_dict_of_published_sizes_has_the_published_sample_rate(rate
     shapes = {
         "encoder.block.0.weight": (64, 1, 7),
         **{f"encoder.block.{i + 1}.block.4.weight": (1, 1, 2 * stride) for i, stride in enumerate(strides)},
+        "encoder.block.5.alpha": (1, 1024, 1),
         "encoder.block.6.weight": (1024, 1, 3),
         "decoder.model.0.weight": (1536, 1, 7),
         **{f"decoder.model.{i + 1}.block.1.weight": (1, 1, 2 * stride) for i, stride in enumerate(strides[::-1])},
