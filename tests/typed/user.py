@@ -19,6 +19,8 @@ from streamcodec import (
     Direction,
     EncoderStream,
     Engine,
+    LatentDecoderStream,
+    LatentEncoderStream,
     QuantizedLatents,
     SemanticWindow,
     Session,
@@ -50,6 +52,13 @@ def offline(codec: Codec, wav: AudioLike) -> Tensor:
     print(audio)
     print(shape, same, both, codes.length, codes.scale)
     return codec.decode(bare) + codec.decode(codes) + codec.decode(codes.data)
+
+
+def latents(codec: Codec, wav: AudioLike) -> Tensor:
+    encoder: LatentEncoderStream = codec.open_latent_encoder(start="primed")
+    decoder: LatentDecoderStream = codec.open_latent_decoder()
+    heard: Tensor = encoder.push(wav)
+    return torch.cat([decoder.push(heard), decoder.push(encoder.flush()), decoder.flush()], 2)
 
 
 def corpus(codec: Codec, folder: Path) -> Tensor:
