@@ -44,10 +44,6 @@ class Side(ABC):
     def end(self) -> None:
         """No more input comes."""
 
-    def cut(self, fade: int) -> None:
-        """End the audio `fade` samples after what came out; what waits is dropped. Only for decoders."""
-        raise NotImplementedError
-
     @abstractmethod
     def save(self) -> Saved: ...
 
