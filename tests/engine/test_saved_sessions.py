@@ -60,7 +60,7 @@ def test_restored_sessions_go_on_to_the_bit(kind, flushed):
     """At any step, what waits in queues included."""
     codec = codec_of(kind)
     for steps in (0, 4, 9, 14):
-        engine, other = (Engine(codec, slots=8, step_frames=(2,)) for _ in range(2))
+        engine, other = (Engine(codec, slots=8, step_frames=(2,), max_queue_frames=36) for _ in range(2))
         sessions = opened(engine)
         feed(engine, sessions, 1)
         outputs(engine, sessions, steps // 2)
