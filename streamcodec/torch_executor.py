@@ -118,6 +118,19 @@ def _sigmoids_first(rows: Tensor) -> Tensor:
     return torch.cat([i, f, o, candidate])
 
 
+class _Hold:
+    """Which rows leave a recurrence as it is: [B, n], or None where all of them move it.
+
+    Of its own, so that the calls which read it need no workspace: they are in one, and would keep it alive.
+    """
+
+    rows: Tensor | None = None
+
+    def at(self, t: int) -> Tensor | None:
+        """Those of row t, [B, 1]."""
+        return None if self.rows is None else self.rows[:, t, None]
+
+
 class Workspace:
     """A step of one size, laid out.
 
@@ -130,7 +143,7 @@ class Workspace:
         self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
         self.rows = [m[:, b.history :] for m, b in zip(self.memory, program.buffers, strict=True)]
         self.holds: dict[str, Tensor] = {}
-        self._hold: Tensor | None = None
+        self._hold = _Hold()
         self._rings: list[Attended] = []
         self._places: dict[tuple[str, int, float, int], Places] = {}
         steps = [self._lay_out(op, of) for op, of in zip(program.ops, weights, strict=True)]
@@ -287,7 +300,7 @@ class Workspace:
         hidden, cell = self._room(width), self._room(width)
         self.holds |= {op.hidden: hidden, op.cell: cell}
         x, gates = self.memory[op.buffer], self._room(4 * width)
-        cells = partial(_lstm_cell, gates, hidden, cell)
+        cells, hold = partial(_lstm_cell, gates, hidden, cell), self._hold
         if x.shape[1] == 1:  # one product that reads each weight once
             both = self._room(x.shape[2] + width)
             product = weights["both"].product(both, gates)
@@ -295,7 +308,7 @@ class Workspace:
             def run_one() -> None:
                 torch.cat([x[:, 0], hidden], 1, out=both)
                 product()
-                cells(None if self._hold is None else self._hold[:, 0, None])
+                cells(hold.at(0))
                 target[:, 0] = hidden
 
             return run_one
@@ -308,7 +321,7 @@ class Workspace:
             for t in range(x.shape[1]):
                 from_hidden()
                 gates.add_(inputs[:, t])
-                cells(None if self._hold is None else self._hold[:, t, None])
+                cells(hold.at(t))
                 target[:, t] = hidden
 
         return run
@@ -324,10 +337,10 @@ class Workspace:
             # Rows before the signal must not move a recurrence; rows after it have no successor that counts.
             if isinstance(op, LSTMCell):
                 start = self._start(self.program.buffers[op.buffer], edges)
-                self._hold = start[:, None] + torch.arange(self.rows[op.buffer].shape[1], device=start.device) < 0
+                self._hold.rows = start[:, None] + torch.arange(self.rows[op.buffer].shape[1], device=start.device) < 0
             for call in calls:
                 call()
-            self._hold = None
+            self._hold.rows = None
             for b in op.into:
                 buffer = self.program.buffers[b]
                 fill(self.memory[b], buffer, self._start(buffer, edges), lengths[buffer.length])

@@ -1,10 +1,13 @@
 """What runs a codec is chosen by name, and one asked for by name is that one or an error."""
 
+import gc
 import json
+import weakref
 
 import dac_models
 import pytest
 import torch
+from codecs_of_tests import CODECS
 from oracles import signal, small_codec
 
 import streamcodec
@@ -13,6 +16,7 @@ from streamcodec.cli import main
 from streamcodec.errors import BackendError
 from streamcodec.ops import Runner
 from streamcodec.torch_executor import TorchExecutor
+from streamcodec.workspaces import Workspaces
 
 
 @pytest.fixture
@@ -118,3 +122,28 @@ def test_info_says_what_computes(capsys):
     assert "encoder: torch" in capsys.readouterr().out
     assert main(["info", "--backend", "cuda"]) != 0
     assert "must be one of auto" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in CODECS if name != "segments"])  # those run whole, not in steps
+def test_the_memory_of_steps_goes_with_its_codec(name, monkeypatch):
+    """At once, by counts of references: the collector counts objects, not bytes, and steps may take many megabytes."""
+    made: list[weakref.ref] = []
+    get = Workspaces.get
+
+    def noted(self, batch, frames):
+        made.append(weakref.ref(get(self, batch, frames)))
+        return made[-1]()
+
+    monkeypatch.setattr(Workspaces, "get", noted)
+    codec = CODECS[name]().on("torch")
+    gc.collect()
+    gc.disable()
+    try:
+        wav = signal(1, codec.spec.channels, 8 * codec.spec.hop_length, 0).to(codec.dtype)
+        codec.open_decoder().push(codec.open_encoder().push(wav))
+        assert made
+        assert all(work() is not None for work in made)
+        del codec
+        assert not any(work() is not None for work in made)
+    finally:
+        gc.enable()
