@@ -38,7 +38,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 TIMED = "tests/bench tests/client tests/live tests/page tests/server"
 # What in them goes by none, and bears company.
 CALM = """
-    tests/bench/test_drift.py tests/bench/test_presets.py tests/bench/test_speed.py
+    tests/bench/test_drift.py tests/bench/test_presets.py tests/bench/test_speed.py tests/bench/test_tune.py
     tests/client/test_jitter.py tests/client/test_proxy_variables.py tests/client/test_retry.py
     tests/live/test_mic.py tests/live/test_playout.py tests/live/test_roundtrip.py tests/live/test_watchdog.py
     tests/page/test_modules.py tests/page/test_resampler.py

@@ -57,11 +57,11 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_codec(source: str, backend: str = "auto") -> tuple[Codec, bool]:
+def open_codec(source: str | None, backend: str = "auto", precision: str = "float32") -> tuple[Codec, bool]:
     """What `load` makes of `source`, or a preset where nothing lies there under its name; whether it is a preset."""
     if source in PRESETS and not Path(source).exists():
-        return make(PRESETS[source]).on(backend), True
-    return load(source, backend=backend), False
+        return make(PRESETS[source]).on(backend, precision), True
+    return load(source, backend=backend, precision=precision), False
 
 
 def open_pair(

@@ -119,6 +119,7 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     # Its options come from modules that compute: without torch, there is nothing to complete.
     if command == "bench" or (complete and importlib.util.find_spec("torch")):
         importlib.import_module("streamcodec.bench").add_arguments(bench)
+    _add_tune(commands)
     _add_completion(commands)
     return parser
 
@@ -290,6 +291,37 @@ def _add_mic(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add_force(parser)
     _add_json(parser)
     parser.set_defaults(module=".mic")
+
+
+def _add_tune(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "tune",
+        help="the fewest frames per step that keep up on this machine, and the delay",
+        description="Find the fewest frames per step with which one stream keeps up on this machine, and its total "
+        "delay. A step must be done, 99 times of 100 and with a margin, before as many more frames are there.",
+    )
+    _add_codec(
+        parser, "or a name that `bench speed` has, for random weights of published sizes; default: the codec in this "
+        "package"
+    )  # fmt: skip
+    _add_precision(parser)
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="one that the codec offers; default: its own")
+    parser.add_argument("--threads", type=_positive, default=1, help="torch threads (default: 1)")
+    parser.add_argument(
+        "--direction",
+        choices=("encode", "decode", "both"),
+        default="both",
+        help="what a step does; both: a conversation's two, one after the other (default)",
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.2, metavar="PART", help="of a step's audio that must be left (default: 0.2)"
+    )
+    parser.add_argument(
+        "--most", type=float, default=1000.0, metavar="MS", help="audio of the longest step to try (default: 1000)"
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="of measuring at most (default: 30)")
+    _add_json(parser)
+    parser.set_defaults(module=".tune")
 
 
 def _add_completion(commands: "argparse._SubParsersAction[_Parser]") -> None:
