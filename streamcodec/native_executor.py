@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 import torch.nn.functional as F
 from streamcodec_kernels.native import library
-from streamcodec_kernels.native.compiler import CannotCompileError, compiler, library_file
+from streamcodec_kernels.native.compiler import CannotCompileError, compiler, ready
 from streamcodec_kernels.native.library import InstructionSet
 from streamcodec_kernels.native.memory import together
 from torch import Tensor
@@ -43,7 +43,7 @@ from .program import (
 from .state import State
 from .workspaces import Workspaces
 
-__all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "lacks"]
+__all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "lacks", "pays"]
 
 FLOAT = 4  # bytes
 # Floats after the rows of a buffer: the last row too is read in whole vectors.
@@ -95,7 +95,7 @@ def instruction_set() -> InstructionSet:
 
 def about() -> str:
     """What it runs on here, or why it does not, in a few words. Compiles nothing."""
-    if library_file().exists():
+    if ready():
         try:
             return f"{instruction_set().name} (of {', '.join(library.instruction_sets())})"
         except BackendError as error:
@@ -141,7 +141,7 @@ class NativeExecutor:
         self.program, self.instruction_set = program, instruction_set()
         with torch.inference_mode(False), torch.no_grad():
             packer = _Packer(self.instruction_set)
-            weights = _together([packer.low(op) if low and _pays(op) else packer.weights(op) for op in program.ops])
+            weights = _together([packer.low(op) if low and pays(op) else packer.weights(op) for op in program.ops])
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
         self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, snakes))
 
@@ -164,7 +164,7 @@ def _together(weights: Sequence[Sequence[Weights]]) -> list[list[Weights]]:
     return [[{name: next(tensors) for name in part} for part in op] for op in weights]
 
 
-def _pays(op: Op) -> TypeGuard[Product]:
+def pays(op: Op) -> TypeGuard[Product]:
     """Whether an operation is faster in bfloat16. The last one, to a channel or two of audio, is not."""
     return isinstance(op, Product) and min(op.matrix.shape) >= WIDE
 

@@ -1,14 +1,16 @@
-"""The cost of streaming, as a ratio to the offline run of the same audio by `transformers` or the snac package.
+"""The cost of streaming, as a ratio to the offline run of the same audio by another implementation.
 
 All sides run in turn in one process and the medians are compared, so that a machine that drifts drifts for all. They
-are checked against each other first: figures of two systems that do not do the same thing are not reported.
+are checked against each other first: figures of two systems that do not do the same thing are not reported. How near a
+side is to what the machine can do is measured in the same process, with torch's own product and reading.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,17 +18,22 @@ from torch import Tensor
 from ..codecs import Codec
 from ..codecs.xcodec import XcodecCodec
 from ..codes import Codes
-from ..errors import InputError
-from .pairs import Upstream, add_backend, check_same, open_pair
+from ..errors import BackendError, InputError
+from ..ops import PRECISIONS, backends, check_backend, check_precision
+from .machine import bandwidth as memory_bandwidth
+from .machine import gemm_peak, processor
+from .pairs import BUNDLED, check_same, open_pair, tell
 from .presets import PRESETS
+from .sides import Side, check_steps, loss_of_precision, moshi, offline, streamed
+from .steps import noise, p99
+from .upstream import Upstream
+from .work import work_of
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["HELP", "add_arguments", "run", "table"]
 
-HELP = "cost of streaming against transformers, or the snac package, offline"
+HELP = "cost of streaming against another implementation offline, and against the machine's limits"
 DIRECTIONS = ("encode", "decode")
 STEP_SECONDS = 0.08  # of the longer of the steps measured by default
-
-Side = dict[str, Callable[[], object]]  # by direction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,17 +42,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--codec",
         metavar="DIR|NAME",
         default="encodec_24khz",
-        help="a checkpoint directory that transformers reads too (EnCodec, DAC, Mimi, X-Codec), one of SNAC, or a "
-        f"published codec's sizes with random weights: {', '.join(PRESETS)} (default: encodec_24khz)",
+        help="a checkpoint directory that transformers reads too (EnCodec, DAC, Mimi, X-Codec), one of SNAC or "
+        f"Qwen3-TTS, one of our own, {BUNDLED} (ratios are to our own offline call then), or a published codec's "
+        f"sizes with random weights: {', '.join(PRESETS)} (default: encodec_24khz)",
     )
-    add_backend(parser)
+    parser.add_argument(
+        "--backend",
+        type=_names,
+        default=["auto"],
+        metavar="NAME,NAME",
+        help="what computes our steps: auto, torch, native or triton, or several to compare (default: auto)",
+    )
+    parser.add_argument(
+        "--precision",
+        type=_names,
+        default=["float32"],
+        metavar="NAME,NAME",
+        help=f"of decoding: {', '.join(PRECISIONS)}; the latter on the backend native alone (default: float32)",
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute, such as cpu or cuda (default: cpu)")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")
     parser.add_argument("--only", choices=DIRECTIONS, help="measure one direction (X-Codec: always decode)")
     parser.add_argument("--steps", type=_counts, metavar="N,N", help="frames per step (default: 1, and 80 ms' worth)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="signals that run together (default: 1)")
     parser.add_argument("--seconds", type=float, default=10.0, help="audio to run (default: 10)")
     parser.add_argument("--repeats", type=int, default=7, help="runs of each side (default: 7)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _counts(text: str) -> list[int]:
@@ -60,15 +87,40 @@ def _counts(text: str) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return the exit code. Raises StreamcodecError where there is nothing to compare with."""
-    if args.repeats < 1 or args.threads < 1 or not 0 < args.seconds < float("inf"):
-        raise InputError("--repeats, --threads and --seconds must be positive")
+    if min(args.repeats, args.threads, args.batch) < 1 or not 0 < args.seconds < float("inf"):
+        raise InputError("--repeats, --threads, --batch and --seconds must be positive")
+    for name in {*args.backend} - {*backends()}:
+        check_backend(name)  # it is none, and says so
+    for name in {*args.precision} - {*PRECISIONS}:
+        check_precision("native", name)
     torch.set_num_threads(args.threads)
-    codec, upstream, bandwidth = open_pair(args.codec, args.bandwidth, args.backend)
-    audio = _audio(codec, args.seconds)
-    check_same(codec, upstream, audio[..., : 2 * codec.spec.sample_rate], bandwidth)
+    codec, upstream, bandwidth = open_pair(args.codec, args.bandwidth, device=args.device)
+    directions = _directions(codec, args.only)
+    hop = codec.spec.hop_length
+    audio = noise(codec, max(hop, int(args.seconds * codec.spec.sample_rate) // hop * hop), args.batch)
+    short = audio[..., : 2 * codec.spec.sample_rate]
+    if upstream is None:
+        tell(f"nothing else does what a {type(codec).__name__} does: ratios are to its own offline call")
+    else:
+        check_same(codec, upstream, short, bandwidth)
     steps = args.steps or sorted({1, max(1, round(STEP_SECONDS * codec.spec.frame_rate))})
-    times = _measure(_sides(codec, upstream, audio, bandwidth, steps), _directions(codec, args.only), args.repeats)
-    _report(args, codec, bandwidth, times)
+    variants = _variants(codec, args.backend, args.precision)
+    for variant in variants:
+        if not variant.low:
+            for frames in steps:
+                check_steps(variant.codec, short, bandwidth, frames, directions)
+    sides = _sides(codec, upstream, variants, audio, bandwidth, steps)
+    times = _measure(sides, directions, args.repeats)
+    limits = _limits(codec, bandwidth, args.precision)
+    rows = [_row(side, way, of, args, codec, limits) for side in sides for way, of in times[side.name].items()]
+    losses = {
+        f"bfloat16_db_{frames}_frames": round(loss_of_precision(codec, variant.codec, codec.encode(short), frames), 1)
+        for variant in variants
+        if variant.low
+        for frames in steps
+    }
+    facts = _facts(args, codec, bandwidth, variants) | limits.facts() | losses
+    _report(args, facts, _with_ratios(rows))
     return 0
 
 
@@ -83,119 +135,186 @@ def _directions(codec: Codec, only: str | None) -> tuple[str, ...]:
     return DIRECTIONS if only is None else (only,)
 
 
-def _audio(codec: Codec, seconds: float) -> Tensor:
-    """Noise that swells and fades, a whole number of frames: what is in it does not change what it costs."""
-    hop = codec.spec.hop_length
-    count = max(hop, int(seconds * codec.spec.sample_rate) // hop * hop)
-    generator = torch.Generator().manual_seed(1)
-    swell = 0.05 + 0.05 * torch.sin(torch.arange(count) * (6.283 / codec.spec.sample_rate))
-    return torch.randn(1, codec.spec.channels, count, generator=generator) * swell
+class _Variant(NamedTuple):
+    """The codec on a backend, in a precision. name: what is added to a side's name."""
+
+    codec: Codec
+    name: str
+    low: bool
 
 
-@torch.inference_mode()
-def _sides(codec: Codec, upstream: Upstream, audio: Tensor, bandwidth: float, steps: list[int]) -> dict[str, Side]:
-    """Every side decodes the codes that the other implementation made."""
-    theirs = upstream.encode(audio)
-    ours = codec.encode(audio, bandwidth)
-    codes = Codes(upstream.codes(theirs), ours.scale, ours.length)
-    inference = torch.inference_mode()
-    sides: dict[str, Side] = {
-        f"{upstream.name}, offline": {
-            "encode": inference(lambda: upstream.encode(audio)),
-            "decode": inference(lambda: upstream.decode(theirs)),
-        },
-        "streamcodec, offline": {
-            "encode": lambda: codec.encode(audio, bandwidth),
-            "decode": lambda: codec.decode(codes),
-        },
-    }
-    for count in steps:
-        sides[f"streamcodec, {count}-frame steps"] = _streamed(codec, audio, codes, bandwidth, count)
-    return sides
+def _variants(codec: Codec, backends: list[str], precisions: list[str]) -> list[_Variant]:
+    """All that run here. Of several, what does not is told and left out; raises BackendError where none is left."""
+    wanted, made = [(precision, backend) for precision in precisions for backend in backends], list[_Variant]()
+    for precision, backend in wanted:
+        low = precision != "float32"
+        if low and backend != "native" and len(wanted) > 1:
+            continue  # no other has it
+        try:
+            other = codec.on(backend, precision)
+        except BackendError as error:
+            if len(wanted) == 1 or ((precision, backend) == wanted[-1] and not made):
+                raise
+            tell(f"left out: {error}")
+            continue
+        name = f" {backend}{f' {precision}' if low else ''}" if len(wanted) > 1 or low else ""
+        made.append(_Variant(other, name, low))
+    return made
 
 
-def _streamed(codec: Codec, audio: Tensor, codes: Codes, bandwidth: float, frames: int) -> Side:
-    blocks, parts = audio.split(frames * codec.spec.hop_length, -1), _parts(codec, codes, frames)
-
-    def encode() -> None:
-        stream = codec.open_encoder(bandwidth, start="primed")
-        for block in blocks:
-            stream.push(block)
-        stream.flush()
-
-    def decode() -> None:
-        stream = codec.open_decoder(start="primed")
-        for part in parts:
-            stream.push(part)
-        stream.flush()
-
-    return {"encode": encode, "decode": decode}
-
-
-def _parts(codec: Codec, codes: Codes, frames: int) -> list[Codes]:
-    """`codes` cut into pieces of `frames` frames; those at the end of the audio have the length that is left."""
-    data = codes.data.split(frames, 2)
-    scales = [None] * len(data) if codes.scale is None else codes.scale.split(frames, 1)
-    parts = [Codes(piece, scale) for piece, scale in zip(data, scales, strict=True)]
-    if codes.length is None:
-        return parts
-    stop = before = 0
-    for i, part in enumerate(parts):
-        stop += part.data.shape[2]
-        last, full = i == len(parts) - 1, codec.spec.samples(stop)
-        after = codes.length if last else min(full, codes.length)
-        if last or after < full:  # DAC's last frame may hold nothing of the audio
-            parts[i] = Codes(part.data, part.scale, after - before)
-        before = after
-    return parts
+def _sides(
+    codec: Codec, upstream: Upstream | None, variants: list[_Variant], audio: Tensor, bandwidth: float, steps: list[int]
+) -> list[Side]:
+    """Every side decodes the codes that the other implementation made, where there is one."""
+    codes, work, made = codec.encode(audio, bandwidth), work_of(codec, bandwidth), list[Side]()
+    if upstream is not None:
+        with torch.inference_mode():
+            theirs = upstream.encode(audio)
+        codes = Codes(upstream.codes(theirs), codes.scale, codes.length)
+        calls = (partial(upstream.encode, audio), partial(upstream.decode, theirs))
+        made.append(offline(f"{upstream.name}, offline", *calls, codec)._replace(work=work))
+    calls = (partial(codec.encode, audio, bandwidth), partial(codec.decode, codes))
+    made.append(offline("streamcodec, offline", *calls, codec)._replace(work=work))
+    if upstream is not None and (other := moshi(codec, upstream, audio, bandwidth)):
+        made.append(other)
+    for variant in variants:
+        for frames in steps:
+            name = f"streamcodec{variant.name}, {frames}-frame steps"
+            made.append(streamed(name, variant.codec, audio, codes, bandwidth, frames, variant.low))
+    return made
 
 
-def _measure(sides: dict[str, Side], directions: tuple[str, ...], repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds by side and direction; sides take turns, and the first turn, which warms up, is not counted."""
-    runs: dict[str, dict[str, list[float]]] = {name: {way: [] for way in directions} for name in sides}
+class _Times(NamedTuple):
+    """Seconds: of each run, and of each step of all of them."""
+
+    runs: list[float]
+    steps: list[float]
+
+
+def _measure(sides: list[Side], directions: tuple[str, ...], repeats: int) -> dict[str, dict[str, _Times]]:
+    """By side and direction; sides take turns, and the first turn, which warms up, is not counted."""
+    found = {side.name: {way: _Times([], []) for way in directions if way in side.run} for side in sides}
     for turn in range(repeats + 1):
-        for name, side in sides.items():
-            for way in directions:
+        for side in sides:
+            for way, times in found[side.name].items():
                 start = time.perf_counter()
-                side[way]()
+                steps = side.run[way]()
                 if turn:
-                    runs[name][way].append(time.perf_counter() - start)
-    return {name: {way: statistics.median(times) for way, times in ways.items()} for name, ways in runs.items()}
+                    times.runs.append(time.perf_counter() - start)
+                    times.steps.extend(steps)
+    return found
 
 
-def _rows(times: dict[str, dict[str, float]], frames: float, seconds: float) -> dict[str, dict[str, float]]:
-    base = next(iter(times.values()))
-    rows: dict[str, dict[str, float]] = {}
-    for name, side in times.items():
-        row = {f"{way}_ms_per_frame": 1000 * spent / frames for way, spent in side.items()}
-        row |= {f"{way}_ratio": spent / base[way] for way, spent in side.items()}
-        total = sum(side.values())
-        rows[name] = row | {"ratio": total / sum(base.values()), "real_time_factor": total / seconds}
-    return rows
+class _Limits(NamedTuple):
+    """Of the machine. peak: operations a second, by precision; bandwidth: bytes a second, by direction."""
+
+    peak: dict[str, float]
+    bandwidth: dict[str, float]
+
+    def facts(self) -> dict[str, Any]:
+        peaks = {f"{name}_gemm_gflops": round(peak / 1e9, 1) for name, peak in self.peak.items()}
+        return peaks | {f"{way}_bandwidth_gb": round(rate / 1e9, 1) for way, rate in self.bandwidth.items()}
 
 
-def _report(args: argparse.Namespace, codec: Codec, bandwidth: float, times: dict[str, dict[str, float]]) -> None:
-    rows = _rows(times, args.seconds * codec.spec.frame_rate, args.seconds)
-    facts = {
-        "codec": codec.spec.name,
+def _limits(codec: Codec, bandwidth: float, precisions: list[str]) -> _Limits:
+    return _Limits(
+        {name: gemm_peak(getattr(torch, name), codec.device) for name in precisions},
+        {way: memory_bandwidth(work.weights, codec.device) for way, work in work_of(codec, bandwidth).items()},
+    )
+
+
+def _row(
+    side: Side, way: str, times: _Times, args: argparse.Namespace, codec: Codec, limits: _Limits
+) -> dict[str, Any]:
+    """The figures of a side in a direction; of the steps where it has any."""
+    seconds, frames = statistics.median(times.runs), args.seconds * codec.spec.frame_rate * args.batch
+    row: dict[str, Any] = {
+        "side": side.name, "direction": way, "seconds": seconds, "ms_per_frame": 1000 * seconds / frames,
+        "times_real_time": args.batch * args.seconds / seconds,
+    }  # fmt: skip
+    step, done = seconds, frames
+    if times.steps:
+        step, done = statistics.median(times.steps), side.frames * args.batch
+        row |= {"step_median_ms": 1000 * step, "step_p99_ms": 1000 * p99(times.steps)}
+    if work := side.work.get(way):
+        rate, peak = work.operations * done / step, limits.peak.get("bfloat16" if side.low else "float32")
+        row |= {"gflops": rate / 1e9} | ({"of_gemm": rate / peak} if peak else {})
+        if times.steps:
+            read = work.step_bytes(args.batch) / step
+            row |= {"gb_per_s": read / 1e9, "of_bandwidth": read / limits.bandwidth[way]}
+    return row
+
+
+def _with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`ratio`: to the first side in that direction."""
+    first: dict[str, float] = {}
+    for row in rows:
+        first.setdefault(row["direction"], row["seconds"])
+    return [row | {"ratio": row["seconds"] / first[row["direction"]]} for row in rows]
+
+
+def _facts(args: argparse.Namespace, codec: Codec, bandwidth: float, variants: list[_Variant]) -> dict[str, Any]:
+    spec = codec.spec
+    return {
+        "codec": spec.name,
         "bandwidth_kbps": bandwidth,
         "seconds": args.seconds,
+        "batch": args.batch,
         "threads": args.threads,
         "repeats": args.repeats,
-        "bytes_per_stream": codec.spec.bytes_per_stream,
+        "encoder_bytes_per_stream": spec.encoder_bytes,
+        "decoder_bytes_per_stream": spec.decoder_bytes,
+        "processor": processor() if codec.device.type == "cpu" else torch.cuda.get_device_name(codec.device),
         "torch": torch.__version__,
-        "backend": " ".join(f"{name}={backend}" for name, backend in codec.served_by().items()),
-    }
+        "backend": "; ".join(
+            " ".join(f"{name}={backend}" for name, backend in variant.codec.served_by().items())
+            for variant in variants
+        ),
+    }  # fmt: skip
+
+
+def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """By side that has both directions: its time for both over that of the first side."""
+    spent: dict[str, list[float]] = {}
+    for row in rows:
+        spent.setdefault(row["side"], []).append(row["seconds"])
+    both = {side: sum(seconds) for side, seconds in spent.items() if len(seconds) == len(DIRECTIONS)}
+    base = next(iter(both.values()), 0.0)
+    return {side: seconds / base for side, seconds in both.items()}
+
+
+HEADS = {
+    "ms_per_frame": ("ms a frame", "{:.3f}"),
+    "ratio": ("/ offline", "{:.2f}"),
+    "step_median_ms": ("ms a step", "{:.2f}"),
+    "step_p99_ms": ("p99", "{:.2f}"),
+    "gflops": ("GFLOP/s", "{:.0f}"),
+    "of_gemm": ("of the peak", "{:.0%}"),
+    "gb_per_s": ("GB/s", "{:.1f}"),
+    "of_bandwidth": ("of the bandwidth", "{:.0%}"),
+}
+
+
+def _report(args: argparse.Namespace, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    both = _totals(rows)
     if args.json:
-        print(json.dumps(facts | {"sides": rows}))
+        print(json.dumps(facts | {"rows": rows, "both": both}))
         return
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    directions = list(next(iter(times.values())))
-    heads = {f"{way}_ms_per_frame": (f"{way}, ms a frame", "{:.3f}") for way in directions}
-    heads |= {f"{way}_ratio": (f"{way} / offline", "{:.2f}") for way in directions}
-    if len(directions) > 1:
-        heads["ratio"] = ("both / offline", "{:.2f}")
-    print("\n| medians | " + " | ".join(title for title, _ in heads.values()) + " |")
-    print("|---" * (len(heads) + 1) + "|")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(form.format(row[key]) for key, (_, form) in heads.items()) + " |")
+    print("\n" + "\n".join(table(rows)))
+    if len(both) > 1:
+        told = "; ".join(f"{side} {ratio:.2f}" for side, ratio in list(both.items())[1:])
+        print(f"\nboth directions over {next(iter(both))}: {told}")
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The lines of a table in Markdown, one for each row of a result; a column that nothing has is left out."""
+    heads = {key: head for key, head in HEADS.items() if any(key in row for row in rows)}
+    lines = [
+        "| medians | | " + " | ".join(title for title, _ in heads.values()) + " |",
+        "|---|---|" + "--:|" * len(heads),
+    ]
+    for row in rows:
+        cells = [form.format(row[key]) if key in row else "" for key, (_, form) in heads.items()]
+        lines.append("| " + " | ".join([row["side"], row["direction"], *cells]) + " |")
+    return lines

@@ -6,7 +6,7 @@ are in another order. Weights do not tell the number of heads; it is that of the
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..errors import CheckpointError
 from .mimi_config import DEFAULT_CODEBOOKS_KEY, MimiConfig
 from .original import Original
 
-__all__ = ["convert", "queries_keys_values", "size_of"]
+__all__ = ["convert", "for_moshi", "queries_keys_values", "size_of"]
 
 DEFAULT_CODEBOOKS = 8  # of `get_mimi`, where none are asked for
 
@@ -79,6 +79,24 @@ def queries_keys_values(path: str, tensor: Tensor, heads: int) -> dict[str, Tens
     for name, part in turned.items():
         parts[name] = part.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
     return {f"{path}.{name}_proj.weight": part.contiguous() for name, part in parts.items()}
+
+
+def for_moshi(names: Iterable[str], tensors: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
+    """The other way: for each of moshi's `names` its tensor, of those under transformers' names.
+
+    Raises KeyError for one that is not among them, CheckpointError for a name that is none of a Mimi.
+    """
+    found = {}
+    for name in names:
+        match = _INPUTS.fullmatch(name)
+        if match:
+            path = "{half}_transformer.layers.{place}.self_attn".format(**match.groupdict())
+            query, key, value = (tensors[f"{path}.{part}_proj.weight"] for part in "qkv")
+            turned = [part.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2) for part in (query, key)]
+            found[name] = torch.cat([*turned, value])
+        else:
+            found[name] = tensors[_rename(name, "moshi")]
+    return found
 
 
 def _rename(name: str, filename: str) -> str:

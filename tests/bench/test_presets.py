@@ -2,31 +2,15 @@
 
 import pytest
 import torch
+from small_presets import SMALL, small
 
 from streamcodec.bench import presets
 from streamcodec.bench.presets import PRESETS
 
-SMALL = {
-    "encodec_24khz": {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64},
-    "dac_44khz": {"encoder_hidden_size": 4, "decoder_hidden_size": 64, "codebook_size": 64},
-    "mimi": {"num_filters": 4, "hidden_size": 16, "codebook_size": 64, "codebook_dim": 8, "num_attention_heads": 2},
-    "qwen3_tts_12hz": {
-        "encoder_config": {
-            "num_filters": 4, "hidden_size": 16, "codebook_size": 64, "codebook_dim": 8, "num_attention_heads": 2,
-        },
-        "decoder_config": {
-            "codebook_dim": 16, "codebook_size": 64, "latent_dim": 16, "hidden_size": 16, "num_attention_heads": 2,
-            "intermediate_size": 16, "decoder_dim": 16,
-        },
-    },
-    "snac_24khz": {"encoder_dim": 4, "decoder_dim": 32, "codebook_size": 64},
-}  # fmt: skip
-
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_preset_uses_its_codebooks_and_keeps_the_level(name):
-    preset = PRESETS[name]
-    codec = presets.make(preset._replace(config=preset.config | SMALL[name]))
+    codec = small(name)
     spec = codec.spec
     codes = codec.encode(0.1 * torch.randn(1, spec.channels, 200 * spec.hop_length), spec.bandwidths[-1])
     for stage in codes.data[0]:

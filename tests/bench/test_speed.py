@@ -1,18 +1,22 @@
 """``streamcodec bench speed`` on codecs of a few channels: what it reports, and what it refuses."""
 
+import importlib.util
 import json
 from functools import cache
 
 import pytest
+import small_presets
 import torch
 from safetensors.torch import load_file, save_file
 
-from streamcodec.bench import presets, speed
+from streamcodec.bench import machine, presets, speed
 from streamcodec.bench.presets import PRESETS
+from streamcodec.bench.sides import parts
+from streamcodec.bench.work import work_of
 from streamcodec.checkpoint import load, save
-from streamcodec.checkpoint.sources import locate
 from streamcodec.cli import main
 from streamcodec.codes import Codes
+from streamcodec.errors import BackendError
 
 pytest.importorskip("transformers", reason="bench speed compares with transformers")
 
@@ -22,6 +26,13 @@ SMALL = {
 }
 QUICK = ["--seconds", "0.5", "--repeats", "1", "--steps", "2,5"]
 SIDES = ["transformers, offline", "streamcodec, offline", "streamcodec, 2-frame steps", "streamcodec, 5-frame steps"]
+
+
+@pytest.fixture(autouse=True)
+def quick_limits(monkeypatch):
+    """The machine's limits need not be right here."""
+    monkeypatch.setattr(machine, "SECONDS", 0)
+    monkeypatch.setattr(machine, "SIZE", 64)
 
 
 @cache
@@ -40,20 +51,101 @@ def test_the_table_has_every_side_and_direction(directory, capsys):
     out, err = capsys.readouterr()
     assert "checked against transformers: " in err
     result = json.loads(out)
-    assert list(result["sides"]) == SIDES
-    for row in result["sides"].values():
-        assert row["encode_ms_per_frame"] > 0
-        assert row["decode_ms_per_frame"] > 0
-        assert row["real_time_factor"] > 0
-    assert {result["sides"][SIDES[0]][key] for key in ("encode_ratio", "decode_ratio", "ratio")} == {1.0}
+    assert [(row["side"], row["direction"]) for row in result["rows"]] == [
+        (side, way) for side in SIDES for way in ("encode", "decode")
+    ]
+    for row in result["rows"]:
+        assert row["ratio"] == pytest.approx(row["seconds"] / base(result, row["direction"]))
+        assert row["gflops"] / row["of_gemm"] == pytest.approx(result["float32_gemm_gflops"], rel=0.01)
+        assert row["ms_per_frame"] > 0
+        stepped = "frame steps" in row["side"]
+        assert ("step_p99_ms" in row) is ("gb_per_s" in row) is stepped
+        assert not stepped or row["step_p99_ms"] >= row["step_median_ms"]
+    assert set(result["both"]) == set(SIDES)
+    assert result["both"][SIDES[0]] == 1
+
+
+def base(result, direction):
+    return next(row["seconds"] for row in result["rows"] if row["direction"] == direction)
 
 
 def test_one_direction_alone(directory, capsys):
     assert main(["bench", "speed", "--codec", str(directory), *QUICK, "--only", "decode"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert table[0] == "| medians | decode, ms a frame | decode / offline |"
-    assert [line.split("|")[1].strip() for line in table[2:]] == SIDES
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert table[0].startswith("| medians | | ms a frame | / offline | ms a step | p99 | GFLOP/s |")
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table[2:]]
+    assert rows == [[side, "decode"] for side in SIDES]
+
+
+def test_a_codec_that_nothing_else_runs_is_compared_with_its_own_offline_call(capsys):
+    quick = ["--seconds", "0.5", "--repeats", "1", "--steps", "5", "--only", "decode"]
+    assert main(["bench", "speed", "--codec", "streamcodec_24khz", *quick, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "ratios are to its own offline call" in err
+    assert [row["side"] for row in json.loads(out)["rows"]] == ["streamcodec, offline", "streamcodec, 5-frame steps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "other"),
+    [
+        ("mimi", "transformers", "transformers"),
+        ("qwen3_tts_12hz", "qwen_tts", "qwen-tts"),
+        ("snac_24khz", "snac", "snac"),
+    ],
+)
+def test_speech_tokenizers_are_compared_with_their_packages(name, package, other, capsys, tmp_path):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"pip install --no-deps {other}")
+    directory = save(small_presets.small(name), tmp_path / "codec")
+    quick = ["--seconds", "0.5", "--repeats", "1", "--steps", "2", "--json"]
+    assert main(["bench", "speed", "--codec", str(directory), *quick]) == 0
+    out, err = capsys.readouterr()
+    assert f"checked against {other}: " in err
+    sides = dict.fromkeys(row["side"] for row in json.loads(out)["rows"])
+    assert list(sides) == [f"{other}, offline", "streamcodec, offline", "streamcodec, 2-frame steps"]
+
+
+def test_a_batch_is_timed_in_steps_of_all_its_streams(capsys, tmp_path):
+    directory = save(small("encodec_24khz"), tmp_path / "codec")
+    assert main(["bench", "speed", "--codec", str(directory), *QUICK, "--batch", "3", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for row in result["rows"]:
+        frames = 3 * 0.5 * 75
+        assert row["ms_per_frame"] * frames == pytest.approx(1000 * row["seconds"])
+        assert row["times_real_time"] == pytest.approx(3 * 0.5 / row["seconds"])
+
+
+def test_backends_take_turns_and_what_does_not_run_here_is_left_out(tmp_path, capsys, monkeypatch):
+    directory = save(small("encodec_24khz"), tmp_path / "codec")
+    real = type(load(directory)).on
+
+    def on(codec, backend, precision="float32"):
+        if backend == "native":
+            raise BackendError("no such thing here")
+        return real(codec, backend, precision)
+
+    monkeypatch.setattr("streamcodec.codecs.Codec.on", on)
+    run = ["bench", "speed", "--codec", str(directory), *QUICK, "--json"]
+    assert main([*run, "--backend", "torch,native,auto", "--precision", "float32,bfloat16"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("left out: no such thing here") == 2
+    sides = dict.fromkeys(row["side"] for row in json.loads(out)["rows"])
+    assert list(sides)[2:] == [f"streamcodec {name}, {n}-frame steps" for name in ("torch", "auto") for n in (2, 5)]
+    assert main([*run, "--backend", "native"]) == 2
+    assert "no such thing here" in capsys.readouterr().err
+
+
+def test_what_a_step_reads_and_computes_is_counted():
+    codec = small("encodec_24khz")
+    work = work_of(codec, 6.0)
+    weights = {way: sum(p.numel() for p in getattr(codec, f"{way}r").parameters()) for way in ("encode", "decode")}
+    weights["encode"] += codec.spec.codebooks(6.0) * codec.quantizer.codebooks[0].numel()
+    for way, count in weights.items():
+        assert 0.9 * 4 * count < work[way].weights <= 4 * count  # biases and Snakes are left out
+        assert work[way].rings == 0
+    low = work_of(codec, 6.0, "bfloat16")
+    assert low["encode"] == work["encode"]
+    assert low["decode"].operations == work["decode"].operations
 
 
 def test_sides_that_differ_are_not_timed(directory, capsys, monkeypatch):
@@ -85,12 +177,12 @@ def codec_of(directory, tensors):
 def test_parts_are_the_codes_and_their_length(name, frames):
     codec = small(name)
     codes = codec.encode(0.1 * torch.randn(1, 1, 20 * codec.spec.hop_length - 3))
-    parts = speed._parts(codec, codes, frames)
-    assert torch.equal(torch.cat([part.data for part in parts], 2), codes.data)
+    pieces = parts(codec, codes, frames)
+    assert torch.equal(torch.cat([piece.data for piece in pieces], 2), codes.data)
     stream = codec.open_decoder()
-    streamed = torch.cat([*(stream.push(part) for part in parts), stream.flush()], 2)
+    streamed = torch.cat([*(stream.push(piece) for piece in pieces), stream.flush()], 2)
     torch.testing.assert_close(streamed, codec.decode(codes), rtol=0, atol=1e-4)
-    assert Codes.cat(parts[:-1]).length is None if len(parts) > 1 else parts[0].length == codes.length
+    assert Codes.cat(pieces[:-1]).length is None if len(pieces) > 1 else pieces[0].length == codes.length
 
 
 @pytest.mark.parametrize(
@@ -98,7 +190,9 @@ def test_parts_are_the_codes_and_their_length(name, frames):
     [
         (["--codec", "dac_45khz"], "dac_44khz"),
         (["--codec", "pyproject.toml"], "Hugging Face"),
-        (["--codec", str(locate(None, None).weights.parent)], "no model for a SpectralCodec to compare with"),
+        (["--batch", "0"], "must be positive"),
+        (["--backend", "torch,abacus"], "abacus"),
+        (["--precision", "float8"], "float8"),
         (["--repeats", "0"], "must be positive"),
         (["--seconds", "nan"], "must be positive"),
         (["--threads", "-1"], "must be positive"),

@@ -1,25 +1,17 @@
-"""Small random tokenizers of Qwen3-TTS, and the decoder of the package ``qwen-tts`` to compare them with.
+"""Small random tokenizers of Qwen3-TTS, and the decoder of the package ``qwen-tts`` to compare them with."""
 
-The package is of another transformers and imports much that its model does not need. So its two files are taken alone,
-and what they want of the older transformers is given to them.
-"""
-
-import importlib
-import importlib.util
-import sys
-import types
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import mimi_models
 import pytest
 import torch
 from torch import Tensor
 
+from streamcodec.bench.upstream import qwen_decoder
 from streamcodec.codecs.mimi import MimiCodec
 from streamcodec.codecs.qwen_tts import QwenTtsCodec
+from streamcodec.errors import InputError
 
 # 50 frames of 12 samples a second; a row of the decoder's transformer sees five.
 SMALL: dict[str, Any] = {
@@ -47,7 +39,6 @@ SMALL: dict[str, Any] = {
         "decoder_dim": 16,
     },
 }
-_PACKAGE = "qwen_tts_tokenizer"
 
 
 def config(**decoder: Any) -> dict[str, Any]:
@@ -61,40 +52,6 @@ def small_codec(dtype: torch.dtype = torch.float64, **decoder: Any) -> QwenTtsCo
     codec = QwenTtsCodec(config(**decoder), name="small qwen").eval()
     mimi_models.settle(codec)
     return codec.to(dtype)
-
-
-@cache
-def package() -> Any:
-    """The module of the package's model; the test is skipped where the package is not there."""
-    found = importlib.util.find_spec("qwen_tts")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("pip install --no-deps qwen-tts")
-    module = types.ModuleType(_PACKAGE)
-    module.__path__ = [str(Path(found.submodule_search_locations[0], "core", "tokenizer_12hz"))]
-    sys.modules[_PACKAGE] = module
-    from transformers import masking_utils
-    from transformers.utils import generic
-
-    with mock.patch.object(generic, "check_model_inputs", create=True, return_value=lambda forward: forward):
-        model = importlib.import_module(f"{_PACKAGE}.modeling_qwen3_tts_tokenizer_v2")
-
-    model.ROPE_INIT_FUNCTIONS = {"default": _frequencies}
-    for name in ("create_causal_mask", "create_sliding_window_causal_mask"):
-        setattr(model, name, _masks(getattr(masking_utils, name)))
-    return model
-
-
-def _frequencies(config: Any, device: Any = None, **_: Any) -> tuple[Tensor, float]:
-    size = config.head_dim
-    return 1.0 / config.rope_theta ** (torch.arange(0, size, 2, dtype=torch.float, device=device) / size), 1.0
-
-
-def _masks(made: Any) -> Any:
-    def call(**given: Any) -> Any:
-        parts = (given["config"], given["input_embeds"], given["attention_mask"], None)
-        return made(*parts, position_ids=given["position_ids"])
-
-    return call
 
 
 class Package(NamedTuple):
@@ -127,9 +84,8 @@ def package_of(codec: QwenTtsCodec) -> Package:
 
 
 def blank_decoder(fields: dict[str, Any]) -> Any:
-    """The package's decoder of that decoder_config with random weights."""
-    module = package()
-    torch.manual_seed(0)
-    config = module.Qwen3TTSTokenizerV2DecoderConfig(**fields)
-    config._attn_implementation = "eager"
-    return module.Qwen3TTSTokenizerV2Decoder._from_config(config).eval()
+    """The package's decoder of that decoder_config with random weights; the test is skipped where that is not there."""
+    try:
+        return qwen_decoder(fields)
+    except InputError as error:
+        pytest.skip(str(error))

@@ -18,6 +18,7 @@ from torch import Tensor
 from streamcodec import Codes
 from streamcodec.checkpoint import load, save
 from streamcodec.codecs.mimi import MimiCodec, MimiConfig
+from streamcodec.codecs.mimi_original import for_moshi
 from streamcodec.errors import CheckpointError, ConfigError, StateError
 from streamcodec.nn.conv import ConvTranspose1d
 
@@ -233,6 +234,9 @@ def test_a_file_in_moshis_names_is_the_same_codec(tmp_path: Any, older: bool) ->
     save_file(moshis_names(codec, older), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(SMALL))
     again = load(tmp_path)
+    named = moshis_names(codec, older)
+    back = for_moshi(named, codec.to_huggingface()[1], codec.settings.num_attention_heads)
+    assert all(torch.equal(back[name], tensor) for name, tensor in named.items())
     assert torch.equal(again.encode(wav).data, codec.encode(wav).data)
     torch.testing.assert_close(again.decode(again.encode(wav)), codec.decode(codec.encode(wav)), rtol=0, atol=1e-6)
     (tmp_path / "config.json").unlink()

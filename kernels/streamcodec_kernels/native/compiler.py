@@ -1,7 +1,7 @@
 """The library made from its source: by any C++ compiler that is there, once, into the user's cache.
 
-The file's name has a digest of the source and of the flags in it. So a change of either makes another file, and
-nothing is ever out of date.
+A wheel for one platform has it already (setup.py). The file's name has a digest of the source and of the flags in it.
+So a change of either makes another file, and nothing is ever out of date.
 """
 
 import functools
@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["CannotCompileError", "compiler", "flags_of", "library_file", "made"]
+__all__ = ["BUILT", "CannotCompileError", "compile_into", "compiler", "flags_of", "library_file", "made", "ready"]
 
 SOURCE = Path(__file__).parent / "source"
+BUILT = Path(__file__).parent / "built"  # in wheels for one platform
 SECONDS = 300  # for one object; it takes about three
 
 # No exceptions and no C++ library: what it needs of the system is C's. The compiler fuses no products by itself, for
@@ -61,7 +62,7 @@ def compiler() -> tuple[str, ...] | None:
 
 
 def library_file() -> Path:
-    """Where the library is, or will be once it is made."""
+    """Where the library is in the user's cache, or will be once it is made."""
     digest = hashlib.sha256(repr((FLAGS, flags_of(), sys.platform)).encode())
     for path in sorted(SOURCE.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -79,11 +80,17 @@ def _cache() -> Path:
     return Path(base) / "streamcodec"
 
 
+def ready() -> Path | None:
+    """The library as the package has it, or as it was compiled before; None where it is still to be made."""
+    target = library_file()
+    return next((path for path in (BUILT / target.name, target) if path.exists()), None)
+
+
 def made() -> Path:
     """The library, compiled first where it is not there yet. Raises CannotCompileError."""
+    if found := ready():
+        return found
     target = library_file()
-    if target.exists():
-        return target
     command = compiler()
     if command is None:
         raise CannotCompileError(

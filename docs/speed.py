@@ -1,0 +1,273 @@
+"""Measure what docs/speed.md has, and write its figures and docs/speed.png: `python docs/speed.py`, some eight minutes.
+
+    python docs/speed.py                 # on a machine that does nothing else
+    python docs/speed.py --device cuda   # the figures of a GPU
+    python docs/speed.py --quick         # a fifth of a second of audio each, printed and not written: does it run?
+    python docs/speed.py --only Mimi     # the parts whose titles have this; printed and not written
+
+Each part is a command of streamcodec in a process of its own, and stands above its table. What cannot run here is said
+on stderr and left out.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DOCS = Path(__file__).resolve().parent
+PAGE, PLOT = DOCS / "speed.md", DOCS / "speed.png"
+NOT_RUN = "<!-- not run: takes a minute -->"
+INSTRUCTION_SET = "STREAMCODEC_INSTRUCTION_SET"
+
+
+class Part(NamedTuple):
+    """A section of the page. command: of streamcodec, without `bench speed`; environment: beside that of this process;
+    said: above the table."""
+
+    title: str
+    command: str
+    environment: dict[str, str] = {}  # noqa: RUF012 (of a tuple, nobody changes it)
+    said: str = ""
+
+
+BOTH = "--backend torch,native"
+PARTS = (
+    Part("EnCodec 24 kHz", f"--codec encodec_24khz {BOTH} --steps 1,6 --seconds 3 --repeats 5"),
+    Part(
+        "EnCodec 24 kHz on AVX2", "--codec encodec_24khz --backend native --steps 1 --seconds 3 --repeats 5",
+        {INSTRUCTION_SET: "avx2"},
+    ),
+    Part(
+        "Ten conversations of EnCodec 24 kHz",
+        "--codec encodec_24khz --backend native --steps 1 --batch 10 --seconds 1 --repeats 3",
+        said="They are live as long as a step of both directions takes less than a frame lasts, 13.33 ms.",
+    ),
+    Part("The bundled codec", f"--codec streamcodec_24khz {BOTH} --steps 1,4 --seconds 4 --repeats 5"),
+    Part("DAC 44.1 kHz", f"--codec dac_44khz {BOTH} --steps 7 --threads 2 --seconds 1 --repeats 2"),
+    Part(
+        "DAC 44.1 kHz in bfloat16",
+        "--codec dac_44khz --backend native --precision float32,bfloat16 --only decode --steps 7 --seconds 1 "
+        "--repeats 2",
+    ),
+    Part("X-Codec, decoding", f"--codec xcodec {BOTH} --steps 1,4 --seconds 2 --repeats 3"),
+    Part(
+        "Mimi", f"--codec mimi {BOTH} --precision float32,bfloat16 --steps 1 --seconds 2 --repeats 3",
+        said="The package moshi streams too; it is beside ours where it is installed.",
+    ),
+    Part("Qwen3-TTS, 12.5 Hz", f"--codec qwen3_tts_12hz {BOTH} --steps 1 --seconds 2 --repeats 2"),
+    Part("SNAC 24 kHz", f"--codec snac_24khz {BOTH} --steps 1 --seconds 2 --repeats 3"),
+)  # fmt: skip
+ON_GPU = (
+    Part("EnCodec 24 kHz", "--codec encodec_24khz --backend torch,triton --steps 1,6 --seconds 3 --repeats 5"),
+    Part(
+        "32 conversations of EnCodec 24 kHz",
+        "--codec encodec_24khz --backend torch,triton --steps 1 --batch 32 --seconds 3 --repeats 3",
+    ),
+    Part("DAC 44.1 kHz", "--codec dac_44khz --backend torch,triton --steps 1,7 --seconds 3 --repeats 3"),
+    Part("Mimi", "--codec mimi --backend torch,triton --steps 1 --seconds 4 --repeats 3"),
+)
+TUNED = ("streamcodec_24khz", "encodec_24khz")
+STARTS = {
+    "python -c 'import torch'": "-c 'import torch'",
+    "python -c 'import streamcodec.client'": "-c 'import streamcodec.client'",
+    "streamcodec --help": "-m streamcodec --help",
+    "streamcodec roundtrip, one frame": "-m streamcodec roundtrip IN OUT --force --backend torch",
+    "the same, --backend native": "-m streamcodec roundtrip IN OUT --force --backend native",
+}
+QUICK_SECONDS = "0.2"
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def called(arguments: Sequence[str], environment: dict[str, str] | None = None) -> str | None:
+    """What Python prints, given these arguments; None where it fails, which is said on stderr."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False)
+    if done.returncode > 1:
+        print(f"left out: {shlex.join(command)}\n{done.stderr[-1000:]}", file=sys.stderr)
+        return None
+    return done.stdout
+
+
+def measured(part: Part, device: str, quick: bool) -> dict[str, Any] | None:
+    """The result of a part, as `bench speed --json` has it."""
+    options = shlex.split(part.command) + (["--device", device] if device != "cpu" else [])
+    options += ["--seconds", QUICK_SECONDS, "--repeats", "1"] if quick else []
+    printed = called(["-m", "streamcodec", "bench", "speed", *options, "--json"], part.environment)
+    return None if printed is None else json.loads(printed)
+
+
+def tuned(quick: bool) -> list[dict[str, Any]]:
+    """What `streamcodec tune` finds, for each of `TUNED`."""
+    options = ["--backend", "native", "--seconds", QUICK_SECONDS if quick else "8", "--json"]
+    printed = [called(["-m", "streamcodec", "tune", "--codec", name, *options]) for name in TUNED]
+    return [json.loads(each) for each in printed if each]
+
+
+def starts(quick: bool) -> dict[str, float]:
+    """Median seconds of each of `STARTS`, in turn; the first turn, which reads from the disk, does not count."""
+    import numpy as np
+    import soundfile
+
+    times: dict[str, list[float]] = {name: [] for name in STARTS}
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"IN": str(Path(folder, "in.wav")), "OUT": str(Path(folder, "out.wav"))}
+        soundfile.write(places["IN"], np.zeros(480, np.float32), 24_000)
+        for turn in range(1 if quick else 4):
+            for name, command in STARTS.items():
+                begun = time.perf_counter()
+                if called([places.get(word, word) for word in shlex.split(command)]) is not None and (turn or quick):
+                    times[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(each) for name, each in times.items() if each}
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def section(part: Part, result: dict[str, Any], device: str) -> Iterator[str]:
+    from streamcodec.bench.speed import table
+
+    before = "".join(f"{name}={value} " for name, value in part.environment.items())
+    after = "" if device == "cpu" else f" --device {device}"
+    yield from (
+        f"### {part.title}",
+        "",
+        NOT_RUN,
+        "```sh",
+        f"{before}streamcodec bench speed {part.command}{after}",
+        "```",
+    )
+    if part.said:
+        yield from ("", part.said)
+    yield from ("", *table(result["rows"]), "")
+    yield from wrapped(told(result))
+    yield ""
+
+
+def told(result: dict[str, Any]) -> str:
+    """What the table does not have."""
+    names = {"float32_gemm_gflops": "a large product in float32 {} GFLOP/s", "bfloat16_gemm_gflops": "in bfloat16 {}"}
+    names |= {f"{way}_bandwidth_gb": f"reading the weights to {way} {{}} GB/s" for way in ("encode", "decode")}
+    limits = ", ".join(text.format(f"{result[name]:g}") for name, text in names.items() if name in result)
+    said = f"Limits: {limits}. " if limits else ""
+    sizes = [f"{result[f'{side}_bytes_per_stream'] / 1000:,.0f}" for side in ("encoder", "decoder")]
+    said += f"State of a stream: {sizes[0]} kB to encode, {sizes[1]} kB to decode. "
+    both = "; ".join(f"{side} {ratio:.2f}" for side, ratio in list(result["both"].items())[1:])
+    said += f"Both directions over {next(iter(result['both']))}: {both}. " if both else ""
+    losses = [(key.split("_")[2], value) for key, value in result.items() if key.startswith("bfloat16_db_")]
+    said += "".join(f"Float32 is {value:g} dB above what bfloat16 changes ({n}-frame steps). " for n, value in losses)
+    return said.strip()
+
+
+def wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def tuned_section(found: list[dict[str, Any]]) -> Iterator[str]:
+    yield from ("### The fewest frames that keep up", "", NOT_RUN, "```sh")
+    yield from ("streamcodec tune --backend native --seconds 8", "```", "")
+    yield from (
+        "| | frames a step | total delay, ms | the codec's | other frames | computing, p99 |",
+        "|---|--:|--:|--:|--:|--:|",
+    )
+    for each in found:
+        best = each["found"]
+        cells = [each["codec"], *["none"] * 5]
+        if best:
+            times = (best[f"{name}_ms"] for name in ("delay", "codec", "waiting", "computing"))
+            cells = [each["codec"], str(best["frames"]), *(f"{value:.1f}" for value in times)]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+
+
+def starts_section(seconds: dict[str, float]) -> Iterator[str]:
+    yield from ("### To the first frame", "", "| | s | over `import torch` |", "|---|--:|--:|")
+    base = seconds.get("python -c 'import torch'")
+    for name, value in seconds.items():
+        yield f"| `{name}` | {value:.2f} | {f'{value - base:+.2f}' if base else ''} |"
+    yield ""
+
+
+def written(text: str, name: str, lines: Sequence[str]) -> str:
+    """`text` with `lines` between the marks of that name."""
+    begin, end = f"<!-- {name}: by docs/speed.py -->", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{PAGE}: the marks {begin} and {end} are not there")
+    return "\n".join([f"{before}{begin}", "", *lines]) + f"{end}{after}"
+
+
+def plot(results: dict[str, dict[str, Any]]) -> None:
+    """Time over the offline run of the other implementation, for each part of one stream."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    bars = []
+    for title, result in results.items():
+        if result["batch"] > 1:
+            continue
+        ratios = result["both"] or {row["side"]: row["ratio"] for row in result["rows"]}
+        bars += [(f"{title}: {side}", ratio) for side, ratio in list(ratios.items())[1:] if "offline" not in side]
+    figure, axes = pyplot.subplots(figsize=(9, 0.28 * len(bars) + 1))
+    names, ratios = zip(*reversed(bars), strict=True)
+    colours = ["tab:blue" if " native" in name else "tab:gray" if "moshi" in name else "tab:orange" for name in names]
+    axes.barh(names, ratios, color=colours)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("time over the offline run of the same audio")
+    figure.tight_layout()
+    figure.savefig(PLOT, dpi=100)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--device", default="cpu", help="cpu (default), or cuda")
+    parser.add_argument("--quick", action="store_true", help="see that it runs: write nothing")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the parts whose titles have TEXT: write nothing")
+    args = parser.parse_args(arguments)
+    begun, cpu = time.perf_counter(), args.device == "cpu"
+    results = {}
+    for part in (part for part in (PARTS if cpu else ON_GPU) if args.only in part.title):
+        if result := measured(part, args.device, args.quick):
+            results[part.title] = (part, result)
+        print(f"{time.perf_counter() - begun:5.0f} s  {part.title}", file=sys.stderr)
+    if not results:
+        return 2
+    first = next(iter(results.values()))[1]
+    today = datetime.now(timezone.utc).date()
+    lines = [
+        *wrapped(f"Measured on {today}: {first['processor']}, {os.cpu_count()} cores, torch {first['torch']}."),
+        "",
+    ]
+    if cpu and not args.only:
+        lines += ["![time over the offline run](speed.png)", ""]
+    for part, result in results.values():
+        lines += section(part, result, args.device)
+    if cpu and not args.only:
+        lines += [*tuned_section(tuned(args.quick)), *starts_section(starts(args.quick))]
+    if args.quick or args.only:
+        print("\n".join(lines))
+    else:
+        PAGE.write_text(written(PAGE.read_text("utf-8"), "figures" if cpu else "figures of a GPU", lines), "utf-8")
+        if cpu:
+            plot({title: result for title, (_, result) in results.items()})
+    print(f"{time.perf_counter() - begun:5.0f} s in all", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
