@@ -1,5 +1,6 @@
 """Other implementations of the codecs here, with the same weights: `transformers`, and the packages of their makers."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -187,7 +188,9 @@ def _qwen_module() -> Any:
     from transformers import masking_utils
     from transformers.utils import generic
 
-    with mock.patch.object(generic, "check_model_inputs", create=True, return_value=lambda forward: forward):
+    # transformers speaks of missing docstrings on stdout, where the result goes.
+    given = mock.patch.object(generic, "check_model_inputs", create=True, return_value=lambda forward: forward)
+    with given, contextlib.redirect_stdout(sys.stderr):
         model: Any = importlib.import_module(f"{alone}.modeling_qwen3_tts_tokenizer_v2")
     model.ROPE_INIT_FUNCTIONS = {"default": _frequencies}
     for name in ("create_causal_mask", "create_sliding_window_causal_mask"):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from email.message import Message
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from streamcodec_kernels.native import compiler
 
 import streamcodec
 
@@ -41,11 +43,46 @@ def files(root: Path) -> set[str]:
 
 
 def test_a_wheel_has_every_file_of_the_package_and_no_other(wheel: zipfile.ZipFile) -> None:
-    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name} - {*libraries(wheel)}
     expected = {f"{package}/{name}" for package, root in PACKAGES.items() for name in files(root)}
     assert inside == expected
     for name in ("bench/__init__.py", "py.typed", "server/page/index.html", "bundled/streamcodec_24khz/config.json"):
         assert f"streamcodec/{name}" in inside  # the comparison is not of two empty sets
+
+
+def libraries(wheel: zipfile.ZipFile) -> list[str]:
+    """The native executor's, where a compiler was there."""
+    return [name for name in wheel.namelist() if name.startswith("streamcodec_kernels/native/built/")]
+
+
+def tag(wheel: zipfile.ZipFile) -> Message:
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/WHEEL"))
+    return email.message_from_bytes(wheel.read(name))
+
+
+def test_a_wheel_with_the_native_library_is_for_this_platform_and_any_python(wheel: zipfile.ZipFile) -> None:
+    if compiler.compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    assert libraries(wheel) == [f"streamcodec_kernels/native/built/{compiler.library_file().name}"]
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert tag(wheel)["Tag"] == f"py3-none-{platform}"
+    assert tag(wheel)["Root-Is-Purelib"] == "false"
+
+
+def test_a_wheel_that_is_made_without_a_compiler_is_for_all(distributions: dict[str, Path], tmp_path: Path) -> None:
+    with tarfile.open(distributions["sdist"]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    environment = os.environ | {"CXX": f"{sys.executable} -c 'raise SystemExit(1)'"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the native executor's library is not in this wheel" in done.stdout + done.stderr
+    (made,) = map(zipfile.ZipFile, out.iterdir())
+    assert libraries(made) == []
+    assert tag(made)["Tag"] == "py3-none-any"
+    assert tag(made)["Root-Is-Purelib"] == "true"
 
 
 def test_a_source_distribution_has_every_file_of_the_repository(distributions: dict[str, Path]) -> None:
@@ -127,11 +164,13 @@ def test_twine_finds_nothing_to_object_to(distributions: dict[str, Path]) -> Non
 def test_its_command_runs_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path / "installed")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}  # before any installed streamcodec
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "CXX": "/no/compiler"}
     script = (
         "import sys, streamcodec, streamcodec.bench, streamcodec_kernels; from streamcodec.cli import main; "
-        "print(streamcodec.__file__, streamcodec_kernels.__file__, file=sys.stderr); sys.exit(main(['info']))"
+        "print(streamcodec.__file__, streamcodec_kernels.__file__, file=sys.stderr); "
+        "sys.exit(main(['info', *sys.argv[1:]]))"
     )
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-c", script, *(["--backend", "native"] if libraries(wheel) else [])]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
     )

@@ -1,0 +1,148 @@
+"""The library for another processor, under qemu, called from here as if it were this one's.
+
+Both sides have memory of their own. So what a call points to is copied to a file, which is the other side's memory,
+with every pointer changed to where its target lies there; and what the call wrote is copied back.
+"""
+
+import bisect
+import ctypes
+import gc
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from streamcodec_kernels.native import compiler, library
+from streamcodec_kernels.native.library import InstructionSet
+from torch import Tensor
+
+COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+WHY = "" if shutil.which(COMPILER) and shutil.which(EMULATOR) else (
+    "no processor of ARM's is emulated here (on Debian: apt install g++-aarch64-linux-gnu qemu-user)"
+)  # fmt: skip
+FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes")
+BASE = 1 << 32  # as in emulated.cpp
+HEAD, LINE = 64, 64  # bytes
+# Pointers to arrays of structures, and what says how many there are; all others are to tensors.
+ARRAYS: dict[tuple[Any, str], tuple[Any, str, int]] = {
+    (library.Plan, "operations"): (library.Operation, "operation_count", 0),
+    (library.Plan, "buffers"): (library.Buffer, "buffer_count", 0),
+    (library.Plan, "leaves"): (library.Leaf, "leaf_count", 0),
+    (library.Plan, "lengths"): (library.Length, "length_count", 0),
+    (library.Operation, "segments"): (library.Segment, "segment_count", 0),
+    (library.Operation, "targets"): (library.Target, "target_count", 0),
+    (library.Operation, "bands"): (ctypes.c_int64, "band_count", 1),
+}
+
+
+class Image:
+    """The other side's memory for one call."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray(HEAD)
+        found = {}
+        for each in gc.get_objects():  # all tensors that there are
+            if type(each) in (Tensor, torch.nn.Parameter) and each.device.type == "cpu":
+                storage = each.untyped_storage()
+                found[storage.data_ptr()] = max(storage.nbytes(), found.get(storage.data_ptr(), 0))
+        self.regions = sorted(found.items())
+        self.placed: dict[int, tuple[int, int]] = {}  # by address here: where it lies there, and how long it is
+
+    def add(self, data: bytes) -> int:
+        """Where it lies."""
+        self.memory.extend(bytes(-len(self.memory) % LINE))
+        self.memory.extend(data)
+        return len(self.memory) - len(data)
+
+    def tensor(self, pointer: int) -> int:
+        """Where the other side finds what `pointer` points to."""
+        start, size = self.regions[bisect.bisect(self.regions, (pointer, float("inf"))) - 1]
+        assert start <= pointer <= start + size, "a pointer to no tensor"
+        if start not in self.placed:
+            self.placed[start] = self.add(ctypes.string_at(start, size)), size
+        return BASE + self.placed[start][0] + pointer - start
+
+    def structures(self, kind: Any, address: int, count: int) -> int:
+        """Copies of an array's structures, with their pointers changed."""
+        copies = (kind * count).from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(kind) * count))
+        for each in copies if issubclass(kind, ctypes.Structure) else ():
+            for name, type_ in kind._fields_:
+                if type_ is ctypes.c_void_p and (pointer := getattr(each, name)):
+                    setattr(each, name, self.pointed(each, name, pointer))
+        return BASE + self.add(bytes(copies))
+
+    def pointed(self, structure: Any, name: str, pointer: int) -> int:
+        if (type(structure), name) not in ARRAYS:
+            return self.tensor(pointer)
+        kind, count, more = ARRAYS[type(structure), name]
+        return self.structures(kind, pointer, getattr(structure, count) + more)
+
+    def take_back(self, data: bytes) -> None:
+        """Write to the tensors here what has changed there."""
+        for start, (place, size) in self.placed.items():
+            if data[place : place + size] != self.memory[place : place + size]:
+                ctypes.memmove(start, data[place : place + size], size)
+
+
+class Emulated:
+    """The library of one instruction set, running."""
+
+    def __init__(self, folder: Path, name: str, flags: Sequence[str]) -> None:
+        program, self.file = folder / "emulated", folder / "memory"
+        command = (COMPILER, *compiler.FLAGS, *flags)
+        parts = [
+            compiler.SOURCE / "library.cpp",
+            compiler.SOURCE / "step.cpp",
+            Path(__file__).with_name("emulated.cpp"),
+        ]
+        options = (f"-DSTREAMCODEC_{name}", f"-DSET={name}", "-static", "-o", str(program), "-lm")
+        subprocess.run([*command, *map(str, parts), *options], check=True, timeout=200)
+        self.process = subprocess.Popen(
+            [EMULATOR, str(program), str(self.file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        sizes = torch.zeros(3, dtype=torch.int64)
+        self.call("panel", sizes)
+        functions = (partial(self.call, each) for each in FUNCTIONS[:4])
+        self.set = InstructionSet(name, int(sizes[0]), int(sizes[1]), False, *functions)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """arguments: tensors, or structures by reference."""
+        image = Image()
+        pointers = [
+            image.tensor(each.data_ptr())
+            if isinstance(each, Tensor)
+            else image.structures(type(each._obj), ctypes.addressof(each._obj), 1)
+            for each in arguments
+        ]
+        head = [FUNCTIONS.index(function), *pointers, *[0] * (2 - len(pointers))]
+        image.memory[:24] = bytes((ctypes.c_int64 * 3)(*head))
+        self.file.write_bytes(image.memory)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(b".")
+        self.process.stdin.flush()
+        assert self.process.stdout.read(1) == b".", f"the emulated library ended: {self.process.wait(10)}"
+        image.take_back(self.file.read_bytes())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+@contextmanager
+def emulated(folder: Path, name: str) -> Iterator[InstructionSet]:
+    """What is made inside runs on that instruction set of ARM's."""
+    one = Emulated(folder, name, compiler.SETS["aarch64"][name])
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(library, "instruction_sets", lambda: {name: one.set})
+            patch.delenv(library.CHOICE, raising=False)
+            yield one.set
+    finally:
+        one.close()
