@@ -154,6 +154,42 @@ def section(part: Part, result: dict[str, Any], device: str) -> Iterator[str]:
     yield ""
 
 
+def summary(results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The figures that matter most, of the parts that have run."""
+    native, theirs = "streamcodec native, {}-frame steps", "transformers offline"
+    wanted = (
+        ("EnCodec 24 kHz", "both", native.format(1), f"EnCodec 24 kHz in one-frame steps, over {theirs}"),
+        ("EnCodec 24 kHz", "both", native.format(6), f"EnCodec 24 kHz in six-frame steps, over {theirs}"),
+        ("EnCodec 24 kHz on AVX2", "both", "streamcodec, 1-frame steps", "in one-frame steps on AVX2, likewise"),
+        ("The bundled codec", "both", native.format(1), "the bundled codec in one-frame steps, over its offline call"),
+        ("DAC 44.1 kHz", "encode", native.format(7), f"DAC 44.1 kHz, 2 threads, encoding 7-frame steps, over {theirs}"),
+        ("DAC 44.1 kHz", "decode", native.format(7), f"DAC 44.1 kHz, 2 threads, decoding 7-frame steps, over {theirs}"),
+        ("X-Codec, decoding", "decode", native.format(4), f"X-Codec, decoding in four-frame steps, over {theirs}"),
+    )
+    yield from ("| one thread, one stream, where nothing else is said | |", "|---|--:|")
+    for title, which, side, said in wanted:
+        if result := results.get(title):
+            ratios = result["both"] if which == "both" else {row["side"]: row["ratio"] for row in of(result, which)}
+            if side in ratios:
+                yield f"| {said} | {ratios[side]:.2f} |"
+    if result := results.get("Ten conversations of EnCodec 24 kHz"):
+        steps = sum(row.get("step_p99_ms", 0.0) for row in result["rows"])
+        said = "ten conversations of EnCodec 24 kHz, a one-frame step of both directions, p99, in ms (13.33 are there)"
+        yield f"| {said} | {steps:.1f} |"
+    for row in of(results.get("DAC 44.1 kHz in bfloat16"), "decode"):
+        if "bfloat16" in row["side"]:
+            yield f"| DAC 44.1 kHz, decoding in bfloat16, times real time | {row['times_real_time']:.1f} |"
+    both = results.get("Mimi", {}).get("both", {})
+    if "moshi, 1-frame steps" in both and native.format(1) in both:
+        yield f"| Mimi, over moshi's streaming | {both[native.format(1)] / both['moshi, 1-frame steps']:.2f} |"
+    yield ""
+
+
+def of(result: dict[str, Any] | None, direction: str) -> list[dict[str, Any]]:
+    """The rows of a result in that direction."""
+    return [row for row in (result or {"rows": []})["rows"] if row["direction"] == direction]
+
+
 def told(result: dict[str, Any]) -> str:
     """What the table does not have."""
     names = {"float32_gemm_gflops": "a large product in float32 {} GFLOP/s", "bfloat16_gemm_gflops": "in bfloat16 {}"}
@@ -254,6 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
     ]
     if cpu and not args.only:
+        lines += summary({title: result for title, (_, result) in results.items()})
         lines += ["![time over the offline run](speed.png)", ""]
     for part, result in results.values():
         lines += section(part, result, args.device)

@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def small(name: str, frames: int = 256) -> Codec:
-    """The preset of that name, small; frames: as for `presets.make`."""
+def small(name: str) -> Codec:
+    """The preset of that name, small."""
     preset = PRESETS[name]
-    return presets.make(preset._replace(config=preset.config | SMALL[name]), frames=frames)
+    return presets.make(preset._replace(config=preset.config | SMALL[name]))

@@ -96,7 +96,7 @@ def test_a_codec_that_nothing_else_runs_is_compared_with_its_own_offline_call(ca
 def test_speech_tokenizers_are_compared_with_their_packages(name, package, other, capsys, tmp_path):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"pip install --no-deps {other}")
-    directory = save(small_presets.small(name, frames=64), tmp_path / "codec")
+    directory = save(small_presets.small(name), tmp_path / "codec")
     quick = ["--seconds", "0.5", "--repeats", "1", "--steps", "2", "--json"]
     assert main(["bench", "speed", "--codec", str(directory), *quick]) == 0
     out, err = capsys.readouterr()

@@ -79,6 +79,8 @@ def test_it_writes_between_its_marks_and_leaves_the_rest(script, monkeypatch, de
     assert "X-Codec" not in made
     assert (device == "cuda") is ("--device cuda\n```" in made)
     if device == "cpu":
+        assert "| EnCodec 24 kHz in one-frame steps, over transformers offline | 0.75 |" in made
+        assert "p99, in ms (13.33 are there) | 4.0 |" in made
         assert "| x | 3 | 60.0 | 40.0 | 15.0 | 5.0 |" in made
         assert "| x | none |" in made
         assert "| `streamcodec --help` | 0.00 |" in made
