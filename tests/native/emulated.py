@@ -136,13 +136,13 @@ class Emulated:
 
 
 @contextmanager
-def emulated(folder: Path, name: str) -> Iterator[InstructionSet]:
+def emulated(folder: Path, name: str) -> Iterator[Emulated]:
     """What is made inside runs on that instruction set of ARM's."""
     one = Emulated(folder, name, compiler.SETS["aarch64"][name])
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library, "instruction_sets", lambda: {name: one.set})
             patch.delenv(library.CHOICE, raising=False)
-            yield one.set
+            yield one
     finally:
         one.close()
