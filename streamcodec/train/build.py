@@ -94,8 +94,7 @@ def build_run(data: str | Path, folder: Path, settings: Settings, world: World |
         (folder / SETTINGS_FILE).write_text(to_toml(settings), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(str(Path(data).resolve())) + "\n", encoding="utf-8")
     teacher = load(_source(settings.teacher.codec)) if settings.teacher.codec else None
-    kept = load(_source(settings.keep.codec)) if settings.keep.codec else None
-    trainer = Trainer(codec, crops, settings, world, teacher, kept)
+    trainer = Trainer(codec, crops, settings, world, teacher)
     return Run(trainer, folder, trainer.keep_codebooks if settings.codec.init_from else trainer.initialise)
 
 

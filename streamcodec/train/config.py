@@ -222,14 +222,6 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
-class KeepSettings:
-    """What a codec does well and the trained one is to keep: for some folders its output is the target."""
-
-    codec: str = _of("", "a codec of the same frames, as codec.init_from; empty: recordings are all targets")
-    folders: tuple[str, ...] = _of(("speech",), "names of the folders whose targets are what that codec makes of them")
-
-
-@dataclass(frozen=True)
 class OptimizerSettings:
     """How the codec's networks follow their gradients."""
 
@@ -255,7 +247,6 @@ class Settings:
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
-    keep: KeepSettings = field(default_factory=KeepSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
@@ -285,8 +276,6 @@ def _check(settings: Settings) -> None:
         raise ConfigError("teacher.latents and teacher.answers need a teacher; name it: teacher.codec")
     if settings.teacher.latents < 0:
         raise ConfigError(f"teacher.latents is {settings.teacher.latents}; it must be at least 0")
-    if settings.keep.codec and settings.teacher.answers:
-        raise ConfigError("keep.codec and teacher.answers both give the decoder its target; use one of them")
     if settings.optimizer.kind not in ("adamw", "muon"):
         raise ConfigError(f"optimizer.kind {settings.optimizer.kind!r} is not known; adamw and muon are")
     if run.precision not in ("float32", "bfloat16"):

@@ -216,15 +216,13 @@ class Crops:
             raise InputError(
                 f"the shares {dict(shares)} leave nothing of the folders {names}; give one a share above 0, none below"
             )
-        self.chances, self.names = weights / weights.sum(), names
+        self.chances = weights / weights.sum()
         self.members = [np.flatnonzero(groups == name) for name in names]
         self.within = [cache.lengths[m] / cache.lengths[m].sum() for m in self.members]
 
-    def _group(self, rng: np.random.Generator) -> int:
-        return int(rng.choice(len(self.members), p=self.chances))
-
-    def _crop(self, rng: np.random.Generator, length: int, group: int) -> np.ndarray:
+    def _crop(self, rng: np.random.Generator, length: int) -> np.ndarray:
         """[C, length] float32: recordings by duration within the group, any place in them; zeros after a short one."""
+        group = rng.choice(len(self.members), p=self.chances)
         item = rng.choice(self.members[group], p=self.within[group])
         start, total = self.cache.starts[item], self.cache.lengths[item]
         offset = rng.integers(max(1, total - length + 1))
@@ -233,23 +231,13 @@ class Crops:
         crop[:, : len(piece)] = piece.T.astype(np.float32) / 32768
         return crop
 
-    def _begin(self, stream: Stream, step: int, row: int) -> tuple[np.random.Generator, float, int]:
-        """The first draws of a crop: the generator of all others, its speed and its group."""
-        rng = np.random.default_rng([self.seed, stream, step, row])
-        return rng, speed(self.augment, rng), self._group(rng)
-
-    def groups(self, stream: Stream, step: int, rows: Iterable[int]) -> list[str]:
-        """The group that each row's recording is of; what is mixed in may be of another."""
-        return [self.names[self._begin(stream, step, row)[2]] for row in rows]
-
     def row(self, stream: Stream, step: int, row: int, length: int | None = None) -> np.ndarray:
         """One augmented crop, [C, length] float32 in [-1, 1]."""
-        length = length or self.length
-        rng, factor, group = self._begin(stream, step, row)
-        crop = self._crop(rng, round(length * factor), group)
+        rng, length = np.random.default_rng([self.seed, stream, step, row]), length or self.length
+        crop = self._crop(rng, round(length * speed(self.augment, rng)))
         crop = stretch(crop, length)
         if rng.random() < self.augment.mix:
-            crop = mix(crop, self._crop(rng, length, self._group(rng)), self.augment, rng)
+            crop = mix(crop, self._crop(rng, length), self.augment, rng)
         if rng.random() < self.augment.band_limit:
             crop = band_limit(crop, self.sample_rate, self.augment, rng)
         return amplify(crop, self.augment, rng)

@@ -19,10 +19,9 @@ from ..errors import CheckpointError
 from .adversary import Adversary
 from .balancer import Balancer
 from .config import BALANCED, OptimizerSettings, Settings
-from .data import START, TRAIN, Batches, Crops
+from .data import START, Batches, Crops
 from .distributed import World
 from .factorised import learner_of
-from .keep import Keeper
 from .losses import ReconstructionLoss, levels
 from .model import Latents, Networks
 from .muon import Muon, is_matrix
@@ -65,7 +64,6 @@ class Trainer:
         settings: Settings,
         world: World | None = None,
         teacher: Codec | None = None,
-        kept: Codec | None = None,
     ):
         self.settings, self.world, self.crops = settings, world or World(), crops
         self.spec = codec.spec
@@ -90,9 +88,6 @@ class Trainer:
         self.judged = 0  # updates of the discriminators so far
         self.usage = torch.zeros(codec.quantizer.codebooks.shape[:2], device=device)
         self.warning = self._check_bfloat16() if self.networks.bfloat16 else None
-        self.keeper = None
-        if kept is not None:
-            self.keeper = Keeper(kept, codec, settings.keep.folders, device, self.networks.bfloat16)
 
     def _check_bfloat16(self) -> str | None:
         """Compute in float32 where a layer is wrong in bfloat16 on any process's device; what to tell the user then."""
@@ -219,9 +214,6 @@ class Trainer:
         if self.teacher is not None and self.settings.teacher.answers:
             latents = latents.detach()
             target = self.teacher.answer(latents, target)
-        if self.keeper is not None:
-            groups = self.crops.groups(TRAIN, self.step_count, self.rows)
-            target = self.keeper.targets(target, self._books(), groups)
         output = self.networks.decode(latents)
         target = target[:, : output.shape[1]]
         losses: dict[str, Tensor] = self.loss(output, target)._asdict()

@@ -138,15 +138,3 @@ def test_the_training_audio_excludes_the_holdout() -> None:
     assert not {path.read_bytes() for path in kept} & {path.read_bytes() for path in heard}
     with pytest.raises(InputError, match="hold-out"):
         refuse_holdout(find_audio(audio))
-
-
-def test_the_group_of_a_crop_is_told(tmp_path: Path) -> None:
-    for name, level in (("low", 0.1), ("high", 0.4)):
-        _write(tmp_path / name / "x.wav", level)
-    cache = AudioCache.build(tmp_path, tmp_path / "cache", 24000)
-    settings = AugmentSettings(mix=0.0, gain_low=0.0, gain_high=0.0, band_limit=0.0, speed=0.5)
-    crops = Crops(cache, 1000, {"low": 1.0, "high": 2.0}, settings, 24000, seed=3)
-    told = [crops.groups(TRAIN, step, range(4)) for step in range(10)]
-    heard = [[float(row.abs().mean()) for row in crops.batch(TRAIN, step, range(4))] for step in range(10)]
-    assert told == [["low" if level < 0.25 else "high" for level in row] for row in heard]
-    assert {name for row in told for name in row} == {"low", "high"}

@@ -28,7 +28,7 @@ def small(**sections: dict[str, Any]) -> Settings:
     return parse_settings(
         {
             name: table | sections.get(name, {})
-            for name, table in (SMALL | {"augment": {}, "spectral": {}, "dac": {}, "teacher": {}, "keep": {}}).items()
+            for name, table in (SMALL | {"augment": {}, "spectral": {}, "dac": {}, "teacher": {}}).items()
         }
     )
 
