@@ -50,11 +50,15 @@ class Segments:
         whole, stride = self.length or max(1, length), self.stride or max(1, length)
         return [-(-min(whole, length - start) // self.hop_length) for start in range(0, length, stride)]
 
+    def scale(self, rows: Tensor) -> Tensor:
+        """What `normalize` divides a segment [B, n, C] by, [B]: the root mean square of its mono mix."""
+        return rows.mean(2).square().mean(1).sqrt() + SCALE_FLOOR
+
     def encode_one(self, rows: Tensor, encoder: Layer) -> Piece:
         """One segment [B, n, C] to its latents [B, T, D] and the scale of each frame [B, T]."""
         if not self.normalize:
             return Piece(encoder(rows))
-        scale = rows.mean(2).square().mean(1).sqrt() + SCALE_FLOOR
+        scale = self.scale(rows)
         latents = encoder(rows / scale[:, None, None])
         return Piece(latents, scale[:, None].expand(-1, latents.shape[1]).contiguous())
 

@@ -35,7 +35,14 @@ class Adversary:
         self.settings, self.world = settings, world
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            made = Discriminators(settings.windows, settings.filters, settings.stride, settings.bands)
+            made = Discriminators(
+                settings.windows,
+                settings.filters,
+                settings.stride,
+                settings.bands,
+                settings.periods,
+                settings.period_filters,
+            )
         self.scales = made.to(world.device)
         self.parameters = dict(self.scales.named_parameters())
         self.optimizer = torch.optim.AdamW(

@@ -72,8 +72,6 @@ def build_run(data: str | Path, folder: Path, settings: Settings, world: World |
     resumes = newest(folder) is not None
     codec = _kept_codec(folder) if resumes else _codec(settings)
     spec = codec.spec
-    if codec.segments is not None:
-        raise ConfigError(f"{spec.name} cannot be trained: training is for codecs that run frame by frame")
     _check_crops(settings, codec)
     if max(settings.quantizer.books) > spec.num_codebooks or min(settings.quantizer.books) < 1:
         raise ConfigError(
@@ -103,6 +101,12 @@ def _check_crops(settings: Settings, codec: Codec) -> None:
     if samples % hop:
         raise ConfigError(
             f"data.crop_samples is {samples}; it must be a multiple of the codec's hop length, {hop} samples"
+        )
+    segment = None if codec.segments is None else codec.segments.length
+    if segment not in (None, samples):
+        raise ConfigError(
+            f"data.crop_samples is {samples}; {codec.spec.name} works on segments of {segment} samples, and a crop "
+            f"must be one of them: set data.crop_samples = {segment}"
         )
     given = codec.framing.covered(samples, samples // hop)
     used = settings.discriminator.windows if settings.adversarial else ()

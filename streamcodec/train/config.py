@@ -105,13 +105,19 @@ class CodecSettings:
     num_lstm_layers: int = _of(1, "LSTM layers in encoder and decoder")
     use_causal_conv: bool = _of(True, "no look-ahead")
     use_conv_shortcut: bool = _of(False, "1x1 convolutions beside residual blocks instead of identities")
+    norm_type: str = _of("weight_norm", "weight_norm, or time_group_norm over a segment, as EnCodec 48 kHz")
+    normalize: bool = _of(False, "divide each segment by its level, as EnCodec 48 kHz")
+    chunk_length_s: float = _of(0.0, "seconds of a segment, EnCodec 48 kHz has 1; 0: none, all runs frame by frame")
+    overlap: float = _of(0.01, "share of a segment that the next one repeats")
     pad_mode: str = _of("constant", "constant (a stream starts at once), reflect or replicate")
 
     def to_huggingface(self) -> dict[str, Any]:
         """As the config.json of an EnCodec model."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         del values["init_from"], values["start"], values["architecture"]
-        values |= {"normalize": False, "norm_type": "weight_norm", "trim_right_ratio": 1.0}
+        if not self.chunk_length_s:
+            values |= {"chunk_length_s": None, "overlap": None}
+        values["trim_right_ratio"] = 1.0
         return values | {"model_type": "encodec", "streamcodec_default_bandwidth": values.pop("default_bandwidth")}
 
 
@@ -176,7 +182,7 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class DiscriminatorSettings:
-    """Multi-scale STFT discriminators; not used while the weights of adversarial and feature are 0."""
+    """STFT discriminators, and periodic ones; not used while the weights of adversarial and feature are 0."""
 
     windows: tuple[int, ...] = _of((2048, 1024, 512, 256, 128), "STFT lengths in samples, hop a quarter")
     bands: tuple[float, ...] = _of(
@@ -185,6 +191,10 @@ class DiscriminatorSettings:
     )
     filters: int = _of(16, "channels of each convolution; EnCodec has 32")
     stride: int = _of(1, "of the first convolution, over frequencies; EnCodec has 1, and 8 costs a sixth of it")
+    periods: tuple[int, ...] = _of(
+        (), "samples side by side, for discriminators that hear the waveform; DAC has 2, 3, 5, 7, 11; empty: none"
+    )
+    period_filters: int = _of(8, "channels of their first convolution, up to 32 times as many in the last; DAC has 32")
     learning_rate: float = _of(3e-4, "of AdamW; annealed as the codec's is")
     start: float = _of(0.0, "share of the planned end before which discriminators neither learn nor judge")
     alone: int = _of(200, "updates that discriminators learn before they judge")
@@ -293,6 +303,8 @@ def _check(settings: Settings) -> None:
         ("optimizer.rise_steps", settings.optimizer.rise_steps),
         ("discriminator.filters", settings.discriminator.filters),
         ("discriminator.stride", settings.discriminator.stride),
+        ("discriminator.period_filters", settings.discriminator.period_filters),
+        *(("each of discriminator.periods", period) for period in settings.discriminator.periods),
     ):
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
@@ -327,6 +339,7 @@ def _check_start(codec: CodecSettings) -> None:
             f"codec.audio_channels is {codec.audio_channels} with the architecture {codec.architecture}; it must be 1, "
             "or with encodec 1 or 2"
         )
+    _check_segments(codec)
     if codec.architecture == "spectral" and codec.start != "random":
         raise ConfigError(
             f"codec.start is {codec.start!r}; a spectral codec begins with a transform anyway: set codec.start = "
@@ -351,12 +364,31 @@ def _check_start(codec: CodecSettings) -> None:
         )
 
 
+def _check_segments(codec: CodecSettings) -> None:
+    if codec.norm_type not in ("weight_norm", "time_group_norm"):
+        raise ConfigError(f"codec.norm_type {codec.norm_type!r} is not known; weight_norm and time_group_norm are")
+    if codec.chunk_length_s < 0 or not 0 <= codec.overlap < 1:
+        raise ConfigError(
+            f"codec.chunk_length_s is {codec.chunk_length_s} and codec.overlap {codec.overlap}; the first must be at "
+            "least 0, and the second from 0 to below 1"
+        )
+    whole = codec.normalize or codec.norm_type == "time_group_norm"
+    if whole and not codec.chunk_length_s:
+        raise ConfigError(
+            "codec.normalize and codec.norm_type time_group_norm are over whole segments, without which nothing could "
+            "be streamed: set codec.chunk_length_s = 1.0"
+        )
+    if whole and codec.start == "transform":
+        raise ConfigError('codec.start transform knows no norms; set codec.start = "random"')
+
+
 def _convert(name: str, value: Any, default: Any) -> Any:
     """`value` with the type of `default`; raises ConfigError where it has another."""
     if isinstance(default, tuple):
-        if isinstance(value, (list, tuple)) and value:
-            return tuple(_convert(f"{name}[{i}]", item, default[0]) for i, item in enumerate(value))
-        raise ConfigError(f"{name} is {value!r}; it must be a list such as {list(default)}")
+        like = default or (1,)  # a list that may be empty is one of whole numbers
+        if isinstance(value, (list, tuple)) and (value or not default):
+            return tuple(_convert(f"{name}[{i}]", item, like[0]) for i, item in enumerate(value))
+        raise ConfigError(f"{name} is {value!r}; it must be a list such as {list(like)}")
     if isinstance(default, dict):
         if isinstance(value, Mapping):
             return {str(key): _convert(f"{name}.{key}", item, 0.0) for key, item in value.items()}

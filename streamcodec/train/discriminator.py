@@ -1,9 +1,14 @@
-"""Multi-scale STFT discriminators and their losses (Défossez et al. 2022, section 3.4, "Discriminative Loss").
+"""Discriminators and their losses: multi-scale STFT ones, and periodic ones.
+
+The STFT ones are those of EnCodec (Défossez et al. 2022, section 3.4, "Discriminative Loss").
 
 Each scale looks at the complex spectrogram of one window length, real and imaginary parts as channels, with 2-D
 convolutions: dilated over time (1, 2, 4) and halving the frequencies. A stride of the first convolution over the
 frequencies makes all that follows cheaper: what a CPU can afford. The spectrum may be cut into bands, each with
 convolutions of its own, which high frequencies gain by (Kumar et al. 2023, section 3.3).
+
+The periodic ones are those of HiFi-GAN, which DAC has too (Kong et al. 2020, section 2.3): each looks at the waveform
+with as many samples side by side as its period has, so that what repeats with it stands in columns.
 """
 
 from itertools import pairwise
@@ -16,14 +21,18 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ..errors import ConfigError
 
-__all__ = ["Discriminators", "Verdict", "adversarial_loss", "discriminator_loss", "feature_loss"]
+__all__ = ["Discriminators", "PeriodDiscriminator", "Verdict", "adversarial_loss", "discriminator_loss", "feature_loss"]
 
 SLOPE = 0.2  # of the leaky ReLUs
 DILATIONS = (1, 2, 4)
+PERIOD_WIDTHS = (1, 4, 16, 32, 32)  # channels of each convolution of a periodic one, relative to the first
 
 
 class Verdict(NamedTuple):
-    """What one scale makes of audio: logits [B, 1, T, F], high for real; features: of every layer, [B, C, T, F]."""
+    """What one discriminator makes of audio: logits [B, 1, T, F], high for real; features, of each layer: [B, C, T, F].
+
+    Of a periodic one F is the period, and T counts periods.
+    """
 
     logits: Tensor
     features: list[Tensor]
@@ -90,15 +99,49 @@ class StftDiscriminator(nn.Module):
         return Verdict(self.last(torch.cat(tops, 3)), features)
 
 
-class Discriminators(nn.Module):
-    """All scales, each with weights of its own."""
+class PeriodDiscriminator(nn.Module):
+    """One period, in samples. filters: channels of the first convolution."""
 
-    def __init__(self, windows: tuple[int, ...], filters: int, stride: int = 1, bands: tuple[float, ...] = (0.0, 1.0)):
+    def __init__(self, period: int, filters: int):
         super().__init__()
-        self.scales = nn.ModuleList(StftDiscriminator(window, filters, stride, bands) for window in windows)
+        self.period = period
+        channels = [1, *(factor * filters for factor in PERIOD_WIDTHS)]
+        strides = [3] * (len(PERIOD_WIDTHS) - 1) + [1]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(one, other, (5, 1), stride=(stride, 1), padding=(2, 0)))
+            for (one, other), stride in zip(pairwise(channels), strides, strict=True)
+        )
+        self.last = _conv(channels[-1], 1, (3, 1))
+
+    def forward(self, audio: Tensor) -> Verdict:
+        """Audio [B, N] of about unit level; zeros fill the last period."""
+        x = F.pad(audio, (0, -audio.shape[1] % self.period)).unflatten(1, (-1, self.period))[:, None]
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+            features.append(x)
+        return Verdict(self.last(x), features)
+
+
+class Discriminators(nn.Module):
+    """One of each window and of each period, with weights of their own."""
+
+    def __init__(
+        self,
+        windows: tuple[int, ...],
+        filters: int,
+        stride: int = 1,
+        bands: tuple[float, ...] = (0.0, 1.0),
+        periods: tuple[int, ...] = (),
+        period_filters: int = 1,
+    ):
+        super().__init__()
+        made: list[nn.Module] = [StftDiscriminator(window, filters, stride, bands) for window in windows]
+        made += [PeriodDiscriminator(period, period_filters) for period in periods]
+        self.scales = nn.ModuleList(made)
 
     def forward(self, audio: Tensor) -> list[Verdict]:
-        """[B, N] to a verdict per scale."""
+        """[B, N] to a verdict each."""
         return [scale(audio) for scale in self.scales]
 
 

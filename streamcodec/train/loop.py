@@ -121,8 +121,9 @@ class Run:
             return
         trainer = self.trainer
         crops = trainer.crops
-        original = crops.batch(PREVIEW, 0, range(_PREVIEWS), _PREVIEW_SECONDS * trainer.spec.sample_rate)
         rate = trainer.spec.sample_rate
+        length = _PREVIEW_SECONDS * rate if trainer.networks.codec.segments is None else crops.length
+        original = crops.batch(PREVIEW, 0, range(_PREVIEWS), length)
         heard = {"original": original}
         for books in sorted(set(trainer.settings.quantizer.books)):
             heard[f"{books}_codebooks"] = trainer.preview(original, books)

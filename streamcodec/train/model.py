@@ -22,10 +22,14 @@ GAIN = 16.0
 
 
 class Latents(NamedTuple):
-    """values: [B, T, D]; features: of the speech model, [B, F, C], for codecs that have one."""
+    """values: [B, T, D]; features: of the speech model, [B, F, C], for codecs that have one.
+
+    scale: [B], what a codec that normalises its segments divided each crop by, and multiplies it by again.
+    """
 
     values: Tensor
-    features: Tensor | None
+    features: Tensor | None = None
+    scale: Tensor | None = None
 
 
 def _modules(codec: Codec) -> nn.ModuleDict:
@@ -39,9 +43,21 @@ def _modules(codec: Codec) -> nn.ModuleDict:
     return nn.ModuleDict(parts)
 
 
+def _has_norms(codec: Codec) -> bool:
+    return any(isinstance(module, nn.GroupNorm) for module in codec.encoder.modules())
+
+
+def _normalises(codec: Codec) -> bool:
+    return codec.segments is not None and codec.segments.normalize
+
+
 def _gain(codec: Codec) -> float:
-    """A spectral codec takes levels out of the audio itself, and its outermost convolutions are constants."""
-    return 1.0 if isinstance(codec, SpectralCodec) else GAIN
+    """1 where levels are the codec's own affair.
+
+    A spectral codec takes them out of the audio itself, and its outermost convolutions are constants. What is
+    normalised by segment is at unit level, and what a norm follows cannot be scaled.
+    """
+    return 1.0 if isinstance(codec, SpectralCodec) or _normalises(codec) or _has_norms(codec) else GAIN
 
 
 def _change_level(codec: Codec, factor: float) -> None:
@@ -83,12 +99,12 @@ class Networks:
     def initialise(self, audio: Tensor, start: str = "random") -> None:
         """Scale fresh random weights on audio, or make them a transform; not for weights trained before."""
         codec = self.codec
-        if isinstance(codec, SpectralCodec):
-            return  # its normalisations keep the level, and it begins as a codec of its kind should
+        if isinstance(codec, SpectralCodec) or _has_norms(codec):
+            return  # its normalisations keep the level
         if start == "transform":
             start_as_transform(codec.encoder, codec.decoder, self.gain * audio, codec.spec.sample_rate)
             return
-        latents = scale_to_data(codec.encoder, self.gain * self._rows(audio))
+        latents = scale_to_data(codec.encoder, self.gain * self._level(self._rows(audio))[0])
         if isinstance(codec, SemanticBase):
             latents = codec.join(latents, codec.encoder_semantic(codec.features(self._rows(audio))))
         scale_to_data(codec.decoder, latents)
@@ -97,23 +113,33 @@ class Networks:
         """Where the networks' precision holds."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
+    def _level(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Crops [B, N, C] as the networks hear them, and their scale [B]: a crop is a segment."""
+        if self.codec.segments is None or not self.codec.segments.normalize:
+            return rows, None
+        scale = self.codec.segments.scale(rows)
+        return rows / scale[:, None, None], scale
+
     def encode(self, audio: Tensor) -> Latents:
         """[B * C, N], N whole frames, to float32 latents."""
         codec = self.codec
         assert isinstance(codec.encoder, Sequential)
         first, *others = codec.encoder.chain
-        heard = self._rows(audio)
+        heard, scale = self._level(self._rows(audio))
         rows = first(self.gain * heard)
         with self.autocast():
             for layer in others:
                 rows = layer(rows)
             if not isinstance(codec, SemanticBase):
-                return Latents(rows.float(), None)
+                return Latents(rows.float(), scale=scale)
             features = codec.features(heard)
             return Latents(codec.join(rows, codec.encoder_semantic(features)).float(), features)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, T, D] to float32 audio [B * C, N'], from its first sample on: a decoder that lags gives fewer."""
+    def decode(self, latents: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Latents [B, T, D] to float32 audio [B * C, N'], from its first sample on: a decoder that lags gives fewer.
+
+        scale: that of `Latents`.
+        """
         layers, bends = _flat(self.codec.decoder), []
         while isinstance(layers[-1], Elementwise):  # DAC's tanh, which is for audio at its own level
             bends.append(layers.pop())
@@ -124,6 +150,8 @@ class Networks:
         audio: Tensor = layers[-1](rows.float()) / self.gain
         for bend in reversed(bends):
             audio = bend(audio)
+        if scale is not None:
+            audio = audio * scale[:, None, None]
         return audio.transpose(1, 2).flatten(0, 1)
 
     def semantic(self, quantised: Tensor, heard: Latents) -> Tensor | None:

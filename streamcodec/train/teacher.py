@@ -43,6 +43,11 @@ class Teacher(nn.Module):
         super().__init__()
         self.codec, self.rate = codec.requires_grad_(False), student.spec.sample_rate
         own, spec = codec.spec, student.spec
+        if student.segments is not None:
+            raise ConfigError(
+                f"{spec.name} works on segments, each with a level of its own, which no teacher's latents have; leave "
+                "teacher.codec out"
+            )
         if (own.channels, spec.channels) != (1, 1) or codec.segments is not None or own.frame_rate != spec.frame_rate:
             raise ConfigError(
                 f"teacher.codec {own.name} has {own.frame_rate:g} frames a second; a mono codec can teach another, "

@@ -106,7 +106,7 @@ class Trainer:
         audio = self.crops.batch(START, 0, self.rows).to(self.world.device)
         heard = self.networks.encode(audio)
         self.networks.semantic(heard.values, heard)
-        output = self.networks.decode(heard.values)
+        output = self.networks.decode(heard.values, heard.scale)
         if self.adversary is not None:
             with self.networks.autocast():
                 self.adversary.scales(output)
@@ -214,7 +214,7 @@ class Trainer:
         if self.teacher is not None and self.settings.teacher.answers:
             latents = latents.detach()
             target = self.teacher.answer(latents, target)
-        output = self.networks.decode(latents)
+        output = self.networks.decode(latents, heard.scale)
         target = target[:, : output.shape[1]]
         losses: dict[str, Tensor] = self.loss(output, target)._asdict()
         own, gradients, level = None, None, levels(target)
@@ -287,10 +287,11 @@ class Trainer:
     @torch.no_grad()
     def preview(self, audio: Tensor, books: int) -> Tensor:
         """What the networks make of audio [B * C, N] now with some codebooks, the same shape."""
-        latents = self.networks.encode(audio.to(self.world.device)).values
+        heard = self.networks.encode(audio.to(self.world.device))
+        latents = heard.values
         if self.quantised:
             latents = self.learner(latents, torch.full((len(latents),), books, device=latents.device)).latents
-        return self.networks.decode(latents)
+        return self.networks.decode(latents, heard.scale)
 
     # -- its state ---------------------------------------------------------------------------------------------------
 

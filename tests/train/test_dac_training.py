@@ -38,6 +38,7 @@ def dac_run(source: Path, folder: Path, **sections: dict[str, Any]) -> Run:
 def run(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished training, with discriminators as DAC has them; `heard` are its figures."""
     judges = {"windows": [256], "filters": 2, "alone": 2, "chance": 0.5, "bands": BANDS}
+    judges |= {"periods": [2, 5], "period_filters": 1}
     learning = {"run": {"steps": 40}, "optimizer": {"learning_rate": 4e-3}, "discriminator": judges}
     made = dac_run(recordings, tmp_path_factory.mktemp("dac"), loss={"mel": 6.0}, **learning)
     made.heard = list(made.updates())

@@ -1,10 +1,12 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from streamcodec.train.adversary import Adversary
 from streamcodec.train.config import DiscriminatorSettings
 from streamcodec.train.discriminator import (
     Discriminators,
+    PeriodDiscriminator,
     StftDiscriminator,
     Verdict,
     adversarial_loss,
@@ -103,3 +105,37 @@ def test_their_start_depends_on_the_seed_alone() -> None:
     assert torch.random.get_rng_state().equal(before)
     assert all(a.equal(b) for a, b in zip(one.parameters.values(), two.parameters.values(), strict=True))
     assert not all(a.equal(b) for a, b in zip(one.parameters.values(), other.parameters.values(), strict=True))
+
+
+def test_periodic_ones_see_what_lies_a_period_apart_and_nothing_else() -> None:
+    period, (audio,) = 5, _audio(6, 1)
+    judge = PeriodDiscriminator(period, 2)
+    verdict = judge(audio[None])
+    rows, shapes = 4000 // period, []
+    for width in (2, 8, 32, 64):
+        rows = -(-rows // 3)
+        shapes.append((1, width, rows, period))
+    assert [tuple(feature.shape) for feature in verdict.features] == [*shapes, shapes[-1]]
+    assert verdict.logits.shape == (1, 1, rows, period)
+    changed = audio.clone()
+    changed[3::period] += 1
+    moved = (judge(changed[None]).logits != verdict.logits).any(2).flatten()
+    assert moved.tolist() == [False, False, False, True, False]
+    # What does not fill a period is heard beside zeros.
+    torch.testing.assert_close(judge(audio[None, :3998]).logits, judge(F.pad(audio[:3998], (0, 2))[None]).logits)
+
+
+def test_periodic_ones_judge_beside_the_others_and_learn() -> None:
+    settings = DiscriminatorSettings(windows=(128,), filters=2, periods=(2, 3), period_filters=2, learning_rate=1e-2)
+    adversary, real = Adversary(settings, World(), 0), _audio(7)
+    fake = torch.cumsum(_audio(8), 1) * 0.1
+    assert len(adversary.scales(real)) == 3
+    losses = []
+    for _ in range(8):
+        own = adversary.judge(real, fake, learns=True, judges=False, autocast=OFF).own
+        assert own is not None
+        losses.append(float(own.detach()))
+        adversary.step(adversary.gradients(own), 1.0)
+    assert losses[-1] < 0.9 * losses[0]
+    fresh = Adversary(settings, World(), 0).parameters
+    assert not any(torch.equal(weight, fresh[name]) for name, weight in adversary.parameters.items())
