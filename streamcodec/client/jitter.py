@@ -11,13 +11,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .continuing import FADED_SECONDS, HISTORY_SECONDS, KEPT_SECONDS, continued
+from ..continuing import FADE_SECONDS, FADED_SECONDS, HISTORY_SECONDS, KEPT_SECONDS, Gaps, continued, sounding
 
 __all__ = ["JitterBuffer"]
 
 Rows = NDArray[np.float32]  # [n, channels]
 
-FADE_SECONDS = 0.005  # long enough not to click (its spectrum is below 200 Hz), too short to be heard as a fade
 WINDOW_SECONDS = 5.0  # of arrivals by which the cushion is chosen; and for which a surplus must last before it is cut
 LEAST_SECONDS = 0.010  # for late threads: a desktop's scheduler has 1 to 4 ms slices
 MORE_SECONDS = 0.010  # what an underrun adds to the margin
@@ -44,7 +43,7 @@ class JitterBuffer:
         if min(rate, channels, block) < 1:
             raise ValueError(f"rate {rate}, channels {channels}, block {block}: each must be at least 1")
         self.rate, self.channels, self.block = rate, channels, block
-        self.played = self.silence = self.underruns = self.dropped = self.missing = self.concealed = 0
+        self.played = self.silence = self.underruns = self.dropped = self.missing = 0
         self.playing = False
         self._clock, self._lock = clock, threading.Lock()
         self._rows: Rows = np.zeros((0, channels), np.float32)
@@ -52,13 +51,19 @@ class JitterBuffer:
         self._up: Rows = np.linspace(1 / self._fade, 1, self._fade, dtype=np.float32)[:, None]
         self._risen = 0  # samples of the fade-in that are done
         self._heard: Rows = np.zeros((0, channels), np.float32)  # the last that was played
+        self._size = round(HISTORY_SECONDS * rate) + 2  # of it that is kept
         self._tail: Rows = self._heard  # what is left of a sound that goes on
-        self._joint: Rows = self._heard  # of a gap: blends into the first samples after it
+        self._gaps, self._went_on = Gaps(rate, channels), 0  # samples that went on where none were there
         self._margin = round(LEAST_SECONDS * rate)
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=MOST_ARRIVALS)
         self._pushed = self._packet = self._spread = 0
         self._lowest, self._watched = 0, 0
         self._ended = False
+
+    @property
+    def concealed(self) -> int:
+        """See the class."""
+        return self._gaps.concealed + self._went_on
 
     @property
     def waiting(self) -> int:
@@ -79,7 +84,7 @@ class JitterBuffer:
             return
         with self._lock:
             self._arrived(len(samples))
-            self._rows = np.concatenate([self._rows, self._joined(samples)])
+            self._rows = np.concatenate([self._rows, self._gaps.push(samples)])
             self._shorten(len(self._rows) - round(CAPACITY_SECONDS * self.rate) - self.target)
             self._ended = False
 
@@ -89,9 +94,7 @@ class JitterBuffer:
             self.missing += samples
             self._pushed += samples
             count = min(samples, round(CAPACITY_SECONDS * self.rate))
-            goes_on = continued(self._history(self._rows), count + self._fade, self.rate)
-            self.concealed += min(count, _sounding(goes_on))
-            self._rows, self._joint = np.concatenate([self._rows, goes_on[:count]]), goes_on[count:]
+            self._rows = np.concatenate([self._rows, self._gaps.gap(count)])
 
     def end(self) -> None:
         """No more comes for now: what waits is played to its end, and its end is no underrun."""
@@ -136,7 +139,7 @@ class JitterBuffer:
         rising = min(count, self._fade - self._risen)
         out[:rising] *= self._up[self._risen : self._risen + rising]
         self._risen += rising
-        self._heard = self._history(out[:count])
+        self._heard = np.concatenate([self._heard, out[:count]])[-self._size :]
         if count < len(out):
             self._stop(out, count)
             return count
@@ -148,42 +151,24 @@ class JitterBuffer:
         self.silence += len(out) - count
         if self._ended:
             self._arrivals.clear()  # what comes next is another stretch, with times of its own
+            self._gaps.restart()
         else:
             self.underruns += 1
             self._margin = min(self._margin + round(MORE_SECONDS * self.rate), round(MOST_SECONDS * self.rate))
         self._fade_out(out[:count])
         left, tail = self._tail, self._goes_on()
-        tail[: len(left)] += left
-        self._tail = tail
+        self._tail = np.zeros((max(len(left), len(tail)), self.channels), np.float32)
+        self._tail[: len(left)] += left
+        self._tail[: len(tail)] += tail
         self._heard = self._heard[:0]
 
     def _goes_on(self) -> Rows:
-        """What is played where nothing more is there: the sound's last period, or else its last sample, fading."""
-        length = round((KEPT_SECONDS + FADED_SECONDS) * self.rate)
-        tail = (
-            continued(self._heard, length, self.rate)
-            if not self._ended
-            else np.zeros((length, self.channels), np.float32)
-        )
-        self.concealed += _sounding(tail)
-        if not tail.any() and len(self._heard):
-            tail[: self._fade] = self._heard[-1] * (1 - self._up)
+        """What is played where nothing more is there: the sound's last period, or at an end its last sample, fading."""
+        if self._ended:
+            return continued(self._heard[-1:], self._fade, self.rate)
+        tail = continued(self._heard, round((KEPT_SECONDS + FADED_SECONDS) * self.rate), self.rate)
+        self._went_on += sounding(tail)
         return tail
-
-    def _history(self, rows: Rows) -> Rows:
-        """The last samples of what was played and then `rows`: as many as are looked at to go on."""
-        size = round(HISTORY_SECONDS * self.rate) + 2
-        return rows[-size:].copy() if len(rows) >= size else np.concatenate([self._heard, rows])[-size:]
-
-    def _joined(self, samples: Rows) -> Rows:
-        """Samples as float32; where a gap was before them, it blends into them."""
-        count = min(len(self._joint), len(samples))
-        rows = samples.astype(np.float32, copy=count > 0)
-        if count:
-            up = self._up[:count]
-            rows[:count] = rows[:count] * up + self._joint[:count] * (1 - up)
-        self._joint = self._joint[:0]
-        return rows
 
     def _fade_out(self, out: Rows) -> None:
         count = min(len(out), len(self._tail))
@@ -209,9 +194,3 @@ class JitterBuffer:
         blend = self._rows[:fade] * (1 - self._up) + self._rows[count : count + fade] * self._up
         self._rows = np.concatenate([blend, self._rows[count + fade :]])
         self.dropped += count
-
-
-def _sounding(rows: Rows) -> int:
-    """Samples up to the last that is no silence."""
-    loud = np.flatnonzero(rows.any(1))
-    return int(loud[-1]) + 1 if len(loud) else 0

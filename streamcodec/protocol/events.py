@@ -46,7 +46,7 @@ class CodesReceived:
 
 @dataclass(frozen=True)
 class Missing:
-    """`count` samples or frames from `index` on will not come: at a server, silence stands for them."""
+    """`count` samples or frames from `index` on will not come: a server makes up for them."""
 
     index: int
     count: int

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..continuing import Gaps
 from ..protocol import Agreement, CodecFacts, Delay, Delays, PcmFormat
 from ..resample import Resampler
 from .voice import Frames
@@ -28,18 +29,28 @@ def mixed(samples: Samples, channels: int) -> Samples:
 
 
 class Inlet:
-    """A client's samples as the codec takes them."""
+    """A client's samples as the codec takes them. Where some are missing the sound goes on, and fades."""
 
     def __init__(self, pcm: PcmFormat, codec: CodecFacts) -> None:
-        self.channels = pcm.channels
         self.resampler = Resampler(pcm.sample_rate, codec.sample_rate, codec.channels)
+        self._gaps = Gaps(pcm.sample_rate, self.resampler.channels)
+
+    @property
+    def concealed(self) -> int:
+        """Samples in which the sound went on; the rest of what was missing was silence."""
+        return self._gaps.concealed
 
     def push(self, samples: Samples) -> Samples:
         """[channels of the client, n] at its rate; what is final at the codec's rate, [C, m]."""
-        return self.resampler.push(mixed(samples, self.resampler.channels))
+        return self.resampler.push(self._gaps.push(mixed(samples, self.resampler.channels).T).T)
+
+    def missing(self, count: int) -> Samples:
+        """As `push`, for `count` samples that did not come."""
+        return self.resampler.push(self._gaps.gap(count).T)
 
     def finish(self) -> Samples:
         """The rest of the stream; the next push begins another."""
+        self._gaps.restart()
         return self.resampler.finish()
 
 

@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
-
 from ..protocol import (
     Agreement,
     CodesReceived,
@@ -23,8 +21,7 @@ from .voice import Array, Engines, Frames, Output, Repeats, Voice
 
 __all__ = ["Link", "LiveSession", "Membership"]
 
-# Samples of silence made at a time, for what a client left out.
-SILENCE = 48_000
+MISSING = 48_000  # samples made at a time for those that a client left out
 REPEAT_SECONDS = 0.08  # for which the last frame of codes is repeated, where the next ones did not come
 
 
@@ -112,7 +109,7 @@ class LiveSession:
         if self._direct and agreement.gives == "pcm" and agreement.pcm:
             self._outlet = Outlet(agreement.pcm, codec, hello.frames_per_packet * codec.hop_length)
         self._depth = agreement.codebooks
-        self.concealed = 0  # frames of codes that did not come, and for which something stands
+        self.concealed = 0  # frames that did not come, or samples for which the sound before them goes on
         self._repeats = Repeats(
             max(1, round(REPEAT_SECONDS * codec.sample_rate / codec.hop_length)),
             lambda frames, codebooks: engine.silence(codec.name, frames, codebooks),
@@ -124,7 +121,7 @@ class LiveSession:
         self._feeds: dict[str, Callable[[Any, int], Any]] = {
             "pcm": self._feed_pcm,
             "codes": self._feed_codes,
-            "silence": self._feed_silence,
+            "missing": self._feed_missing,
             "skip": self._feed_skip,
             "bandwidth": self._feed_bandwidth,
             "marker": self._feed_marker,
@@ -151,7 +148,7 @@ class LiveSession:
                 self._inbox.append(("codes", Frames(event.codes, event.scale)))
                 self._depth = event.codes.shape[0]
             elif isinstance(event, Missing):
-                self._inbox.append(("skip" if self._behind else "silence", event.count))
+                self._inbox.append(("skip" if self._behind else "missing", event.count))
             elif isinstance(event, (Bandwidth, Marker, Flush)):
                 self._inbox.append((event.type, event))
             elif isinstance(event, AskStatistics):
@@ -171,7 +168,7 @@ class LiveSession:
 
     @property
     def _behind(self) -> bool:
-        """Whether silence for what a client left out, so as not to be late, would make what follows late."""
+        """Whether sound for what a client left out, so as not to be late, would make what follows late."""
         bounded = self.agreement.hello.max_delay is not None
         return bounded and (self.full or self._sent - self._taken > self._credit // 2)
 
@@ -208,11 +205,16 @@ class LiveSession:
 
     def _feed_pcm(self, samples: Array, room: int) -> Array | None:
         assert self._inlet is not None
-        resampler = self._inlet.resampler
         self._fresh = False
-        most = max(1, room * resampler.source // resampler.target)
+        most = self._samples(room)
         self._say(self._inlet.push(samples[:, :most]))
         return samples[:, most:] if samples.shape[1] > most else None
+
+    def _samples(self, room: int) -> int:
+        """Samples of the client's that become so many of the codec's."""
+        assert self._inlet is not None
+        resampler = self._inlet.resampler
+        return max(1, room * resampler.source // resampler.target)
 
     def _say(self, audio: Array) -> None:
         if audio.shape[1] and self.voice is not None:
@@ -230,14 +232,13 @@ class LiveSession:
             self.membership.spread(now)
         return part(frames, room, frames.codes.shape[1]) if now is not frames else None
 
-    def _feed_silence(self, count: int, room: int) -> int | None:
-        if self._inlet is not None:
-            now = min(count, SILENCE)
-            zeros = np.zeros((self._inlet.channels, now), np.float32)
-            rest = self._feed_pcm(zeros, room)
-            left = count - now + (0 if rest is None else rest.shape[1])
-            return left or None
+    def _feed_missing(self, count: int, room: int) -> int | None:
         self._fresh = False
+        if self._inlet is not None:
+            before, now = self._inlet.concealed, min(count, MISSING, self._samples(room))
+            self._say(self._inlet.missing(now))
+            self.concealed += self._inlet.concealed - before
+            return count - now or None
         now = min(count, room)
         self.concealed += now
         if self.voice is not None:
@@ -249,7 +250,7 @@ class LiveSession:
         return count - now or None
 
     def _feed_skip(self, count: int, room: int) -> None:
-        """No time for silence: what comes back has a gap as long, so that it keeps its place."""
+        """No time for the missing: what comes back has a gap as long, so that it keeps its place."""
         if self.voice is not None and self._inlet is not None and self._outlet is not None:
             self.voice.mark(count)
 

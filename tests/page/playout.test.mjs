@@ -1,8 +1,9 @@
-// The jitter buffer on a clock of its own: what is played is what came, or silence, and nothing clicks.
+// The jitter buffer on a clock of its own: what is played is what came, or how it goes on, and nothing clicks.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FADE_SECONDS, Playout } from "../../streamcodec/server/page/playout.js";
+import { FADED_SECONDS, FADE_SECONDS, KEPT_SECONDS } from "../../streamcodec/server/page/continuing.js";
+import { Playout } from "../../streamcodec/server/page/playout.js";
 
 const RATE = 8000, QUANTUM = 128, PACKET = 80; // 10 ms
 const FADE = Math.round(FADE_SECONDS * RATE);
@@ -112,16 +113,72 @@ test("a surplus after a pause of the network is cut under a crossfade", () => {
   assert.ok(waited.position - waited.source < 0.3 * RATE, "the delay came back");
 });
 
-test("a gap while playing is silence between fades, and time stands", () => {
-  const playout = make();
-  for (let n = 0; n < 20; n++) playout.push(new Float32Array(PACKET).fill(0.5), { index: n * PACKET });
-  playout.push(new Float32Array(PACKET).fill(0.5), { index: 20 * PACKET + 400, gap: 400 }); // before: a fade
-  mixed(playout);
-  playout.push(new Float32Array(800).fill(0.5), { index: 21 * PACKET + 800, gap: 400, last: true });
-  const out = [];
+const GOES_ON = Math.round((KEPT_SECONDS + FADED_SECONDS) * RATE);
+const sum = (values) => values.reduce((total, value) => total + value * value, 0);
+const steps = (values) => Math.max(...values.slice(1).map((value, n) => Math.abs(value - values[n])));
+
+// Harmonics of one pitch.
+const voice = (from, count, pitch = 137) =>
+  Float32Array.from({ length: count }, (_, n) =>
+    [1, 2, 3, 4, 5].reduce((total, k) => total + 0.2 * Math.sin((2 * Math.PI * k * pitch * (from + n)) / RATE + k) / k, 0));
+
+// Samples of the voice, in packets; the first after a gap, the last the stream's last one.
+function say(playout, from, count, { gap = 0, last = false } = {}) {
+  for (let n = 0; n < count; n += PACKET) {
+    const end = last && n + PACKET >= count;
+    playout.push(voice(from + n, PACKET), { index: from + n, gap: n ? 0 : gap, last: end });
+  }
+}
+
+test("a short gap is filled with the voice going on at its pitch, without a jump, and what comes after is what came", () => {
+  const playout = make(), gap = 160, out = [];
+  say(playout, 0, 1600);
+  out.push(...mixed(playout));
+  say(playout, 1600 + gap, 1600, { gap, last: true });
   while (!playout.done) out.push(...mixed(playout));
-  assert.equal(playout.gaps, 2);
-  assert.equal(out.filter((value, n) => value === 0 && n > 1540 && n < 2600).length, 400 - FADE + 1);
+  const whole = [...voice(0, 3200 + gap)];
+  assert.ok(sum(out.slice(1600, 1600 + gap)) > 0.5 * sum(whole.slice(1600, 1600 + gap)));
+  assert.ok(steps(out.slice(1500, 2200)) < 1.5 * steps(whole));
+  for (let n = 1600 + gap + FADE; n < 3200 + gap; n++) assert.ok(Math.abs(out[n] - whole[n]) < 1e-6, `sample ${n}`);
+  const { received, missing, concealed } = playout;
+  assert.deepEqual({ received, missing, concealed }, { received: 3200, missing: gap, concealed: gap });
+});
+
+test("of a long gap the rest is silence, and time stands", () => {
+  const playout = make(), gap = 1600, out = [];
+  say(playout, 0, 1600);
+  out.push(...mixed(playout));
+  say(playout, 1600 + gap, 800, { gap, last: true });
+  while (!playout.done) out.push(...mixed(playout));
+  assert.ok(out.slice(1600 + GOES_ON, 1600 + gap).every((value) => value === 0));
+  assert.ok(Math.abs(out[1600 + gap + 400] - voice(1600 + gap + 400, 1)[0]) < 1e-6);
+  assert.ok(playout.concealed > 0.9 * GOES_ON && playout.concealed <= GOES_ON);
+});
+
+test("a gap before playing begins takes no time", () => {
+  const playout = make(), out = [];
+  say(playout, 0, 3 * PACKET);
+  say(playout, 4000, 1600, { gap: 4000 - 3 * PACKET, last: true });
+  while (!playout.done) out.push(...mixed(playout));
+  assert.equal(playout.concealed, 0);
+  assert.ok(Math.abs(out[3 * PACKET + 400] - voice(4400, 1)[0]) < 1e-6);
+});
+
+test("where packets are late the voice goes on, and makes room when they come", () => {
+  const playout = make(), out = [];
+  say(playout, 0, 1600);
+  for (let n = 0; n < 15; n++) out.push(...mixed(playout));
+  const { concealed, underruns } = playout;
+  assert.equal(underruns, 1);
+  assert.ok(sum(out.slice(1600, 1600 + PACKET)) > 0.5 * sum(out.slice(1600 - PACKET, 1600)));
+  assert.ok(concealed > 0 && concealed <= 15 * QUANTUM - 1600);
+  say(playout, 1600, 1600, { last: true });
+  while (!playout.done) out.push(...mixed(playout));
+  assert.ok(steps(out.slice(FADE)) < 2 * steps([...voice(0, 3200)]));
+  for (let n = 0; n < 1600 - FADE; n++) {
+    assert.ok(Math.abs(out[15 * QUANTUM + FADE + n] - voice(1600 + FADE + n, 1)[0]) < 1e-6);
+  }
+  assert.ok(playout.concealed <= GOES_ON);
 });
 
 test("what comes at once after a pause is cut at once where more waits than may", () => {

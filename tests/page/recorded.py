@@ -13,11 +13,11 @@ KEY = "a-key-for-the-tests-of-the-page"
 class Recording:
     """What a page recorded from a run's start on: float32 arrays at `rate`, `sent` and `received` multiples of 2**-15.
 
-    places: of each sample received, its index in its stream.
+    places: of each sample received, its index in its stream. concealed: samples that went on in place of others.
     """
 
     def __init__(self, values):
-        self.rate, self.streams = values["rate"], values["streams"]
+        self.rate, self.streams, self.concealed = values["rate"], values["streams"], values["concealed"]
         self.sent, self.received = (_samples(values[name], "<i2") / np.float32(32768) for name in ("sent", "received"))
         self.played = _samples(values["played"], "<f4")
         self.places = np.concatenate([np.arange(index, index + count) for index, count in values["places"]])

@@ -1,4 +1,4 @@
-"""What stands for frames of codes that a client left out: the last one goes on and fades; time stands where it was."""
+"""What stands for frames and samples that a client left out: the last goes on and fades; time stands where it was."""
 
 import asyncio
 
@@ -9,8 +9,9 @@ pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
 
 import torch
-from talk import Talk, encoded, hello, served, small_codec, wave
+from talk import RATE, Talk, encoded, hello, served, small_codec, wave
 
+from streamcodec.continuing import Gaps
 from streamcodec.protocol import CodesReceived, RoomRequest
 from streamcodec.protocol.messages import Statistics
 from streamcodec.server.voice import Frames, Repeats
@@ -47,6 +48,28 @@ def test_what_is_decoded_is_what_a_stream_conceals():
             np.testing.assert_allclose(talk.audio(), expected, atol=1e-6)
             statistics = await counted(talk)
             assert (statistics.missing, statistics.server["concealed"]) == (15, 15)
+
+    asyncio.run(main())
+
+
+def test_samples_that_a_client_left_out_are_the_sound_before_them_going_on_and_are_counted():
+    async def main():
+        sound, gap = wave(0.5), slice(1600, 2800)
+        async with served({"small": CODEC}) as server, Talk(server, hello("encode")) as talk:
+            for part in np.split(sound[:, : gap.start], 4, 1):
+                talk.session.send_pcm(part)
+            talk.session.send_pcm(sound[:, gap.stop :], index=gap.stop)
+            await talk.send()
+            await talk.flush()
+            gaps = Gaps(RATE, 1)
+            heard = [gaps.push(sound[:, : gap.start].T), gaps.gap(gap.stop - gap.start)]
+            assert not heard[1][round(0.07 * RATE) :].any()
+            assert np.abs(heard[1][: round(0.03 * RATE)]).max() > 0.2
+            expected = np.concatenate([*heard, gaps.push(sound[:, gap.stop :].T)]).T
+            np.testing.assert_array_equal(talk.codes(), encoded(CODEC, expected)[0])
+            statistics = await counted(talk)
+            assert (statistics.missing, statistics.server["concealed"]) == (1200, gaps.concealed)
+            assert 0.06 * RATE < gaps.concealed <= 0.07 * RATE
 
     asyncio.run(main())
 

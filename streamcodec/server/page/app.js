@@ -166,7 +166,8 @@ function figures() {
     delay: total(parts), parts, measured, atLeast: live.hello.mode === "room",
     leftOut: live.pacer.leftOut / live.graph.wireRate,
     underruns: report.underruns, target: 1000 * report.target, fill: 1000 * report.fill,
-    lost: live.lostFrames, loss: live.loss, resumes: live.statistics?.resumes ?? 0, seconds: live.seconds,
+    lost: live.lostFrames, loss: live.loss, concealed: live.concealed, resumes: live.statistics?.resumes ?? 0,
+    seconds: live.seconds,
   };
 }
 

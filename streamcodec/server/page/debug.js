@@ -5,9 +5,10 @@
 //   streamcodec.cut()            breaks the connection, as a network would; the page resumes
 //   streamcodec.startRecording() keeps, until stopRecording(), what is sent, received and played; before Start, from
 //                                the first sample on
-//   streamcodec.stopRecording()  { rate, sent, received, places, played, streams }: s16le samples sent and received,
-//                                and float ones that were played, all at `rate`, as base64; places: index and count of each packet
-//                                that was received; streams: the numbers of those that were heard
+//   streamcodec.stopRecording()  { rate, sent, received, places, played, streams, concealed }: s16le samples sent and
+//                                received, and float ones that were played, all at `rate`, as base64; places: index
+//                                and count of each packet that was received; streams: the numbers of those that were heard;
+//                                concealed: samples in which the sound went on, since Start
 
 function bytesOf(blocks) {
   const bytes = new Uint8Array(blocks.reduce((sum, block) => sum + block.byteLength, 0));
@@ -55,6 +56,7 @@ export function debugObject(current, figures) {
         received: base64(bytesOf(received.map((packet) => packet.samples))),
         places: received.map((packet) => [packet.index, packet.samples.length]),
         streams: [...new Set(received.map((packet) => packet.stream))],
+        concealed: live.report?.concealed ?? 0,
         played: base64(bytesOf(played.map((block) => block.played))),
       };
     },

@@ -33,9 +33,11 @@ export function showFigures(now) {
   showParts(now.parts);
 }
 
-function lostMore({ lost, resumes }) {
-  const frames = `${lost} ${lost === 1 ? "frame" : "frames"}`;
-  return resumes ? `${frames}; ${resumes} resumed` : `${frames}, either way`;
+function lostMore({ lost, concealed, resumes }) {
+  const parts = [`${lost} ${lost === 1 ? "frame" : "frames"}`];
+  if (concealed >= 0.5) parts.push(`${concealed.toFixed(0)} ms concealed`);
+  if (resumes) parts.push(`${resumes} resumed`);
+  return parts.length > 1 ? parts.join("; ") : `${parts[0]}, either way`;
 }
 
 function tile(id, value, more, { level, cause } = { level: "", cause: "" }) {

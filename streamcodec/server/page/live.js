@@ -113,7 +113,14 @@ export class Live {
     return { unsent: ms(this.pacer.leftOut), missing: ms(missing), left: ms(this.lost) };
   }
 
-  // Frames that were lost on either way; silence stands for them.
+  // Milliseconds in which the sound went on in place of what was lost or late: here, and at the server, which tells of
+  // what did not come to it.
+  get concealed() {
+    const samples = (this.report?.concealed ?? 0) + (this.statistics?.server?.concealed ?? 0);
+    return (1000 * samples) / this.graph.wireRate;
+  }
+
+  // Frames that were lost on either way.
   get lostFrames() {
     const { codec } = this.welcome, { unsent, missing, left } = this.loss;
     return Math.ceil((unsent + missing + left) / ((1000 * codec.hop_length) / codec.sample_rate));

@@ -18,7 +18,7 @@ class Playback extends AudioWorkletProcessor {
     this._most = most;
     this._resampler = new Resampler(rate, sampleRate);
     this._streams = new Map();
-    this._past = { underruns: 0, cuts: 0, gaps: 0 }; // of streams that are gone
+    this._past = { underruns: 0, cuts: 0, gaps: 0, received: 0, missing: 0, concealed: 0 }; // of streams that are gone
     this._tap = false;
     this._position = this._square = this._peak = this._measured = 0;
     this.port.onmessage = ({ data }) => this._take(data);

@@ -1,11 +1,13 @@
 // The jitter buffer: a cushion of samples that takes up what the network and the page are late by, and no clicks where
-// it fails. The rules are those of streamcodec/live/playout.py. No dependencies: it runs in a worklet and in node.
+// it fails. The rules are those of streamcodec/live/playout.py. It runs in a worklet and in node.
 //
-// Playing begins when a cushion is there. Where the cushion does not last (an underrun), the last sample fades out over
-// 5 ms, the cushion grows, and the sound fades in when the new one is full. Where for 3 s there was always more than
-// needed, the surplus is left out under a crossfade; at once, where more waits than may. What the server left out (DISCONTINUITY) is silence between fades.
+// Playing begins when a cushion is there. Where the cushion does not last (an underrun), the sound goes on for up to
+// 70 ms and fades, the cushion grows, and the sound fades in when the new one is full. Where for 3 s there was always
+// more than needed, the surplus is left out under a crossfade; at once, where more waits than may. For what the server
+// left out (DISCONTINUITY) the sound goes on and fades too, then it is silence, and blends into what comes after.
 
-export const FADE_SECONDS = 0.005; // long enough not to click, too short to be heard as a fade
+import { FADED_SECONDS, FADE_SECONDS, HISTORY_SECONDS, KEPT_SECONDS, continued } from "./continuing.js";
+
 const FIRST_MARGIN = 0.04; // a page's main thread draws and collects garbage: tens of milliseconds
 const MORE_MARGIN = 0.02; // added by every underrun
 const MOST_MARGIN = 0.4; // beyond this a conversation is lost anyway
@@ -13,17 +15,21 @@ const LEAST_MARGIN = 0.02;
 const WINDOW = 3; // seconds over which samples must not have been needed before they are cut
 const SHORT_WINDOW = 1, MUCH = 0.1; // a surplus of so much, as after a pause of the network, is cut sooner
 const CAPACITY = 12; // seconds: more than the server may send at once
-const MOST_GAP = 1; // seconds of silence for one gap; a listener that comes late has missed all before
+const MOST_GAP = 1; // seconds that stand for one gap; a listener that comes late has missed all before
 
 const NO_EVENTS = 256; // changes of course that are remembered, so that memory is bounded
 
 export class Playout {
   // rate: Hz. packet: seconds that come at a time. base: seconds by which the cushion must be larger for the blocks of
   // the device. most: seconds that may wait.
+  //
+  // Counted, in samples: received; missing, which the server left out; concealed, in which the sound went on in place
+  // of missing or late ones; silence, in which nothing was played.
   constructor(rate, { packet = 0.02, base = 0.005, margin = FIRST_MARGIN, most = CAPACITY } = {}) {
     this.rate = rate;
     this.fade = Math.max(1, Math.round(FADE_SECONDS * rate));
-    this.underruns = this.cuts = this.gaps = this.silence = this.position = 0;
+    this.underruns = this.cuts = this.gaps = this.position = 0;
+    this.received = this.missing = this.concealed = this.silence = 0;
     this.playing = false;
     this.events = []; // { kind, position, source }: what is played from `position` on is what came as `source`
     this._ring = new Float32Array(Math.round(CAPACITY * rate));
@@ -34,11 +40,14 @@ export class Playout {
     this._margin = Math.round(margin * rate);
     this._most = Math.round(most * rate);
     this._ended = true; // no stream yet: that nothing comes is no underrun
-    this._fadeIn = 0; // samples of a fade-in that are still to be pushed
+    this._written = 0; // samples of this stretch that were written to the ring
+    this._joint = new Float32Array(0); // how the sound goes on that stood for a gap: blends into what comes after
+    this._blended = this.fade; // samples of that which were pushed
     this._up = this.fade; // how far the gain has risen
     this._last = 0; // the last sample played
-    this._tail = 0; // the last sample played, which fades out
-    this._tailAt = 0; // samples of that fade that are left
+    this._tail = new Float32Array(0); // a sound that goes on where nothing is there to be played
+    this._tailAt = 0; // samples of it that were played
+    this._concealing = false; // whether it stands for what is late, and not for an end
     this._cut = null; // { length, at }: a surplus that is being left out
     this._square = this._mixed = 0; // of what was played since `takeLevel`
     this._forgetWatch();
@@ -61,10 +70,11 @@ export class Playout {
   // samples: Float32Array. index: of the first in its stream. gap: samples that are missing before them. last: the
   // stream ends after them.
   push(samples, { index = this._index, gap = 0, last = false } = {}) {
+    if (this._ended) this._written = 0;
     if (gap > 0) this._pushGap(gap);
+    this.received += samples.length;
     if (samples.length > this._burst) this._burst = Math.min(samples.length, Math.round(0.5 * this.rate));
-    if (this._fadeIn > 0) samples = this._faded(samples);
-    this._write(samples);
+    this._write(this._blended < this.fade ? this._joined(samples) : samples);
     this._index = index + samples.length;
     this._ended = last;
   }
@@ -76,10 +86,10 @@ export class Playout {
 
   // Whether there is nothing left to be heard.
   get done() {
-    return this._ended && this._fill === 0 && this._tailAt === 0;
+    return this._ended && this._fill === 0 && this._tailAt === this._tail.length;
   }
 
-  // Adds the next samples to `out`, a Float32Array. Nothing is allocated here.
+  // Adds the next samples to `out`, a Float32Array. Nothing is allocated here, but where an underrun begins.
   mix(out) {
     if (!this.playing && this._fill > 0 && (this._fill >= this.target || this._ended)) this._start();
     for (let n = 0; n < out.length; n++) {
@@ -89,10 +99,10 @@ export class Playout {
         value = this._next();
         if (this._up < this.fade) value *= ++this._up / this.fade;
         this._last = value;
-      } else {
-        this.silence++;
       }
-      if (this._tailAt > 0) value += (this._tail * --this._tailAt) / this.fade;
+      const tail = this._tailAt < this._tail.length ? this._tail[this._tailAt++] : 0;
+      if (!this.playing) this._countUnplayed(tail);
+      value += tail;
       out[n] += value;
       this._square += value * value;
     }
@@ -108,22 +118,42 @@ export class Playout {
     return level;
   }
 
-  _pushGap(gap) {
-    this.gaps++;
-    this._fadeIn = this.fade;
-    if (this._fill === 0 && !this.playing) return; // silence has been heard already
-    // Before playing begins no time passes: then the gap is but a place to fade.
-    const gone = this.playing ? Math.min(gap, Math.round(MOST_GAP * this.rate)) : 0;
-    const silence = new Float32Array(Math.max(this.fade, gone));
-    const from = this._fill > 0 ? this._ring[(this._read + this._fill - 1) % this._ring.length] : this._last;
-    for (let n = 0; n < this.fade; n++) silence[n] = from * (1 - (n + 1) / this.fade);
-    this._write(silence);
+  _countUnplayed(value) {
+    if (value && this._concealing) this.concealed++;
+    else this.silence++;
   }
 
-  _faded(samples) {
-    const faded = samples.slice();
-    for (let n = 0; n < faded.length && this._fadeIn > 0; n++) faded[n] *= 1 - --this._fadeIn / this.fade;
-    return faded;
+  _pushGap(gap) {
+    this.gaps++;
+    this.missing += gap;
+    if (this._fill === 0 && !this.playing) return; // the sound has gone on already
+    // Before playing begins no time passes: then the gap is but a place to blend.
+    const gone = this.playing ? Math.min(gap, Math.round(MOST_GAP * this.rate)) : 0;
+    const length = Math.round((KEPT_SECONDS + FADED_SECONDS) * this.rate), goesOn = this._goesOn(length);
+    const stand = new Float32Array(gone);
+    stand.set(goesOn.subarray(0, gone));
+    this.concealed += sounding(stand);
+    this._write(stand);
+    this._joint = goesOn.subarray(gone);
+    this._blended = 0;
+  }
+
+  // How what was written to the ring last goes on.
+  _goesOn(length) {
+    const size = this._ring.length, count = Math.min(this._written, Math.round(HISTORY_SECONDS * this.rate) + 2);
+    const heard = new Float32Array(count), from = this._read + this._fill - count + size;
+    for (let n = 0; n < count; n++) heard[n] = this._ring[(from + n) % size];
+    return continued(heard, length, this.rate);
+  }
+
+  _joined(samples) {
+    const joined = samples.slice(), count = Math.min(this.fade - this._blended, joined.length);
+    for (let n = 0; n < count; n++) {
+      const share = ++this._blended / this.fade;
+      joined[n] = joined[n] * share + (this._joint[n] ?? 0) * (1 - share);
+    }
+    this._joint = this._joint.subarray(count);
+    return joined;
   }
 
   // What does not fit pushes out the oldest.
@@ -134,11 +164,15 @@ export class Playout {
       if (this._fill < size) this._fill++;
       else this._read = (this._read + 1) % size;
     }
+    this._written += samples.length;
   }
 
   _start() {
     this.playing = true;
     this._up = 0;
+    this._tail = this._tail.subarray(this._tailAt, this._tailAt + this.fade); // it makes room
+    this._tailAt = 0;
+    for (let n = 0; n < this._tail.length; n++) this._tail[n] *= 1 - (n + 1) / this.fade;
     this._note("start", this.position);
     this._forgetWatch();
   }
@@ -146,12 +180,22 @@ export class Playout {
   _stop(position) {
     this.playing = false;
     this._cut = null;
-    this._tail = this._last;
-    this._tailAt = this.fade;
     this._note("stop", position);
+    this._concealing = !this._ended;
+    this._leaveTail();
     if (this._ended) return;
     this.underruns++;
     this._margin = Math.min(this._margin + Math.round(MORE_MARGIN * this.rate), Math.round(MOST_MARGIN * this.rate));
+  }
+
+  // What is heard from here on: the sound going on, at an end its last sample fading; and what was left of another tail.
+  _leaveTail() {
+    const left = this._tail.subarray(this._tailAt);
+    const length = Math.round((KEPT_SECONDS + FADED_SECONDS) * this.rate), gain = this._up / this.fade;
+    const goesOn = this._concealing ? this._goesOn(length).map((value) => value * gain) : null;
+    this._tail = goesOn ?? continued(Float32Array.of(this._last), this.fade, this.rate);
+    for (let n = 0; n < Math.min(left.length, this._tail.length); n++) this._tail[n] += left[n];
+    this._tailAt = 0;
   }
 
   _next() {
@@ -208,4 +252,11 @@ export class Playout {
       this.events.push({ kind, position, source: this.source + skipped });
     }
   }
+}
+
+// Samples up to the last that is no silence.
+function sounding(samples) {
+  let count = samples.length;
+  while (count && samples[count - 1] === 0) count--;
+  return count;
 }
