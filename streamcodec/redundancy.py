@@ -15,8 +15,19 @@ For who sends packets over UDP, and for both ends of docs/protocol.md. Over UDP:
             ...
 
 With `frames` a packet's worth, the loss of one packet is made good; with twice as many that of two in a row.
+
+How much to carry can follow from the loss that the receiver measures and tells::
+
+    meter = LossMeter(frame_rate)                                 # at the receiver, with each part:
+    meter.count(part.count, lost=part.codes is None or part.again)
+    report = meter.report()                                       # once a second; send it back
+
+    measured = MeasuredRedundancy(frames=4, codebooks=4, frame_rate=frame_rate)  # at the sender, with each report:
+    measured.take(*report)
+    earlier.frames, earlier.codebooks = measured.frames, measured.codebooks
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +35,13 @@ import numpy as np
 from .errors import InputError
 from .packet import Array, CodesMessage, EarlierFrames
 
-__all__ = ["Earlier", "Part", "frames_from"]
+__all__ = ["Earlier", "LossMeter", "MeasuredRedundancy", "Part", "frames_from"]
 
 MOST_FRAMES = 1024
+REPORT_SECONDS = 1.0  # of a stream, between two reports
+SMOOTHING_SECONDS = 4.0  # of a stream, in which a loss that ended is forgotten by two thirds
+# The share of frames lost from which a level holds. It is left for the one below where half as many are lost.
+LEVELS_FROM = (0.01, 0.03, 0.08)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +86,7 @@ class Earlier:
         """The last of them, `most` at most, for a packet that follows them; None where there are none."""
         if self._codes is None:
             return None
-        count = min(self._codes.shape[1], self.frames if most is None else most)
+        count = min(self._codes.shape[1], self.frames, self.frames if most is None else most)
         if not count:
             return None
         scale = None if self._scale is None else self._scale[-count:]
@@ -80,6 +95,69 @@ class Earlier:
     def clear(self) -> None:
         """Another stream begins, or nothing is lost."""
         self._codes = self._scale = None
+
+
+class LossMeter:
+    """Counts at a receiver what its sender is told. frame_rate: of the codec, in Hz.
+
+    What came again counts as lost: else the redundancy would hide the loss that it answers.
+    """
+
+    def __init__(self, frame_rate: float) -> None:
+        self._due = max(1, round(REPORT_SECONDS * frame_rate))
+        self._frames = self._lost = 0
+
+    def count(self, frames: int, lost: bool) -> None:
+        """Frames that came, or that did not."""
+        self._frames += frames
+        self._lost += frames if lost else 0
+
+    def report(self) -> tuple[int, int] | None:
+        """Once a second: the frames since the last report, and those of them that were lost; else None."""
+        if self._frames < self._due:
+            return None
+        report = self._frames, self._lost
+        self._frames = self._lost = 0
+        return report
+
+
+class MeasuredRedundancy:
+    """How much of earlier frames a sender's packets are to carry, by the loss that its receiver reports.
+
+    frames, codebooks: what to carry now, at most what was given; 0 frames at level 0.
+    level: 0 (nothing) to 3 (all that was given). A report moves it by one at most, up as soon as the loss is above a
+    bound, down only where it is below half of that, so that it doesn't swing. loss: the share of frames lost lately.
+    """
+
+    def __init__(self, frames: int, codebooks: int, frame_rate: float) -> None:
+        if not (1 <= frames <= MOST_FRAMES and 1 <= codebooks <= 255):
+            raise InputError(f"{frames} frames of {codebooks} codebooks; 1 to {MOST_FRAMES} of 1 to 255 are allowed")
+        self.level, self.loss = 0, 0.0
+        self._most, self._rate = (frames, codebooks), frame_rate
+
+    @property
+    def frames(self) -> int:
+        return self._share(self._most[0])
+
+    @property
+    def codebooks(self) -> int:
+        return max(1, self._share(self._most[1]))
+
+    def _share(self, most: int) -> int:
+        return -(-most * self.level // len(LEVELS_FROM))
+
+    def take(self, frames: int, lost: int) -> None:
+        """A report of the receiver: so many frames, and those of them that were lost. Raises InputError."""
+        if not 0 <= lost <= frames:
+            raise InputError(f"{lost} of {frames} frames are lost; it must be 0 to {max(0, frames)}")
+        if not frames:
+            return
+        kept = math.exp(-frames / (self._rate * SMOOTHING_SECONDS))
+        self.loss = self.loss * kept + lost / frames * (1 - kept)
+        if self.level < len(LEVELS_FROM) and self.loss > LEVELS_FROM[self.level]:
+            self.level += 1
+        elif self.level and self.loss < LEVELS_FROM[self.level - 1] / 2:
+            self.level -= 1
 
 
 def frames_from(packet: CodesMessage, expected: int) -> list[Part]:

@@ -17,6 +17,7 @@ __all__ = [
     "add_force",
     "check_folder",
     "check_input",
+    "frames_by_codebooks",
     "input_of",
     "new_output",
     "output_format",
@@ -29,6 +30,14 @@ STANDARD = "-"
 def add_force(parser: ArgumentParser) -> None:
     """--force, of every command that writes a file."""
     parser.add_argument("-f", "--force", action="store_true", help="replace the output where there is such a file")
+
+
+def frames_by_codebooks(text: str) -> tuple[int, int]:
+    """FRAMESxCODEBOOKS, as --redundancy has it. Raises InputError."""
+    frames, by, codebooks = text.partition("x")
+    if not (by and frames.isdecimal() and codebooks.isdecimal()):
+        raise InputError(f"--redundancy {text}; it must be FRAMESxCODEBOOKS, such as 2x2")
+    return int(frames), int(codebooks)
 
 
 def check_input(path: str | Path) -> None:

@@ -25,7 +25,7 @@ from ..evaluate.recording import System
 from ..evaluate.spectrogram import draw
 from ..evaluate.table import NOTES, summary, table
 from ..files import NewFile
-from .ends import check_folder, new_output
+from .ends import check_folder, frames_by_codebooks, new_output
 from .running import open_codec
 from .signals import check_ended
 from .telling import tell
@@ -59,10 +59,7 @@ def _losses(args: Namespace) -> list[Loss]:
 
 
 def _redundancy(args: Namespace) -> list[tuple[int, int]]:
-    pairs = [text.split("x") for text in args.redundancy]
-    if bad := [pair for pair in pairs if len(pair) != 2 or not all(part.isdecimal() for part in pair)]:
-        raise InputError(f"--redundancy {'x'.join(bad[0])}; it must be FRAMESxCODEBOOKS, such as 2x2")
-    return [(int(frames), int(codebooks)) for frames, codebooks in pairs]
+    return [frames_by_codebooks(text) for text in args.redundancy]
 
 
 def _lossy(codec: Codec, args: Namespace) -> list[System]:

@@ -12,6 +12,8 @@ from .session import Session
 
 __all__ = ["connect"]
 
+MEASURED = RedundancyAgreed(frames=16, codebooks=4, measured=True)  # a third of a second of the bundled codec at most
+
 
 def connect(
     url: str,
@@ -35,7 +37,7 @@ def connect(
     renew: bool = False,
     max_delay: SupportsFloat | None = None,
     entropy: EntropyModel | None = None,
-    redundancy: tuple[int, int] | None = None,
+    redundancy: tuple[int, int] | str | None = None,
     open_seconds: float = 0.0,
     queue: int = 256,
     ssl: tls.SSLContext | None = None,
@@ -63,7 +65,8 @@ def connect(
     `welcome.entropy` is its hash. None: codes go as they are.
 
     redundancy: (frames, codebooks), 1 to 64 and at least 1: where codes are left out, since an end is slow, the packet
-    after them carries so many of the last of these frames, with so many codebooks.
+    after them carries so many of the last of these frames, with so many codebooks. "auto": as much as the loss that the
+    other end measures and tells asks for, 16 frames of 4 codebooks at most; `redundancy_level` and `loss` tell of it.
 
     ssl: for wss; None trusts what the system does. For a certificate of the server's own give
     ``ssl.create_default_context(cafile=FILE)``.
@@ -91,9 +94,13 @@ def connect(
     )  # fmt: skip
 
 
-def _redundancy(asked: tuple[int, int] | None) -> RedundancyAgreed | None:
+def _redundancy(asked: tuple[int, int] | str | None) -> RedundancyAgreed | None:
     if asked is None:
         return None
+    if isinstance(asked, str):
+        if asked != "auto":
+            raise InputError(f"redundancy is {asked!r}; it must be (frames, codebooks) or 'auto'")
+        return MEASURED
     frames, codebooks = whole(asked[0], "redundancy's frames", 1), whole(asked[1], "redundancy's codebooks", 1)
     if frames > 64 or codebooks > 255:
         raise InputError(f"redundancy of {frames} frames and {codebooks} codebooks; at most 64 and 255 are allowed")

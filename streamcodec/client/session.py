@@ -234,6 +234,19 @@ class Session:
         return self._protocol.left_out
 
     @property
+    def redundancy_level(self) -> int | None:
+        """With redundancy "auto": how much this end's packets carry of what was left out, 0 (nothing) to 3; None where
+        the server does not know it."""
+        measured = self._protocol.measured
+        return None if measured is None else measured.level
+
+    @property
+    def loss(self) -> float | None:
+        """With redundancy "auto": the share of this end's frames that the server lacked lately; None as above."""
+        measured = self._protocol.measured
+        return None if measured is None else measured.loss
+
+    @property
     def unacknowledged(self) -> tuple[int, int]:
         """Messages and bytes that were sent and that the server may not have yet."""
         return self._protocol.unacknowledged

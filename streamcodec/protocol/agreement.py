@@ -1,7 +1,7 @@
 """What hello asks for, against what the server offers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..scalars import meant
 from .faults import ProtocolError
@@ -69,7 +69,7 @@ def negotiate(hello: Hello, offers: Mapping[str, CodecFacts], limits: Limits) ->
         raise ProtocolError("bad_message", "hello.max_delay without resume; only what is acknowledged can be bounded")
     _check_pcm(hello.pcm, "pcm" in (takes, gives), limits)
     entropy = codec.entropy if hello.entropy == codec.entropy and "codes" in (takes, gives) else None
-    redundancy = hello.redundancy if "codes" in (takes, gives) else None
+    redundancy = _redundancy(hello.redundancy, limits) if "codes" in (takes, gives) else None
     return Agreement(hello, codec, bandwidth, codebooks, hello.pcm, takes, gives, entropy, redundancy)
 
 
@@ -105,6 +105,12 @@ def _codec(hello: Hello, offers: Mapping[str, CodecFacts]) -> CodecFacts:
             "unknown_codec", f"no codec {name}; choose one of {', '.join(offers) or 'none'}", allowed=list(offers)
         )
     return offers[name]
+
+
+def _redundancy(asked: RedundancyAgreed | None, limits: Limits) -> RedundancyAgreed | None:
+    if asked is None or limits.redundancy == "off":
+        return None
+    return asked if limits.redundancy == "auto" else replace(asked, measured=None)
 
 
 def _check_frames(hello: Hello, limits: Limits) -> None:

@@ -33,6 +33,7 @@ from .messages import (
     Hello,
     Joined,
     Left,
+    LossReport,
     Marker,
     Message,
     Ping,
@@ -46,7 +47,7 @@ from .text import parse as parse_text
 
 __all__ = ["ClientSession"]
 
-MOST_GAP = 1.0  # seconds of silence that stand for what was left out; who listens would not wait for more
+MOST_GAP = 1.0  # seconds that stand for what was left out; who listens would not wait for more
 MAX_BYTES = 2**24  # of one message of the server's: welcome to a room with thousands of members has some 100 kB
 
 
@@ -162,7 +163,7 @@ class ClientSession(End):
     # Inside
 
     def _after_omitted(self, index: int | None) -> int | None:
-        """The next index, where something was left out before it: the server takes silence for that."""
+        """The next index, where something was left out before it: the server makes up for that."""
         omitted, agreement = self._omitted(), self._agreed()
         if not omitted or index is not None:
             return index
@@ -195,6 +196,9 @@ class ClientSession(End):
         elif isinstance(message, Acknowledge):
             self._acknowledged(message)
             return []
+        elif isinstance(message, LossReport):
+            self._lossy(message)
+            return []
         elif isinstance(message, Joined):
             self._streams[message.member.id] = message.member.stream
         elif isinstance(message, Left):
@@ -225,6 +229,7 @@ class ClientSession(End):
             welcome.redundancy,
         )  # fmt: skip
         self._begin_coding(self._predictor)
+        self._begin_measuring()
         kind = {"pcm": PCM, "codes": CODES, None: 0}[gives]
         self._checks = Checks.of_server(kind, welcome.codec, welcome.pcm, self._coding)
         self._window = limits.unacknowledged_bytes

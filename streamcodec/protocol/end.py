@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from ..entropy import Predictor
 from ..packet import LAST, MAX_INDEX, Array, CodedMessage, CodesMessage, Header, PcmMessage, pack
-from ..redundancy import Earlier
+from ..redundancy import Earlier, LossMeter, MeasuredRedundancy
 from .agreement import Agreement
 from .coding import Coding
-from .events import Event, Missing
+from .events import CodesReceived, Event, Missing
 from .faults import Close, ProtocolError
 from .link import Arrivals, Unacknowledged, Valve
 from .media import Checks, checked_header, to_wire
-from .messages import WAY_SHARE, Acknowledge, Message, to_text
+from .messages import WAY_SHARE, Acknowledge, LossReport, Message, to_text
 from .states import Cause, State, Table, after
 
 __all__ = ["End"]
@@ -48,6 +48,9 @@ class End(ABC):
         self._left_out: dict[int, Earlier] = {}  # stream: frames that were not sent, for the next packet
         self.sent_messages = self.sent_bytes = self.received_messages = self.received_bytes = 0
         self.missing = 0  # samples or frames of the input that did not come
+        self.again = 0  # frames that were left out and came again with the next packet
+        self.measured: MeasuredRedundancy | None = None  # where redundancy by measured loss was agreed
+        self._meter: LossMeter | None = None
 
     def messages_to_send(self) -> list[str | bytes]:
         """What has to go out now, in order: text and binary messages. Each is given once."""
@@ -120,6 +123,8 @@ class End(ABC):
         agreement = self._agreed()
         expected, left_out = self._next_out.get(stream, 0), self._left_out.pop(stream, None)
         index, gap = self._place(stream, index, codes.shape[1], last)
+        if left_out is not None and self.measured is not None:
+            left_out.frames, left_out.codebooks = self.measured.frames, self.measured.codebooks
         earlier = None if left_out is None else left_out.last(index - expected)
         bits, crc, (codebooks, count) = agreement.codec.bits, agreement.hello.crc, codes.shape
 
@@ -190,6 +195,39 @@ class End(ABC):
         if self._agreed().entropy is not None and predictor is not None:
             self._coding = Coding(predictor, codec.sample_rate / codec.hop_length)
 
+    def _begin_measuring(self) -> None:
+        """From here on what does not come is told, and what the peer tells decides what is carried."""
+        codec, agreed = self._agreed().codec, self._agreed().redundancy
+        if agreed is not None and agreed.measured:
+            rate = codec.sample_rate / codec.hop_length
+            self.measured = MeasuredRedundancy(agreed.frames, agreed.codebooks, rate)
+            self._meter = LossMeter(rate)
+
+    def _measure(self, events: list[Event], begun: bool) -> None:
+        """Count what came. begun: whether the stream was heard before; what was sent before that is not lost."""
+        for event in events:
+            if isinstance(event, CodesReceived):
+                count, lost = event.codes.shape[1], event.again
+                self.again += count if lost else 0
+            elif isinstance(event, Missing) and begun:
+                count, lost = event.count, True
+            else:
+                continue
+            if self._meter is not None:
+                self._meter.count(count, lost)
+        report = None if self._meter is None or self.state is not State.OPEN else self._meter.report()
+        if report is not None:
+            self._say(LossReport(frames=report[0], missing=report[1]))
+
+    def _lossy(self, report: LossReport) -> None:
+        """What the peer lacked."""
+        if self.measured is None:
+            raise ProtocolError("bad_state", "loss in a session where redundancy by measured loss was not agreed")
+        if report.missing > report.frames:
+            text = f"loss.missing is {report.missing} of {report.frames} frames"
+            raise ProtocolError("bad_message", text, allowed=[0, report.frames])
+        self.measured.take(report.frames, report.missing)
+
     def _forget(self, stream: int) -> None:
         """The stream's number may be given to another."""
         self._left_out.pop(stream, None)
@@ -206,7 +244,10 @@ class End(ABC):
         header = checked_header(data, self._most)
         self._arrivals.take(header.sequence, len(data))
         try:
-            return self._placed(data, header)
+            begun = header.stream in self._next_in
+            events = self._placed(data, header)
+            self._measure(events, begun)
+            return events
         except ProtocolError as error:
             error.sequence = header.sequence
             raise

@@ -21,6 +21,7 @@ class Limits:
     peak*: the greatest magnitude of a sample in float32; full scale is 1. 8 leaves 18 dB for what a client may clip
         itself, and refuses whole numbers sent as floats.
     frames_per_packet*: the most that a client may ask for.
+    redundancy: what is agreed of a client's: "off", nothing; "fixed", what it asks for; "auto", also by measured loss.
     """
 
     message_bytes: int = 262_144
@@ -38,3 +39,4 @@ class Limits:
     frames_per_packet: int = 150
     min_rate: int = 8_000
     max_rate: int = 48_000
+    redundancy: str = "auto"

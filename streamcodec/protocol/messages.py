@@ -33,6 +33,7 @@ __all__ = [
     "Hello",
     "Joined",
     "Left",
+    "LossReport",
     "Marker",
     "Member",
     "Message",
@@ -108,10 +109,14 @@ class RoomRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RedundancyAgreed:
-    """What packets of codes may carry of frames that were left out before them: so many frames and codebooks."""
+    """What packets of codes may carry of frames that were left out before them: so many frames and codebooks.
+
+    measured: each end tells what it lacked (`LossReport`), and the other carries what that asks for, this at most.
+    """
 
     frames: int = rule(integer(1, 64))
     codebooks: int = rule(integer(1, 255))
+    measured: bool | None = rule(optional(boolean), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +186,15 @@ class Acknowledge(Message):
 
     type = "ack"
     sequence: int = rule(_SEQUENCE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossReport(Message):
+    """Of `frames` frames of codes since the last report, `missing` were left out before packets that came."""
+
+    type = "loss"
+    frames: int = rule(integer(1, json_text.MAX_SAFE))
+    missing: int = rule(_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -439,9 +453,9 @@ def _by_type(*classes: type[Message]) -> dict[str, type[Message]]:
     return {cls.type: cls for cls in classes}
 
 
-FROM_CLIENT = _by_type(Hello, Resume, Bandwidth, Marker, Flush, Acknowledge, AskStatistics, Ping, Goodbye)
+FROM_CLIENT = _by_type(Hello, Resume, Bandwidth, Marker, Flush, Acknowledge, LossReport, AskStatistics, Ping, Goodbye)
 FROM_SERVER = _by_type(
-    Welcome, Resumed, NewBandwidth, Marker, Flushed, Acknowledge, Dropped, CodebooksChanged, Joined, Left,
+    Welcome, Resumed, NewBandwidth, Marker, Flushed, Acknowledge, LossReport, Dropped, CodebooksChanged, Joined, Left,
     Statistics, Pong, ErrorMessage, Farewell,
 )  # fmt: skip
 

@@ -43,6 +43,7 @@ from .messages import (
     Hello,
     Joined,
     Left,
+    LossReport,
     Marker,
     Member,
     Message,
@@ -174,6 +175,7 @@ class ServerSession(End):
         self._heard, self._clock, self._session = now, server_time - now, session
         self._held = Unacknowledged(agreed.hello.resume)
         self._begin_coding(self._predictors.get(agreed.entropy or ""))
+        self._begin_measuring()
         self._checks = Checks.of_client(agreed, self.limits, self._coding)
         if agreed.hello.mode != "room":  # there the host knows who is slow
             self._open_valve(agreed.gives, self.limits.acknowledge_every)
@@ -388,6 +390,9 @@ class ServerSession(End):
             self._move(Cause.ASKED)
         elif isinstance(message, Acknowledge):
             self._acknowledged(message)
+            return []
+        elif isinstance(message, LossReport):
+            self._lossy(message)
             return []
         elif isinstance(message, Ping):
             self._say(Pong(id=message.id, server_time=now + self._clock))

@@ -53,6 +53,13 @@ class Config:
     )
     engines: int = offer(1, "processes that compute, beside the one that serves", "N")
 
+    redundancy: str = offer(
+        "auto",
+        "what packets carry again of what was left out, for clients that ask: off, nothing; fixed, what they ask for; "
+        "auto, also by measured loss",
+        "HOW",
+        choices=("off", "fixed", "auto"),
+    )
     sessions: int = offer(64, "sessions at once, those that wait for a resume included", "N")
     slots: int = limit(
         32, "sessions at once per codec and direction that compute; memory for them is taken at start", "N"

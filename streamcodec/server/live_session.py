@@ -152,14 +152,22 @@ class LiveSession:
             elif isinstance(event, (Bandwidth, Marker, Flush)):
                 self._inbox.append((event.type, event))
             elif isinstance(event, AskStatistics):
-                self.protocol.statistics(
-                    self._clock(), {"waiting": self._sent - self._taken, "concealed": self.concealed}
-                )
+                self.protocol.statistics(self._clock(), self._counts())
             elif isinstance(event, Lost):
                 self._lost(self, event)
             elif isinstance(event, Ended):
                 self._finish(event)
         self.feed()
+
+    def _counts(self) -> dict[str, float]:
+        """What `statistics` tells beside what the protocol counts."""
+        counts: dict[str, float] = {
+            "waiting": self._sent - self._taken, "concealed": self.concealed, "again": self.protocol.again,
+        }  # fmt: skip
+        measured = self.protocol.measured
+        if measured is not None:
+            counts |= {"redundancy_level": measured.level, "loss": round(measured.loss, 4)}
+        return counts
 
     @property
     def full(self) -> bool:

@@ -62,7 +62,7 @@ class Fuzzer:
         pcm = PcmFormat(format=pick(["s16le", "f32le"]), sample_rate=pick([8000, 24000, 48000]), channels=pick([1, 2]))
         role, codes = pick(["speaker", "listener", "both"]), pick(["pcm", "codes"])
         room = RoomRequest(name="r", role=role, send=codes, receive=pick(["pcm", "codes"])) if mode == "room" else None
-        redundancy = pick([None, RedundancyAgreed(frames=3, codebooks=2)])
+        redundancy = pick([None, RedundancyAgreed(frames=3, codebooks=2, measured=pick([None, True]))])
         return hello(mode, pcm=pcm, room=room, crc=pick([True, False]), resume=pick([True, True, False]),
                      codec=pick(["default", "scaled", "coded"]), entropy=pick([None, MODEL.hash]),
                      redundancy=redundancy)  # fmt: skip
@@ -97,6 +97,7 @@ class Fuzzer:
                 lambda: m.Bandwidth(sequence=n, bandwidth=pick([1.5, 3.0, 5.0])), lambda: m.Marker(sequence=n, id="x"),
                 lambda: m.Flush(sequence=n, length=pick([None, 5])), m.AskStatistics, lambda: m.Ping(id="p"),
                 lambda: m.Acknowledge(sequence=self.random.randrange(40)), self.hello,
+                lambda: m.LossReport(frames=pick([1, 50]), missing=pick([0, 1, 9])),
                 lambda: Resume(version=1, token=TOKEN, last_sequence=n),
             ]  # fmt: skip
         else:
@@ -106,6 +107,7 @@ class Fuzzer:
                 lambda: m.Acknowledge(sequence=self.random.randrange(40)), lambda: m.Pong(id="p", server_time=0.0),
                 lambda: m.Dropped(sequence=n, stream=0, unit="frames", index=0, count=3),
                 lambda: m.Left(sequence=n, id=1, reason="lost"),
+                lambda: m.LossReport(frames=pick([1, 50]), missing=pick([0, 1, 9])),
                 lambda: m.Resumed(session="s", server_time=1.0, last_sequence=n),
                 lambda: m.ErrorMessage(code="bad_message", scope="message", message="x"),
             ]  # fmt: skip

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streamcodec.packet import CodesMessage, PcmMessage, pack
 from streamcodec.protocol import (
     FAULTS,
+    ClientSession,
     CodesReceived,
     Ended,
     HelloReceived,
@@ -504,6 +505,97 @@ def test_with_redundancy_a_client_of_codes_carries_them_too():
     assert [event.index for event in of(link.at_server, CodesReceived)[-2:]] == [96, 100]
     assert of(link.at_server, CodesReceived)[-2].codes.shape == (1, 4)
     assert of(link.at_server, Missing)[0].count == 100 - (16 + 31) - 4
+
+
+MEASURED = RedundancyAgreed(frames=6, codebooks=3, measured=True)
+
+
+def sender(link, mode):
+    """The end that sends codes, and what comes of them."""
+    return (link.server, link.at_client) if mode == "encode" else (link.client, link.at_server)
+
+
+def left_out_and_sent(link, mode, number, lost):
+    """Frames from `number` on, one a packet, the next of which follows `lost` that were left out; the next number."""
+    end, _ = sender(link, mode)
+    link.now += 0.02
+    for _ in range(lost):
+        end.lose(frames(8, 1, number))
+        number += 1
+    end.send_codes(frames(8, 1, number), index=number)
+    link.run()
+    return number + 1
+
+
+@pytest.mark.parametrize("mode", ["encode", "decode"])
+def test_by_measured_loss_packets_carry_nothing_at_first_and_more_the_more_was_lacking(mode):
+    link = Link(mode=mode, redundancy=MEASURED)
+    end, came = sender(link, mode)
+    assert link.client.welcome.redundancy == MEASURED
+    number = left_out_and_sent(link, mode, left_out_and_sent(link, mode, 0, 0), 2)
+    assert [event.again for event in of(came, CodesReceived)] == [False, False]
+    levels = []
+    for _ in range(80):
+        number = left_out_and_sent(link, mode, number, 7)
+        levels.append(end.measured.level)
+    assert (levels[0], levels[-1]) == (0, 3)
+    assert sorted(levels) == levels
+    assert of(came, CodesReceived)[-2].codes.shape == (3, 6)
+    assert of(came, CodesReceived)[-2].again
+    receiver = link.client if mode == "encode" else link.server
+    assert receiver.again == sum(event.codes.shape[1] for event in of(came, CodesReceived) if event.again)
+    for _ in range(1800):  # nothing is lost any more
+        number = left_out_and_sent(link, mode, number, 0)
+    assert end.measured.level == 0
+    assert end.measured.loss < 0.01
+
+
+def test_who_comes_late_to_a_stream_has_lost_nothing():
+    link = Link(mode="encode", redundancy=MEASURED)
+    link.server.send_codes(frames(8, 1), index=100_000)
+    for number in range(300):
+        link.server.send_codes(frames(8, 1), index=100_001 + number)
+        link.run()
+    assert (link.server.measured.level, link.server.measured.loss) == (0, 0.0)
+
+
+@pytest.mark.parametrize(("setting", "agreed"), [("off", None), ("fixed", replace(MEASURED, measured=None))])
+def test_a_server_agrees_to_no_more_than_its_operator_does(setting, agreed):
+    link = Link(mode="encode", redundancy=MEASURED, limits=Limits(redundancy=setting))
+    assert link.client.welcome.redundancy == agreed
+    assert link.server.measured is link.client.measured is None
+    number = 0
+    for _ in range(40):
+        number = left_out_and_sent(link, "encode", number, 7)
+    assert of(link.at_client, CodesReceived)[-2].again == (setting == "fixed")
+    link.to_server(text(type="loss", frames=10, missing=5))
+    assert only(link.server.messages_to_send())["code"] == "bad_state"
+
+
+def test_an_older_server_that_does_not_know_measured_loss_is_a_fixed_one():
+    client = ClientSession()
+    client.hello(hello("encode", redundancy=MEASURED))
+    link = Link(mode="encode", redundancy=replace(MEASURED, measured=None))
+    welcome = m.to_text(link.client.welcome)
+    assert "measured" not in welcome
+    client.receive(welcome)
+    assert client.state is State.OPEN
+    assert client.measured is None
+    for number in range(200):
+        client.receive(pack(CodesMessage(number, number, frames(8, 1), 10)))
+    assert "loss" not in str([item for item in client.messages_to_send() if isinstance(item, str)][1:])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"frames": 5, "missing": 6}, {"frames": 0, "missing": 0}, {"frames": 5, "missing": -1}, {"frames": 5},
+     {"frames": 5.0, "missing": 1}, {"frames": True, "missing": 0}, {"frames": 2**60, "missing": 0}],
+)  # fmt: skip
+def test_a_report_of_loss_that_cannot_be_is_refused_and_changes_nothing(values):
+    link = Link(mode="encode", redundancy=MEASURED)
+    link.to_server(text(type="loss", **values))
+    assert only(link.server.messages_to_send())["code"] == "bad_message"
+    assert (link.server.measured.level, link.server.measured.loss) == (0, 0.0)
 
 
 def test_nobody_who_did_not_ask_gets_earlier_frames():
