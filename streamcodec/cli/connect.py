@@ -24,8 +24,9 @@ from ..entropy import find_model
 from ..errors import InputError
 from ..files import Existing, GrowingFile, NewFile
 from ..live.devices import portaudio
-from .connect_recording import Recording, codes_reader
-from .ends import add_force, check_input, new_output, output_format, takes_stdout
+from ..sources import reason
+from .connect_recording import Recording, RoomRecording, codes_reader
+from .ends import add_force, check_folder, check_input, frames_by_codebooks, new_output, output_format, takes_stdout
 from .signals import told_by_signals
 from .telling import announce, announce_clipping, progress, tell
 
@@ -48,7 +49,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--input", metavar="FILE", help="audio; codes in mode decode; - for raw s16le samples on stdin")
     parser.add_argument("--output", metavar="FILE", help="audio; codes in mode encode; - for raw s16le on stdout")
     parser.add_argument(
-        "--record", metavar="FILE", help="keep the codes of mode encode in a .scx file that can be read while it grows"
+        "--record",
+        metavar="PATH",
+        help="keep the codes of mode encode in a .scx file that can be read while it grows; in mode room those of each "
+        "speaker, in files of this folder",
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--realtime", action="store_true", help="send at the pace of the audio (the default)")
@@ -82,6 +86,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="code codes on the wire with this entropy model, if the server has the same (default: the one in this "
         "package)",
     )
+    parser.add_argument(
+        "--redundancy",
+        metavar="FRAMESxCODEBOOKS|auto",
+        help="where codes are left out, the next packet carries so much of them again, such as 8x2; auto: as much as "
+        "the loss that the other end measures asks for (default: nothing)",
+    )
     parser.add_argument("--no-reconnect", action="store_true", help="end where the connection breaks")
     parser.add_argument("--stats", action="store_true", help="ask the server for its counts at the end")
     add_force(parser)
@@ -94,7 +104,7 @@ def run(args: Namespace) -> int:
     _check(args)
     with contextlib.ExitStack() as stack:
         output, form = _output(args, stack)
-        record = None if args.record is None else _record(args, stack)
+        record = None if args.record is None or args.mode == "room" else _record(args, stack)
         asyncio.run(_talk(args, output, form, record))
     return 0
 
@@ -133,14 +143,32 @@ def _check(args: Namespace) -> None:
         raise InputError("codes come from and go to files; - is for audio")
     if args.mode == "room" and args.role == "speaker" and (args.play or args.output):
         raise InputError("--play or --output with --role speaker, who hears nothing; take --role both")
-    if args.record is not None and (args.mode != "encode" or args.record == RAW):
-        raise InputError("--record keeps the codes of mode encode, in a file; --output keeps audio")
+    if args.record is not None:
+        _check_record(args)
     if args.mode == "encode" and args.play:
         raise InputError("--play in mode encode, where no audio comes back")
+    _redundancy(args.redundancy)
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise InputError(f"--seconds is {args.seconds:g}; it must be positive")
     if args.json and takes_stdout(args.output):
         raise InputError(f"--json and --output {args.output}: both want stdout")
+
+
+def _check_record(args: Namespace) -> None:
+    if args.mode not in ("encode", "room") or args.record == RAW:
+        raise InputError("--record keeps the codes of mode encode, or of a room, in files; --output keeps audio")
+    if args.mode != "room":
+        return
+    if args.role == "speaker":
+        raise InputError("--record with --role speaker, who hears nothing; take --role listener or both")
+    if args.play or args.output:
+        raise InputError("--record in a room gets codes, and --play and --output need audio; run two commands")
+    folder = Path(args.record)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--record {folder} cannot be made a folder: {reason(error)}") from error
+    check_folder(folder, "*.scx", "recordings", args.force)
 
 
 def _key(path: str | None) -> str | None:
@@ -148,6 +176,10 @@ def _key(path: str | None) -> str | None:
         return None if path is None else Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--key-file {path} cannot be read as ASCII: {error}") from error
+
+
+def _redundancy(text: str | None) -> tuple[int, int] | str | None:
+    return text if text in (None, "auto") else frames_by_codebooks(text)
 
 
 def _trust(path: str | None) -> ssl.SSLContext | None:
@@ -167,15 +199,18 @@ class _Talk:
         self.session = connect(
             args.url, args.mode, codec=args.codec, bandwidth=args.bandwidth, sample_rate=args.rate,
             channels=args.channels, pcm_format=args.format, frames_per_packet=args.frames_per_packet, start=args.start,
-            room=args.room, role=args.role, member=args.member, key=_key(args.key_file),
-            reconnect=not args.no_reconnect, max_delay=args.max_delay, open_seconds=args.wait, ssl=_trust(args.ca),
-            entropy=None if args.entropy is None else find_model(args.entropy or None),
+            room=args.room, role=args.role, receive="codes" if args.record else "pcm", member=args.member,
+            key=_key(args.key_file), reconnect=not args.no_reconnect, max_delay=args.max_delay, open_seconds=args.wait,
+            ssl=_trust(args.ca), entropy=None if args.entropy is None else find_model(args.entropy or None),
+            redundancy=_redundancy(args.redundancy),
         )  # fmt: skip
         self.block = round(PLAY_SECONDS * args.rate)
         self.mixer = Mixer(args.rate, args.channels, self.block)
-        self.paced = args.mode != "encode" and (args.play or args.mode == "room" or not args.fast)
+        self.gets_codes = args.mode == "encode" or args.record is not None
+        self.paced = not self.gets_codes and (args.play or args.mode == "room" or not args.fast)
         self.began = 0.0  # time.monotonic() of the first sample sent
         self.sent = self.received = 0  # samples or frames
+        self.again = 0  # frames that were left out and came again with the next packet
         self.delays: list[float] = []
         self.length: int | None = None  # of the audio to be decoded, in samples at the wire's rate
         self.server: dict[str, Any] = {}
@@ -201,7 +236,9 @@ class _Talk:
     async def _converse(self, session: "Session") -> None:
         with contextlib.ExitStack() as stack:
             sink = _sink(self, stack)
-            self.recording = None if self.record is None else stack.enter_context(Recording(self.record, session))
+            self.recording = self._recording(session)
+            if self.recording is not None:
+                stack.enter_context(self.recording)
             tasks = [asyncio.create_task(self._receive(sink))]
             if self.args.input:
                 tasks.append(asyncio.create_task(self._send()))
@@ -210,6 +247,11 @@ class _Talk:
             await self._until_done(tasks)
             if self.args.stats:
                 self.server = vars_of(await session.statistics())
+
+    def _recording(self, session: "Session") -> "Recording | RoomRecording | None":
+        if self.args.record is not None and self.args.mode == "room":
+            return RoomRecording(Path(self.args.record), session, self.args.force)
+        return None if self.record is None else Recording(self.record, session)
 
     async def _until_done(self, tasks: "list[asyncio.Task[None]]") -> None:
         """Until all that was sent is back, or the time is over; errors of the tasks are raised."""
@@ -302,9 +344,13 @@ class _Talk:
         async for event in self.session:
             if isinstance(event, (Pcm, CodesPacket)):
                 self._note(event.index + (event.samples if isinstance(event, Pcm) else event.codes.T).shape[0])
+            if isinstance(event, CodesPacket) and event.again:
+                self.again += event.codes.shape[1]
             if isinstance(event, (Pcm, Missing)) and self.paced:
                 self.mixer.take(event)
-            if self.recording is not None and isinstance(event, (CodesPacket, Missing)):
+            if isinstance(self.recording, RoomRecording) or (
+                self.recording and isinstance(event, (CodesPacket, Missing))
+            ):
                 self.recording.take(event)
             if isinstance(event, Pcm) and self.args.mode != "room":
                 sink.audio(self._cut(event.samples.T))
@@ -352,13 +398,14 @@ class _Talk:
 
     def _report(self, seconds: float) -> None:
         codec, args = self.session.codec, self.args
-        unit = codec.hop_length / codec.sample_rate if args.mode == "encode" else 1 / args.rate
+        unit = codec.hop_length / codec.sample_rate if self.gets_codes else 1 / args.rate
         result: dict[str, Any] = {
             "codec": codec.name, "mode": args.mode, "seconds": seconds, "audio_seconds": self.received * unit,
             "bandwidth_kbps": self.session.welcome.bandwidth, "stated_delay_ms": self.session.welcome.delays.total_ms,
             "delay_p50_ms": None, "delay_p99_ms": None, "reconnects": self.session.reconnects,
             "underruns": self.mixer.underruns if self.paced else None,
-            "concealed_samples": self.mixer.concealed if self.paced else None,
+            "concealed_samples": self.mixer.concealed if self.paced else None, "again_frames": self.again,
+            "redundancy_level": self.session.redundancy_level, "loss": self.session.loss,
         }  # fmt: skip
         if self.delays:
             result["delay_p50_ms"], result["delay_p99_ms"] = (
@@ -374,6 +421,8 @@ class _Talk:
             parts.append(f"delay {result['delay_p50_ms']:.0f} ms (99 %: {result['delay_p99_ms']:.0f} ms)")
         if self.paced:
             parts.append(f"underruns {result['underruns']}, concealed {1000 * self.mixer.concealed / args.rate:.0f} ms")
+        if self.again:
+            parts.append(f"{self.again} frames came again")
         parts.append(f"reconnects {result['reconnects']}")
         print(" | ".join(parts), file=sys.stderr if takes_stdout(args.output) else sys.stdout)
         if self.server:

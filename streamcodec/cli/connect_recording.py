@@ -1,28 +1,33 @@
 """Codes that ``streamcodec connect`` records as they come, and sends from files of either kind. Needs no torch."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..codesfile import CodesBlock, CodesHeader, CodesReader, kind_of
 from ..codesfile.scx import ScxHeader, ScxReader, ScxWriter
 from ..errors import InputError
-from ..files import GrowingFile
+from ..files import Existing, GrowingFile
 from ..protocol import Missing
+from .telling import tell
 
 if TYPE_CHECKING:
-    from ..client import CodesPacket, Session
+    from ..client import CodesPacket, Event, Session
 
-__all__ = ["Recording", "codes_reader"]
+__all__ = ["Recording", "RoomRecording", "codes_reader"]
+
+MOST_FILES = 1000  # of a room: people may come and go, and each has one
+MOST_LETTERS = 40  # of a member's name in a file's
 
 
 class Recording:
     """One stream of codes to a file; each stretch of it is a section. In a `with` statement closed where that ends."""
 
-    def __init__(self, output: GrowingFile, session: "Session") -> None:
-        self._header = _header_of(session)
+    def __init__(self, output: GrowingFile, session: "Session", metadata: dict[str, str] | None = None) -> None:
+        self._header = _header_of(session, metadata or {})
         self._writer = ScxWriter(output, self._header)
-        self._frames = 0  # of the stretch so far
         self._ended = False
 
     def __enter__(self) -> "Recording":
@@ -34,28 +39,90 @@ class Recording:
         else:
             self._writer.abort()
 
-    def take(self, event: "CodesPacket | Missing") -> None:
-        """Frames that came, or that will not come."""
+    def take(self, event: "Event") -> None:
+        """What the session gave: frames that came, or that will not come; all else is left alone."""
+        from ..client import CodesPacket
+
+        if not isinstance(event, (CodesPacket, Missing)):
+            return
         if self._ended:
             self._writer.section(_anew(self._header))
-            self._frames, self._ended = 0, False
+            self._ended = False
         if isinstance(event, Missing):
             self._writer.missing(event.count)
-            self._frames += event.count
         else:
             self._codes(event)
 
     def _codes(self, packet: "CodesPacket") -> None:
         header, count = self._header, packet.codes.shape[1]
-        before = header.samples(self._frames)
-        length = header.samples(self._frames + count) - before
+        before = header.samples(packet.index)
+        length = header.samples(packet.index + count) - before
         if packet.last and packet.length is not None:
             length = max(0, packet.length - before)
         if count:
             scale = None if packet.scale is None else packet.scale[None]
             self._writer.write(CodesBlock(packet.codes[None], scale, length))
-        self._frames += count
         self._ended = packet.last
+
+
+class RoomRecording:
+    """Each speaker of a room to a file of its own in a folder. In a `with` statement closed where that ends.
+
+    The files have the speaker's number in the room and its name, in letters that are safe in any file system, and begin
+    with the first of its codes that came. A name that is taken is left alone. replace: or written over.
+    """
+
+    def __init__(self, folder: Path, session: "Session", replace: bool) -> None:
+        room = session.welcome.room
+        assert room is not None, "only rooms are recorded so"
+        self._folder, self._session, self._room = folder, session, room.name
+        self._existing: Existing = "replace" if replace else "number"
+        self._speakers = {member.stream: member for member in room.members}
+        self._open: dict[int, Recording] = {}
+        self.files = 0  # that were begun
+
+    def __enter__(self) -> "RoomRecording":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: object) -> None:
+        for recording in self._open.values():
+            recording.__exit__(kind, value, trace)
+
+    def take(self, event: "Event") -> None:
+        """What the session gave."""
+        from ..client import CodesPacket, Joined, Left
+
+        if isinstance(event, Joined):
+            self._speakers[event.member.stream] = event.member
+        elif isinstance(event, Left):
+            self._left(event.id)
+        elif isinstance(event, Missing) and event.stream in self._open:
+            self._open[event.stream].take(event)  # before the first packet nothing is missing
+        elif isinstance(event, CodesPacket):
+            recording = self._open.get(event.stream) or self._begun(event.stream)
+            if recording is not None:
+                recording.take(event)
+
+    def _begun(self, stream: int) -> Recording | None:
+        """A speaker's file; None where there are too many."""
+        if self.files == MOST_FILES:
+            tell(f"{MOST_FILES} speakers are recorded, and those who come now are not")
+        self.files += 1
+        if self.files > MOST_FILES:
+            return None
+        member = self._speakers[stream]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", member.member)[:MOST_LETTERS].strip("_")
+        path = self._folder / f"{member.id:03}{'-' if name else ''}{name}.scx"
+        metadata = {"room": self._room, "member": member.member}
+        self._open[stream] = Recording(GrowingFile(path, self._existing), self._session, metadata)
+        return self._open[stream]
+
+    def _left(self, member: int) -> None:
+        """The number of its stream may be given to somebody else."""
+        stream = next((stream for stream, one in self._speakers.items() if one.id == member), None)
+        self._speakers.pop(stream, None)
+        if stream in self._open:
+            self._open.pop(stream).__exit__(None, None, None)
 
 
 class _Recorded:
@@ -103,7 +170,7 @@ def _anew(header: ScxHeader) -> ScxHeader:
     )  # fmt: skip
 
 
-def _header_of(session: "Session") -> ScxHeader:
+def _header_of(session: "Session", metadata: dict[str, str]) -> ScxHeader:
     codec, welcome = session.codec, session.welcome
     codes = CodesHeader(
         codec=codec.name, source="", fingerprint=codec.fingerprint, bandwidth=welcome.bandwidth,
@@ -111,6 +178,6 @@ def _header_of(session: "Session") -> ScxHeader:
         codebook_size=codec.codebook_size, start=welcome.start,
     )  # fmt: skip
     return ScxHeader(
-        codes, pre_roll=codec.pre_roll, decoder_delay=codec.decoder_delay,
+        codes, metadata=metadata, pre_roll=codec.pre_roll, decoder_delay=codec.decoder_delay,
         segment_frames=codec.segment_frames or 0, segment_stride=codec.segment_stride or 0,
     )  # fmt: skip
