@@ -12,7 +12,7 @@ from ..audio import FORMATS, AudioWriter
 from ..codecs import Codec, Start
 from ..codecs.dac_chunked import unpadded_decode
 from ..codes import Codes
-from ..codesfile import CodesHeader, CodesReader, DacReader, EcdcReader, kind_of, scx
+from ..codesfile import CodesHeader, CodesReader, DacReader, EcdcReader, EncodecLM, kind_of, scx
 from ..codesfile.dac_audio import restored
 from ..codesfile.scx import ScxReader
 from ..entropy import find_model
@@ -76,17 +76,23 @@ def check_codec(path: Path, header: CodesHeader, codec: Codec) -> None:
 def run(args: Namespace) -> int:
     """Run the command."""
     source, form = input_of(args.input), output_format(args.output, list(FORMATS), args.format)
-    with SourceFile(source) as opened, result_output(args, args.output, [opened, source, args.codec]) as output:
+    with (
+        SourceFile(source) as opened,
+        result_output(args, args.output, [opened, source, args.codec, args.lm]) as output,
+    ):
         kind = kind_of(opened)
         model = None if args.entropy is None else find_model(args.entropy)
         if kind != "scx" and (args.start_time is not None or args.end is not None):
             raise InputError(f"{args.input}: --from and --to are for .scx files; `streamcodec encode` writes them")
+        if kind != "ecdc" and args.lm is not None:
+            raise InputError(f"{args.input}: --lm is for .ecdc files, and this is none")
         if kind == "dac":
             writer, figures = _from_dac(DacReader(opened), output, form, args)
         elif kind == "scx":
             writer, figures = _from_scx(ScxReader(opened, model), output, form, args)
         else:
-            reader = EcdcReader(opened) if kind == "ecdc" else CodesReader(opened, model)
+            lm = None if args.lm is None else EncodecLM.load(args.lm)
+            reader = EcdcReader(opened, lm) if kind == "ecdc" else CodesReader(opened, model)
             writer, figures = _from_frames(reader, output, form, args)
     announce_clipping(writer)
     result = {"input": args.input, "output": args.output, "clipped_samples": writer.clipped, **figures}

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from ..audio import AudioReader
 from ..codecs import Codec
-from ..codesfile import KINDS, CodesWriter, DacWriter, EcdcWriter
+from ..codesfile import KINDS, CodesWriter, DacWriter, EcdcWriter, EncodecLM
 from ..codesfile.ecdc import model_of
 from ..codesfile.scx import ScxWriter, header_of
 from ..entropy import find_model
@@ -18,7 +18,7 @@ __all__ = ["run"]
 
 
 def _writer(
-    codec: Codec, args: Namespace, run: CodecRun, output: NewFile, kind: str
+    codec: Codec, args: Namespace, run: CodecRun, output: NewFile, kind: str, lm: EncodecLM | None
 ) -> CodesWriter | DacWriter | EcdcWriter | ScxWriter:
     header = header_of(codec, bandwidth=run.bandwidth, start=run.start, source=args.codec or "")
     entropy = None if args.entropy is None else find_model(args.entropy or None, args.codec)
@@ -27,7 +27,9 @@ def _writer(
     if kind == "scx":
         return ScxWriter(output, header, entropy=entropy)
     if entropy is not None:
-        raise InputError(f"{args.output}: --entropy is for our own formats; upstream's cannot hold such codes")
+        raise InputError(
+            f"{args.output}: --entropy is for our own formats; upstream's cannot hold such codes (.ecdc has --lm)"
+        )
     if run.start == "primed":
         raise InputError(
             f"{args.output}: this format cannot say that a stream began primed, and upstream's decoder begins exact; "
@@ -38,7 +40,7 @@ def _writer(
     model = model_of(codec, args.output)
     if codec.spec.name != model.name:
         tell(f"{args.output}: will be decoded with the weights of {model.name}, not with those of {codec.spec.name}")
-    return EcdcWriter(output, model)
+    return EcdcWriter(output, model, lm)
 
 
 def run(args: Namespace) -> int:
@@ -49,12 +51,15 @@ def run(args: Namespace) -> int:
             "decoding alone. Leave it out"
         )
     source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
-    with result_output(args, args.output, [source, args.codec]) as output:
+    if args.lm is not None and kind != "ecdc":
+        raise InputError(f"{args.output}: --lm is for .ecdc files; --entropy codes our own formats in fewer bytes")
+    with result_output(args, args.output, [source, args.codec, args.lm]) as output:
+        lm = None if args.lm is None else EncodecLM.load(args.lm)
         codec = open_codec(args.codec, args)
         spec, run = codec.spec, CodecRun(codec, args, codec.spec.resolve(args.bandwidth, args.codebooks), args.start)
         with (
             AudioReader(source, spec.sample_rate, spec.channels, run.block) as reader,
-            _writer(codec, args, run, output, kind) as writer,
+            _writer(codec, args, run, output, kind, lm) as writer,
             progress(reader.seconds) as advance,
         ):
             announce(reader)

@@ -169,6 +169,9 @@ def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="MODEL",
         help="code the codes in fewer bytes, with this entropy model (default: the one that lies beside the codec)",
     )
+    parser.add_argument(
+        "--lm", metavar="FILE", help="code those of an .ecdc file with this checkpoint of EnCodec's language model"
+    )
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_precision(parser)
@@ -187,6 +190,9 @@ def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _add_format(parser, AUDIO)
     parser.add_argument(
         "--entropy", metavar="MODEL", help="of codes that are entropy coded (default: what lies beside the codec)"
+    )
+    parser.add_argument(
+        "--lm", metavar="FILE", help="checkpoint of EnCodec's language model, of an .ecdc file that was coded with it"
     )
     _add_codec(parser, "default: the one that the codes file names")
     _add_precision(parser)

@@ -2,7 +2,7 @@
 
 - `load_codes`, `save_codes`: a file at once.
 - `CodesWriter`, `CodesReader`: safetensors, any codec.
-- `EcdcWriter`, `EcdcReader`: EnCodec's ``.ecdc``.
+- `EcdcWriter`, `EcdcReader`: EnCodec's ``.ecdc``; `EncodecLM`: the language model that it may be coded with.
 - `DacWriter`, `DacReader`: DAC's ``.dac``.
 
 The first needs no torch, where its codes are taken and given as NumPy arrays: `CodesBlock`.
@@ -17,6 +17,7 @@ from .safetensors_file import CodesBlock, CodesHeader, CodesReader, CodesWriter
 if TYPE_CHECKING:
     from .dac import DacFile, DacReader, DacWriter
     from .ecdc import EcdcReader, EcdcWriter
+    from .ecdc_lm import EncodecLM
     from .whole import load_codes, save_codes
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "DacWriter",
     "EcdcReader",
     "EcdcWriter",
+    "EncodecLM",
     "kind_of",
     "load_codes",
     "save_codes",
@@ -42,6 +44,7 @@ _HOMES = {
     "DacWriter": "dac",
     "EcdcReader": "ecdc",
     "EcdcWriter": "ecdc",
+    "EncodecLM": "ecdc_lm",
     "load_codes": "whole",
     "save_codes": "whole",
 }

@@ -1,12 +1,14 @@
-"""EnCodec's ``.ecdc`` files (encodec 0.1.1, `compress.py` and `binary.py`), without the language model.
+"""EnCodec's ``.ecdc`` files (encodec 0.1.1, `compress.py` and `binary.py`).
 
 ``ECDC``, version 0 (1 byte), length of the JSON (4 bytes, big-endian), JSON: m (model), al (samples a channel), nc
 (codebooks), lm (whether a language model compressed the codes). Then each segment: for a model that normalises its
 scale (float32, big-endian), then all codes frame by frame, 10 bits each (`bits`), the last byte filled up. A model
 without segments has one, the whole signal.
 
-With the language model the codes are entropy coded by its floating-point probabilities, and a difference in their last
-bit, as between two devices or versions of torch, makes the rest of the file noise. Such files are refused.
+With the language model the codes of a segment are entropy coded by its floating-point probabilities (`ecdc_lm.py`),
+and a difference in their last bit, as between two devices or versions of torch, makes the rest of the segment noise.
+Such files are read and written where the model is given. How long they are their bytes tell, and no place in them can
+be sought.
 
 Upstream reads one frame too many where ``al / sample_rate * frame_rate`` is rounded up past a whole number (6,720
 samples at 24 kHz: 21 frames, of which it wants 22) and stops there, at files of its own too. The bytes here are
@@ -23,7 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -37,6 +39,8 @@ from ..codes import Codes
 from ..errors import AudioError, CodesError, ShapeError
 from ..files import FileWriter, Output
 from ..sources import FileReader, Source, SourceFile
+from .ecdc_coder import most_symbols
+from .ecdc_lm import PAST_SECONDS, EncodecLM, LmDecoder, LmEncoder, check_lm
 from .safetensors_file import CodesHeader, spans
 
 __all__ = ["EcdcModel", "EcdcReader", "EcdcWriter", "model_of"]
@@ -47,6 +51,15 @@ SCALE = struct.Struct("!f")
 MAX_JSON = 4096  # bytes: upstream's has about 60
 MAX_LENGTH = 2**48  # samples: 185 years; the file's size bounds the length besides
 BITS = 10  # of a code: codebooks have 1024 entries
+PIECE = 4096  # bytes that are read at a time
+NO_LM = (
+    "was coded with EnCodec's language model (lm is true); give its checkpoint, such as encodec_lm_24khz-1608e3c0.th, "
+    "with --lm, or in Python as lm=EncodecLM.load(path)"
+)
+OTHER_LM = (
+    "The file is damaged, or was made with another language model, or by another machine or version of torch: the "
+    "model's probabilities differ in their last bits then. Decode it where it was made"
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,11 @@ class EcdcModel:
             return frames * hop
         count, rest = divmod(frames, whole)
         return count * stride + min(rest * hop, stride)
+
+    @property
+    def lm_past(self) -> int:
+        """Frames that a layer of the language model sees before the one that it is at."""
+        return int(PAST_SECONDS * self.config.frame_rate)
 
     def segment_bytes(self, frames: int, codebooks: int) -> int:
         """Of one segment in a file."""
@@ -128,7 +146,7 @@ class EcdcWriter(FileWriter):
     with EcdcWriter("codes.ecdc", model_of(codec, "codes.ecdc")) as writer:
         writer.append(codes)
 
-    output: as of a `CodesWriter`.
+    output: as of a `CodesWriter`. lm: the language model to code them with, in fewer bytes, a frame at a time.
 
     The length of the audio stands first and is known last: the segments wait in a temporary file in the same directory.
     The file appears under its name when the block ends without an exception (or at `close`), and not at all otherwise.
@@ -140,13 +158,13 @@ class EcdcWriter(FileWriter):
     length: int
     """Samples a channel that they stand for."""
 
-    def __init__(self, output: Output, model: EcdcModel) -> None:
-        self.model = model
+    def __init__(self, output: Output, model: EcdcModel, lm: EncodecLM | None = None) -> None:
+        self.model, self._lm = model, lm
         self.frames, self.length, self.codebooks = 0, 0, 0
         self._whole = 0  # segments written
         self._rows = np.zeros((0, 0), np.uint16)  # [frames, K] that wait
         self._scales = np.zeros(0, np.float32)
-        self._packer = BitPacker(BITS)
+        self._packer: BitPacker | LmEncoder = BitPacker(BITS)
         self._begin(output)
         try:
             # Not in the default directory for temporary files, which is memory on many systems.
@@ -160,6 +178,9 @@ class EcdcWriter(FileWriter):
         rows, scales = self._checked(codes)
         if not self.codebooks:
             self.codebooks = rows.shape[1]
+            if self._lm is not None:
+                check_lm(self._lm, self.codebooks, self.model.config.codebook_size, self.path)
+                self._packer = LmEncoder(self._lm, self.codebooks, self.model.lm_past)
             self._rows = np.zeros((0, self.codebooks), np.uint16)
         self._rows = np.concatenate([self._rows, rows])
         self._scales = np.concatenate([self._scales, scales])
@@ -211,8 +232,8 @@ class EcdcWriter(FileWriter):
         if not self.frames or not self.length:
             raise AudioError(f"there are no codes to write to {self.path}")
         self._write_rest()
-        text = json.dumps({"m": self.model.name, "al": self.length, "nc": self.codebooks, "lm": False}).encode()
-        self._new.file.write(PREFIX.pack(MAGIC, VERSION, len(text)) + text)
+        text = json.dumps({"m": self.model.name, "al": self.length, "nc": self.codebooks, "lm": self._lm is not None})
+        self._new.file.write(PREFIX.pack(MAGIC, VERSION, len(text)) + text.encode())
         self._spool.seek(0)
         shutil.copyfileobj(self._spool, self._new.file)
 
@@ -242,17 +263,21 @@ class EcdcReader(FileReader):
     with EcdcReader("codes.ecdc") as reader:
         for codes in reader.blocks(75): ...
 
-    source: as of a `CodesReader`.
+    source: as of a `CodesReader`. lm: the language model of a file that was coded with one.
     header: as of a `CodesReader`, its codec and source the model's published name; model; codebooks, frames: K and T.
-    Raises AudioError for a file that is missing, cut short, of another format or version, inconsistent, or compressed
-    by a language model.
+    Raises AudioError for a file that is missing, cut short, of another format or version, inconsistent, or coded with
+    a language model where none is given; CodesError where the model is for other codes.
     """
 
-    def __init__(self, source: Source | SourceFile) -> None:
+    def __init__(self, source: Source | SourceFile, lm: EncodecLM | None = None) -> None:
+        self._lm = lm
         self._source = SourceFile.of(source)
         self._file, self.path = self._source.file, Path(self._source.name)
         try:
             self._read_header()
+        except CodesError:
+            self._source.close()
+            raise
         except ValueError as error:
             self._source.close()
             raise AudioError(f"{self.path} {error}") from error
@@ -278,15 +303,12 @@ class EcdcReader(FileReader):
         text = self._file.read(count)
         if len(text) < count:
             raise ValueError("is cut short: it ends within its header")
-        self.model, self.codebooks, length = _parse(text)
+        self.model, self.codebooks, length, self._coded = _parse(text)
         self._start = PREFIX.size + count
         self._whole, self._tail = self.model.tail(length)
         full = self.model.segments.frames or 0
         self.frames = self._whole * full + sum(self._tail)
-        sizes = [self.model.segment_bytes(frames, self.codebooks) for frames in (full, *self._tail)]
-        end = self._start + self._whole * sizes[0] + sum(sizes[1:])
-        if size < end:
-            raise ValueError(f"is cut short: {size} of {end} bytes are there")
+        self._check_size(size - self._start)
         config = self.model.config
         self.header = CodesHeader(
             codec=self.model.name,
@@ -301,28 +323,80 @@ class EcdcReader(FileReader):
             length=length,
         )
 
+    def _check_size(self, size: int) -> None:
+        """size: of what follows the header, in bytes."""
+        if self._coded:
+            if self._lm is None:
+                raise ValueError(NO_LM)
+            check_lm(self._lm, self.codebooks, self.model.config.codebook_size, self.path)
+            if self.frames * self.codebooks > most_symbols(size, self.model.config.codebook_size):
+                raise ValueError(f"is cut short: {size} bytes cannot hold its {self.frames} frames")
+            return
+        sizes = [
+            self.model.segment_bytes(frames, self.codebooks)
+            for frames in (self.model.segments.frames or 0, *self._tail)
+        ]
+        sizes[0] *= self._whole
+        if size < sum(sizes):
+            raise ValueError(f"is cut short: {self._start + size} of {self._start + sum(sizes)} bytes are there")
+
     def blocks(self, frames: int, samples: Callable[[int], int] | None = None) -> Iterator[Codes]:
         """All codes, `frames` at a time; only the last block may have fewer, and its length is what remains.
 
-        samples: as for `CodesReader.blocks`; default: the model's own. Raises CodesError for a scale that is no number.
+        samples: as for `CodesReader.blocks`; default: the model's own. Raises CodesError for a scale that is no number,
+        and where codes that were coded with a language model cannot be what was coded.
         """
-        for span in spans(self.frames, frames, self.header, samples or self.model.samples):
-            yield self._block(*span)
+        coded = self._coded_rows() if self._coded else None
+        for start, end, length in spans(self.frames, frames, self.header, samples or self.model.samples):
+            rows = [next(coded) for _ in range(end - start)] if coded else None
+            yield (
+                self._block(start, end, length)
+                if rows is None
+                else self._codes(
+                    np.stack([row for row, _ in rows]), np.array([scale for _, scale in rows], np.float32), length
+                )
+            )
+        if coded is not None:
+            next(coded, None)  # it looks whether bytes are left
+
+    def _codes(self, rows: NDArray[np.uint16], scales: NDArray[np.float32], length: int) -> Codes:
+        """rows: [T, K]; scales: [T], of a model that normalises."""
+        data = torch.from_numpy(rows.T[None].astype(np.int64))
+        return Codes(data, torch.from_numpy(scales[None]) if self.model.config.normalize else None, length)
+
+    def _coded_rows(self) -> Iterator[tuple[NDArray[np.uint16], float]]:
+        """Each frame, [K], with its scale, of codes that were coded with a language model."""
+        assert self._lm is not None, "looked at with the header"
+        data = _Bytes(self._file, self._start)
+        counts = [self.model.segments.frames or 0] * self._whole + self._tail
+        try:
+            for count in counts:
+                scale = self._scale(bytes(data.next() for _ in range(SCALE.size))) if self.model.config.normalize else 1
+                decoder = LmDecoder(self._lm, self.codebooks, self.model.lm_past, data.next)
+                for _ in range(count):
+                    yield decoder.pull(), scale
+            if data.more():
+                raise CodesError("bytes are left after the last frame")
+        except (CodesError, EOFError) as error:
+            raise CodesError(f"{self.path}: {error}. {OTHER_LM}") from None
+
+    def _scale(self, data: bytes) -> float:
+        scale: float = SCALE.unpack(data)[0]
+        if not math.isfinite(scale):
+            raise CodesError(f"{self.path} has {scale} for the scale of a segment; it must be a finite number")
+        return scale
 
     def _block(self, start: int, end: int, length: int) -> Codes:
         rows, scales = [], []
         for offset, first, last in self._pieces(start, end):
             if self.model.config.normalize:
-                (scale,) = SCALE.unpack(self._bytes(offset, SCALE.size))
-                if not math.isfinite(scale):
-                    raise CodesError(f"{self.path} has {scale} for the scale of a segment; it must be a finite number")
+                scale = self._scale(self._bytes(offset, SCALE.size))
                 offset += SCALE.size
                 scales.append(np.full(last - first, scale, np.float32))
             begin, count = first * self.codebooks * BITS, (last - first) * self.codebooks
             data = self._bytes(offset + begin // 8, -(-(begin % 8 + count * BITS) // 8))
             rows.append(unpack_bits(data, BITS, count, begin % 8).reshape(-1, self.codebooks))
-        codes = torch.from_numpy(np.concatenate(rows).T[None].astype(np.int64))
-        return Codes(codes, torch.from_numpy(np.concatenate(scales)[None]) if scales else None, length)
+        return self._codes(np.concatenate(rows), np.concatenate([*scales, np.zeros(0, np.float32)]), length)
 
     def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The segments that frames start..end - 1 lie in: byte offset, first and last frame + 1 within the segment."""
@@ -348,8 +422,32 @@ class EcdcReader(FileReader):
         return data
 
 
-def _parse(text: bytes) -> tuple[EcdcModel, int, int]:
-    """Model, codebooks and samples from the JSON. Raises ValueError, its message a clause after the file's name."""
+class _Bytes:
+    """The bytes of a file from a place on; others may read it meanwhile."""
+
+    def __init__(self, file: BinaryIO, place: int) -> None:
+        self._file, self._place, self._data, self._at = file, place, b"", 0
+
+    def more(self) -> bool:
+        if self._at == len(self._data):
+            self._file.seek(self._place)
+            self._data, self._at = self._file.read(PIECE), 0
+            self._place += len(self._data)
+        return self._at < len(self._data)
+
+    def next(self) -> int:
+        """Raises EOFError."""
+        if not self.more():
+            raise EOFError("the file ends before its last frame")
+        self._at += 1
+        return self._data[self._at - 1]
+
+
+def _parse(text: bytes) -> tuple[EcdcModel, int, int, bool]:
+    """Model, codebooks, samples, and whether a language model coded the codes, from the JSON.
+
+    Raises ValueError, its message a clause after the file's name.
+    """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -361,16 +459,10 @@ def _parse(text: bytes) -> tuple[EcdcModel, int, int]:
         raise ValueError(f"was made with the model {str(name)[:40]!r}; {' and '.join(MODELS)} are known")
     if type(entropy) is not bool:
         raise ValueError(f"has lm = {str(entropy)[:40]!r} in its header; it must be true or false")
-    if entropy:
-        raise ValueError(
-            "was entropy coded with a language model (lm is true). That is not reproducible: its probabilities differ "
-            "in the last bits from device to device, and then the rest of the file decodes to noise. Decode it with "
-            "the encodec package on the machine that made it, or make it again without --lm"
-        )
     model = MODELS[name]
     most = model.config.num_codebooks
     if type(codebooks) is not int or not 1 <= codebooks <= most:
         raise ValueError(f"has nc = {str(codebooks)[:40]} in its header; {name} has 1..{most} codebooks")
     if type(length) is not int or not 1 <= length <= MAX_LENGTH:
         raise ValueError(f"has al = {str(length)[:40]} in its header; it must be a whole number in 1..{MAX_LENGTH}")
-    return model, codebooks, length
+    return model, codebooks, length, entropy

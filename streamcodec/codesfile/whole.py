@@ -12,6 +12,7 @@ from ..entropy import EntropyModel
 from ..errors import AudioError, BandwidthError
 from .dac import DacReader
 from .ecdc import EcdcReader
+from .ecdc_lm import EncodecLM
 from .kinds import kind_of
 from .safetensors_file import CodesReader, CodesWriter
 from .scx.reader import ScxReader
@@ -25,7 +26,9 @@ __all__ = ["load_codes", "save_codes"]
 SUFFIX = ".safetensors"
 
 
-def load_codes(path: "str | os.PathLike[str]", entropy: EntropyModel | None = None) -> Codes:
+def load_codes(
+    path: "str | os.PathLike[str]", entropy: EntropyModel | None = None, lm: EncodecLM | None = None
+) -> Codes:
     """The codes in a file, all at once and on the CPU, as ``codec.decode`` takes them.
 
     Of which kind a file is, its first bytes say. What is kept of each:
@@ -37,6 +40,7 @@ def load_codes(path: "str | os.PathLike[str]", entropy: EntropyModel | None = No
       restores all of them.
 
     entropy: the model of codes that are entropy coded; without it the one beside the codec that the file names.
+    lm: of an .ecdc file that was coded with EnCodec's language model (`streamcodec.codesfile.EncodecLM.load`).
 
     Whether the codes are those of the codec at hand is not checked: `codesfile.CodesReader(path).header` says whose
     they are. Raises AudioError for a file that is missing, damaged or of another format; CodesError.
@@ -47,7 +51,7 @@ def load_codes(path: "str | os.PathLike[str]", entropy: EntropyModel | None = No
     if kind == "scx":
         with ScxReader(path) as live:
             return load(live)
-    with EcdcReader(path) if kind == "ecdc" else CodesReader(path, entropy) as reader:
+    with EcdcReader(path, lm) if kind == "ecdc" else CodesReader(path, entropy) as reader:
         if not reader.frames:
             return Codes(torch.zeros(1, reader.codebooks, 0, dtype=torch.int64), None, reader.header.length)
         (codes,) = reader.blocks(reader.frames)

@@ -210,7 +210,7 @@ GOOD = {"m": "encodec_24khz", "al": 320, "nc": 2, "lm": False}
         (file_with({"m": 1}), "no object"),
         (file_with(GOOD | {"m": "encodec_32khz"}), "encodec_32khz"),
         (file_with(GOOD | {"m": ["encodec_24khz"]}), "was made with the model"),
-        (file_with(GOOD | {"lm": True}), "not reproducible"),
+        (file_with(GOOD | {"lm": True}), "give its checkpoint"),
         (file_with(GOOD | {"lm": 1}), "must be true or false"),
         (file_with(GOOD | {"nc": 0}), r"1\.\.32 codebooks"),
         (file_with(GOOD | {"nc": 33}), r"1\.\.32 codebooks"),
