@@ -111,7 +111,7 @@ class RoomRecording:
         if self.files > MOST_FILES:
             return None
         member = self._speakers[stream]
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", member.member)[:MOST_LETTERS].strip("_")
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", member.member).strip("_")[:MOST_LETTERS]
         path = self._folder / f"{member.id:03}{'-' if name else ''}{name}.scx"
         metadata = {"room": self._room, "member": member.member}
         self._open[stream] = Recording(GrowingFile(path, self._existing), self._session, metadata)

@@ -172,9 +172,11 @@ NAMES = ["me", "../Zoë / " + "x" * 50]
 def check_recordings(recording, folder):
     """What each speaker said is in a file of its own, from the first sample to the last, whatever its name is."""
     codes, length = encoded(small_codec(), (recording / np.float32(32768))[None])
-    first, second = sorted(folder.iterdir())
-    assert [first.name, len(second.name)] == ["003-me.scx", len("004-") + 40 + len(".scx")]
-    assert second.name.startswith("004-Zo_x")
+    paths = sorted(folder.iterdir())
+    assert [path.name[:4] for path in paths] == ["003-", "004-"]
+    first, second = sorted(paths, key=lambda path: len(path.name))
+    assert [first.name[4:], len(second.name)] == ["me.scx", 4 + 40 + len(".scx")]
+    assert second.name[4:].startswith("Zo_x")
     for path, name in zip((first, second), NAMES, strict=True):
         np.testing.assert_array_equal(load_codes(path).data[0], codes)
         with ScxReader(path) as reader:
@@ -207,7 +209,7 @@ def test_who_comes_late_records_from_there_and_what_is_left_out_later_is_missing
         assert sum(piece.missing for piece in pieces) == 10
         assert sum(piece.samples for piece in pieces) == (25 + 20) * 40  # and what is missing
         assert len({piece.at for piece in pieces}) == 2
-        found = np.concatenate([piece.data for piece in pieces if not piece.missing], 1)
+        found = np.concatenate([piece.data for piece in pieces if piece.data.shape[1]], 1)
     np.testing.assert_array_equal(found, np.concatenate([codes[:, :20], codes[:, 30:]], 1))
     np.testing.assert_array_equal(load_codes(tmp_path / "003-n3.scx").data[0], codes[:, :5])
 
@@ -239,7 +241,7 @@ def served_facts():
 def test_a_room_heard_into_a_file_ends_with_its_time(recording, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hears = connecting(*ROOM, "--role", "listener", "--output", "heard.wav", "--seconds", "2.5")
-    records = connecting(*ROOM, "--role", "listener", "--record", "tea", "--seconds", "2.5", "--json")
+    records = connecting(*ROOM, "--role", "listener", "--record", "tea", "--seconds", "3.5", "--json")
     speaks = [connecting(*ROOM, "--role", "speaker", "--input", "in.wav", "--member", name) for name in NAMES]
 
     async def run():
@@ -247,9 +249,7 @@ def test_a_room_heard_into_a_file_ends_with_its_time(recording, tmp_path, capsys
             words = [[word.replace("PORT", str(server.port)) for word in one[2:]] for one in (hears, records, *speaks)]
             listening = [asyncio.ensure_future(asyncio.to_thread(main, one)) for one in words[:2]]
             await asyncio.sleep(0.5)
-            said = [await asyncio.to_thread(main, words[2])]
-            said += [await asyncio.to_thread(main, [*words[3], "--fast"])]
-            return said + [await one for one in listening]
+            return await asyncio.gather(*(asyncio.to_thread(main, one) for one in words[2:]), *listening)
 
     assert asyncio.run(run()) == [0] * 4
     out, error = capsys.readouterr()
