@@ -12,8 +12,8 @@ import torch
 from talk import RATE, Talk, encoded, hello, served, small_codec, wave
 
 from streamcodec.continuing import Gaps
-from streamcodec.protocol import CodesReceived, RoomRequest
-from streamcodec.protocol.messages import Statistics
+from streamcodec.protocol import CodesReceived, RedundancyAgreed, RoomRequest
+from streamcodec.protocol.messages import Marker, Statistics
 from streamcodec.server.voice import Frames, Repeats
 
 CODEC = small_codec()
@@ -22,9 +22,10 @@ GAP = slice(40, 55)
 
 
 async def counted(talk):
+    before = len(talk.of(Statistics))
     talk.session.ask_statistics()
     await talk.send()
-    await talk.until(lambda: talk.of(Statistics))
+    await talk.until(lambda: len(talk.of(Statistics)) > before)
     return talk.of(Statistics)[-1]
 
 
@@ -70,6 +71,29 @@ def test_samples_that_a_client_left_out_are_the_sound_before_them_going_on_and_a
             statistics = await counted(talk)
             assert (statistics.missing, statistics.server["concealed"]) == (1200, gaps.concealed)
             assert 0.06 * RATE < gaps.concealed <= 0.07 * RATE
+
+    asyncio.run(main())
+
+
+def test_by_measured_loss_a_client_sends_again_what_it_left_out_and_the_server_counts_it():
+    async def main():
+        asked = RedundancyAgreed(frames=6, codebooks=2, measured=True)
+        async with served({"small": CODEC}) as server, Talk(server, hello("decode", redundancy=asked)) as talk:
+            session, index, levels = talk.session, 0, []
+            for _ in range(10):  # half a second each, a fifth of it left out
+                for _ in range(10):
+                    session.lose(CODES[:, :2])
+                    session.send_codes(CODES[:, :8], index=index + 2)
+                    index += 10
+                session.mark("all of it is taken")
+                await talk.send()
+                await talk.until(lambda: len(talk.of(Marker)) > len(levels))
+                levels.append(session.measured.level)
+            statistics = await counted(talk)
+            assert (levels[0], levels[-1]) == (0, 3)
+            assert statistics.server["again"] + statistics.missing == index // 5
+            assert statistics.server["again"] > index // 10
+            assert (statistics.server["redundancy_level"], statistics.server["loss"]) == (0, 0)  # of its own packets
 
     asyncio.run(main())
 
