@@ -4,6 +4,7 @@
     python docs/speed.py --device cuda   # the figures of a GPU
     python docs/speed.py --quick         # a fifth of a second of audio each, printed and not written: does it run?
     python docs/speed.py --only Mimi     # the parts whose titles have this; printed and not written
+    python docs/speed.py --lyra DIR      # Lyra v2 too; DIR is lyra/model_coeffs of github.com/google/lyra
 
 Each part is a command of streamcodec in a process of its own, and stands above its table. What cannot run here is said
 on stderr and left out.
@@ -12,7 +13,9 @@ on stderr and left out.
 import argparse
 import json
 import os
+import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -63,6 +66,11 @@ PARTS = (
         "Mimi", f"--codec mimi {BOTH} --precision float32,bfloat16 --steps 1 --seconds 2 --repeats 3",
         said="The package moshi streams too; it is beside ours where it is installed.",
     ),
+    Part(
+        "Four conversations of Mimi on one core",
+        "--codec mimi --backend native --precision float32,bfloat16 --steps 1 --batch 4 --seconds 1 --repeats 2",
+        said="They are live as long as a step of both directions takes less than a frame lasts, 80 ms.",
+    ),
     Part("Qwen3-TTS, 12.5 Hz", f"--codec qwen3_tts_12hz {BOTH} --steps 1 --seconds 2 --repeats 2"),
     Part("SNAC 24 kHz", f"--codec snac_24khz {BOTH} --steps 1 --seconds 2 --repeats 3"),
 )  # fmt: skip
@@ -75,6 +83,8 @@ ON_GPU = (
     Part("DAC 44.1 kHz", "--codec dac_44khz --backend torch,triton --steps 1,7 --seconds 3 --repeats 3"),
     Part("Mimi", "--codec mimi --backend torch,triton --steps 1 --seconds 4 --repeats 3"),
 )
+LYRA = "--backend torch,native --steps 1,4 --seconds 4 --repeats 5"
+OPUS_SECONDS, OPUS_KBPS = 110, 12
 TUNED = ("streamcodec_24khz", "encodec_24khz")
 STARTS = {
     "python -c 'import torch'": "-c 'import torch'",
@@ -83,6 +93,7 @@ STARTS = {
     "streamcodec roundtrip, one frame": "-m streamcodec roundtrip IN OUT --force --backend torch",
     "the same, --backend native": "-m streamcodec roundtrip IN OUT --force --backend native",
 }
+FOLDER = r"--codec \S*/\S*"  # of this machine: it is not shown
 QUICK_SECONDS = "0.2"
 
 
@@ -131,6 +142,33 @@ def starts(quick: bool) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items() if each}
 
 
+def opus() -> tuple[float, float] | None:
+    """Seconds of speech that Opus's own programs encode, and decode, in a second; None where they are missing."""
+    import numpy as np
+    import soundfile
+
+    import streamcodec
+
+    if not (shutil.which("opusenc") and shutil.which("opusdec")):
+        return None
+    speech, rate = soundfile.read(Path(streamcodec.__path__[0], "bundled", "jfk.flac"))
+    speed = []
+    with tempfile.TemporaryDirectory() as folder:
+        wav, packed, back = (str(Path(folder, name)) for name in ("in.wav", "out.opus", "back.wav"))
+        soundfile.write(wav, np.resize(speech, OPUS_SECONDS * rate), rate)
+        for command in (
+            ["opusenc", "--quiet", "--bitrate", str(OPUS_KBPS), wav, packed],
+            ["opusdec", "--quiet", packed, back],
+        ):
+            times = []
+            for _ in range(3):
+                begun = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True)
+                times.append(time.perf_counter() - begun)
+            speed.append(OPUS_SECONDS / min(times))
+    return speed[0], speed[1]
+
+
 # -- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +182,7 @@ def section(part: Part, result: dict[str, Any], device: str) -> Iterator[str]:
         "",
         NOT_RUN,
         "```sh",
-        f"{before}streamcodec bench speed {part.command}{after}",
+        f"{before}streamcodec bench speed {re.sub(FOLDER, '--codec DIR', part.command)}{after}",
         "```",
     )
     if part.said:
@@ -228,6 +266,16 @@ def tuned_section(found: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
 
 
+def opus_section(speed: tuple[float, float] | None) -> Iterator[str]:
+    if speed is not None:
+        yield from ("### Opus, to compare", "")
+        yield from wrapped(
+            f"`opusenc` and `opusdec` with speech at {OPUS_KBPS} kbps, files and start included: {speed[0]:.0f} times "
+            f"real time to encode, {speed[1]:.0f} times to decode."
+        )
+        yield ""
+
+
 def starts_section(seconds: dict[str, float]) -> Iterator[str]:
     yield from ("### To the first frame", "", "| | s | over `import torch` |", "|---|--:|--:|")
     base = seconds.get("python -c 'import torch'")
@@ -274,10 +322,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu (default), or cuda")
     parser.add_argument("--quick", action="store_true", help="see that it runs: write nothing")
     parser.add_argument("--only", default="", metavar="TEXT", help="the parts whose titles have TEXT: write nothing")
+    parser.add_argument("--lyra", metavar="DIR", help="measure Lyra v2 too, of this folder")
     args = parser.parse_args(arguments)
+    parts = (*PARTS, *([Part("Lyra v2", f"--codec {args.lyra} {LYRA}")] if args.lyra else []))
     begun, cpu = time.perf_counter(), args.device == "cpu"
     results = {}
-    for part in (part for part in (PARTS if cpu else ON_GPU) if args.only in part.title):
+    for part in (part for part in (parts if cpu else ON_GPU) if args.only in part.title):
         if result := measured(part, args.device, args.quick):
             results[part.title] = (part, result)
         print(f"{time.perf_counter() - begun:5.0f} s  {part.title}", file=sys.stderr)
@@ -295,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part, result in results.values():
         lines += section(part, result, args.device)
     if cpu and not args.only:
-        lines += [*tuned_section(tuned(args.quick)), *starts_section(starts(args.quick))]
+        lines += [*opus_section(opus()), *tuned_section(tuned(args.quick)), *starts_section(starts(args.quick))]
     if args.quick or args.only:
         print("\n".join(lines))
     else:

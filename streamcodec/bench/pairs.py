@@ -45,30 +45,28 @@ def open_pair(
 ) -> tuple[Codec, Upstream | None, float]:
     """The codec, the same in another implementation, and the bandwidth: that asked for, the preset's, or the default.
 
-    source: a directory in Hugging Face format, the name of a preset, or that of the bundled codec; frames: as for
-    `make`. Nothing else does what a codec of ours does: None stands there then. Raises InputError where the other
-    implementation is missing, BandwidthError.
+    source: the name of a preset or of the bundled codec, or a directory or file that `load` takes; transformers reads
+    directories in Hugging Face format alone. frames: as for `make`. None stands where nothing else does the same, as
+    with the bundled codec. Raises InputError where the other implementation is missing, BandwidthError.
     """
     preset = None if Path(source).exists() else PRESETS.get(source)
     with tempfile.TemporaryDirectory() as scratch:
         # Saved and read again, so that both have the weights from the same file.
-        directory = (
+        place = (
             Path(source) if preset is None else save(make(preset, frames=frames), Path(scratch) / f"{source}_random")
         )
-        if source == BUNDLED and not directory.exists():
-            codec = load(backend=backend)
-        elif (directory / "config.json").is_file():
-            codec = load(directory, backend=backend)
-        else:
+        if not place.exists() and source != BUNDLED:
             raise InputError(
                 f"--codec {source}: bench speed takes a directory in Hugging Face format, which transformers reads "
-                f"too, {BUNDLED}, or one of {', '.join(PRESETS)}"
+                f"too, a file or directory of a codec that is compared with itself, {BUNDLED}, or one of "
+                f"{', '.join(PRESETS)}"
             )
+        codec = load(place if place.exists() else None, backend=backend)
         if isinstance(codec, SnacCodec) and codec.noise is not None:
-            codec = load(directory, backend=backend, noise="off")
+            codec = load(place, backend=backend, noise="off")
         codec = codec.to(device)
         kbps = bandwidth or (preset.bandwidth if preset else None) or codec.spec.default_bandwidth
-        upstream = upstream_of(codec, kbps, directory)
+        upstream = upstream_of(codec, kbps, place if (place / "config.json").is_file() else None)
     # The others as bare models, without their processors.
     codec.pad = upstream is None or isinstance(codec, SnacCodec)
     return codec, upstream, kbps

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     audio = noise(codec, max(hop, int(args.seconds * codec.spec.sample_rate) // hop * hop), args.batch)
     short = audio[..., : 2 * codec.spec.sample_rate]
     if upstream is None:
-        tell(f"nothing else does what a {type(codec).__name__} does: ratios are to its own offline call")
+        tell(f"nothing to compare with reads this {type(codec).__name__}: ratios are to its own offline call")
     else:
         check_same(codec, upstream, short, bandwidth)
     steps = args.steps or sorted({1, max(1, round(STEP_SECONDS * codec.spec.frame_rate))})

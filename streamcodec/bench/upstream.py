@@ -51,8 +51,10 @@ class Upstream(NamedTuple):
     name: str = "transformers"
 
 
-def upstream_of(codec: Codec, bandwidth: float, directory: Path) -> Upstream | None:
-    """The model that does what `codec` does, or None where there is no such; directory: where the codec was read.
+def upstream_of(codec: Codec, bandwidth: float, directory: Path | None) -> Upstream | None:
+    """The model that does what `codec` does, or None where there is no such.
+
+    directory: where the codec was read, in Hugging Face format; None: it was not.
 
     Raises InputError where the package is missing.
     """
@@ -61,7 +63,7 @@ def upstream_of(codec: Codec, bandwidth: float, directory: Path) -> Upstream | N
     count = codec.spec.codebooks(bandwidth)
     if isinstance(codec, QwenTtsCodec):
         return _qwen(codec, count)
-    if type(codec) not in _MODELS:
+    if type(codec) not in _MODELS or directory is None:
         return None
     model = _transformers(_MODELS[type(codec)]).from_pretrained(directory).eval().to(codec.device)
     if isinstance(codec, DacCodec):

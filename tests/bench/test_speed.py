@@ -189,7 +189,8 @@ def test_parts_are_the_codes_and_their_length(name, frames):
     ("arguments", "message"),
     [
         (["--codec", "dac_45khz"], "dac_44khz"),
-        (["--codec", "pyproject.toml"], "Hugging Face"),
+        (["--codec", "pyproject.toml"], "pyproject.toml"),
+        (["--codec", "no/such/folder"], "Hugging Face"),
         (["--batch", "0"], "must be positive"),
         (["--backend", "torch,abacus"], "abacus"),
         (["--precision", "float8"], "float8"),

@@ -22,6 +22,7 @@ def script(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "PAGE", tmp_path / "speed.md")
     monkeypatch.setattr(module, "PLOT", tmp_path / "speed.png")
+    monkeypatch.setattr(module, "opus", lambda: (100.4, 300.0))
     module.PAGE.write_text(PAGE.read_text("utf-8"), "utf-8")
     return module
 
@@ -66,7 +67,7 @@ def test_it_writes_between_its_marks_and_leaves_the_rest(script, monkeypatch, de
     before = script.PAGE.read_text("utf-8")
     name = "figures" if device == "cpu" else "figures of a GPU"
     for _ in range(2):  # it finds its marks again
-        assert script.main(["--device", device]) == 0
+        assert script.main(["--device", device, "--lyra", "/some/folder"]) == 0
     text = script.PAGE.read_text("utf-8")
     begin, end = f"<!-- {name}: by docs/speed.py -->", f"<!-- end of {name} -->"
     assert text.partition(begin)[0] == before.partition(begin)[0]
@@ -81,6 +82,10 @@ def test_it_writes_between_its_marks_and_leaves_the_rest(script, monkeypatch, de
     if device == "cpu":
         assert "| EnCodec 24 kHz in one-frame steps, over transformers offline | 0.75 |" in made
         assert "p99, in ms (13.33 are there) | 4.0 |" in made
+        assert "100 times real time to encode" in " ".join(made.split())
+        assert "### Lyra v2" in made
+        assert "speed --codec DIR --backend torch,native" in made
+        assert "/some/folder" not in made
         assert "| x | 3 | 60.0 | 40.0 | 15.0 | 5.0 |" in made
         assert "| x | none |" in made
         assert "| `streamcodec --help` | 0.00 |" in made
