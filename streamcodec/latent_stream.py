@@ -59,12 +59,6 @@ class LatentEncoderStream(Encoding):
         if meta is not None:
             self._restore(meta, tensors)
 
-    def __copy__(self) -> "LatentEncoderStream":
-        return LatentEncoderStream(self.codec, state=self.save())
-
-    def __deepcopy__(self, memo: object) -> "LatentEncoderStream":
-        return self.__copy__()
-
     @undisturbed
     def push(self, pcm: AudioLike) -> Tensor:
         """More audio, as for `EncoderStream.push`; returns the latents now final, [B, D, T].
@@ -109,12 +103,6 @@ class LatentDecoderStream(Stream):
         self._core = codec.decoder_core(self.batch, self.start)
         if meta is not None:
             self._restore(meta, tensors)
-
-    def __copy__(self) -> "LatentDecoderStream":
-        return LatentDecoderStream(self.codec, state=self.save())
-
-    def __deepcopy__(self, memo: object) -> "LatentDecoderStream":
-        return self.__copy__()
 
     @undisturbed
     def push(self, latents: Tensor) -> Tensor:

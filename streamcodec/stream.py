@@ -5,7 +5,8 @@ when they fail, the count of samples, the bandwidth, and bytes to save. It knows
 """
 
 import dataclasses
-from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ SEAL = Seal(
     fields=frozenset({"kind", "batch", "start", "closed", "numbers", "core"}),
 )
 
+S = TypeVar("S", bound="Stream")
 
 CONCEALED_FRAMES = 256  # at a time
 
@@ -124,6 +126,13 @@ class Stream:
             "core": core,
         }
         return SEAL.close(self.codec, description | self._extra(), tensors)
+
+    def __copy__(self: S) -> S:
+        again: Callable[..., S] = type(self)
+        return again(self.codec, state=self.save())
+
+    def __deepcopy__(self: S, memo: object) -> S:
+        return self.__copy__()
 
     def _extra(self) -> dict[str, Any]:
         return {}
@@ -255,12 +264,6 @@ class EncoderStream(Encoding):
     def _set_bandwidth(self, offered: float) -> None:
         self._codebooks, self._bandwidth = self.codec.spec.codebooks(offered), offered
 
-    def __copy__(self) -> "EncoderStream":
-        return EncoderStream(self.codec, state=self.save())
-
-    def __deepcopy__(self, memo: object) -> "EncoderStream":
-        return self.__copy__()
-
     def _extra(self) -> dict[str, Any]:
         return {"bandwidth": self._bandwidth, **super()._extra()}
 
@@ -333,12 +336,6 @@ class DecoderStream(Stream):
         data = None if last is None else last.data[:, :, 0].tolist()
         scale = None if last is None or last.scale is None else last.scale[:, 0].tolist()
         return {"heard": {"data": data, "scale": scale, "missing": self._missing, "concealed": self.concealed}}
-
-    def __copy__(self) -> "DecoderStream":
-        return DecoderStream(self.codec, state=self.save())
-
-    def __deepcopy__(self, memo: object) -> "DecoderStream":
-        return self.__copy__()
 
     @undisturbed
     def push(self, codes: CodesLike) -> Tensor:
