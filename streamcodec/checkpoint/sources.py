@@ -23,7 +23,9 @@ ALIASES = {
     "encodec_24khz": "facebook/encodec_24khz",
     "encodec_32khz": "facebook/encodec_32khz",
     "encodec_48khz": "facebook/encodec_48khz",
+    "higgs_audio_v2_tokenizer": "bosonai/higgs-audio-v2-tokenizer",
     "mimi": "kyutai/mimi",
+    "pocket_tts": "eustlb/pocket-tts-audio-tokenizer",  # the layout of transformers, which names this repository
     "qwen3_tts_12hz": "Qwen/Qwen3-TTS-Tokenizer-12Hz",
     "snac_24khz": "hubertsiuzdak/snac_24khz",
     "snac_32khz": "hubertsiuzdak/snac_32khz",
