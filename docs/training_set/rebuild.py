@@ -1,11 +1,12 @@
 """Training set and hold-out, from what fetch.sh brought: ``python rebuild.py REPOSITORIES TRAIN HOLDOUT``.
 
-``recordings.tsv`` lists every training recording, ``holdout.tsv`` what is only measured on: folder, name, repository,
-sample rate in Hz and original files, which are joined back to back. Each is mixed to mono, resampled (soxr VHQ), freed
-of its mean, scaled down where its peak passes 0.985, and written as 16-bit FLAC. The set that was trained on was also
-cut at quiet points to at most 20 s, with shortened silences; crops of 0.4 s hardly see the difference. Hold-out
-recordings are as long as those that were measured, but where those were cut from longer originals is not recorded:
-they are taken from the start, Ripper's second after its first. Figures differ accordingly.
+``recordings.tsv`` and ``more.tsv`` list the training recordings, ``holdout.tsv`` what is only measured on: folder,
+name, repository, sample rate in Hz and original files, which are joined back to back; begin and seconds, where only a
+part is taken. Each is mixed to mono, resampled (soxr VHQ), freed of its mean, scaled down where its peak passes 0.985,
+and written as 16-bit FLAC. The set that was trained on was also cut at quiet points to at most 20 s, with shortened
+silences, and what ``more.tsv`` lists was heard through Opus (31 and 46 kbps); crops of 0.4 s hardly see the difference.
+Hold-out recordings are as long as those that were measured, but where those were cut from longer originals is not
+recorded: they are taken from the start, Ripper's second after its first. Figures differ accordingly.
 """
 
 import csv
@@ -49,7 +50,7 @@ def main(repositories: Path, listed: str, to: Path) -> None:
             continue
         rate = int(row["rate"])
         audio = np.concatenate([read(files[name], rate) for name in names])
-        if "seconds" in row:
+        if row.get("seconds"):
             begin = round(float(row["begin"]) * rate)
             audio = audio[begin : begin + round(float(row["seconds"]) * rate)]
         audio -= audio.mean()
@@ -62,4 +63,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 4:
         raise SystemExit(__doc__)
     main(Path(sys.argv[1]), "recordings.tsv", Path(sys.argv[2]))
+    main(Path(sys.argv[1]), "more.tsv", Path(sys.argv[2]))
     main(Path(sys.argv[1]), "holdout.tsv", Path(sys.argv[3]))

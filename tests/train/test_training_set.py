@@ -17,10 +17,15 @@ def _rows(listed: str = "recordings.tsv") -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
+def _heard() -> list[dict[str, str]]:
+    return _rows() + _rows("more.tsv")
+
+
 def test_the_lists_name_recordings_once_and_only_repositories_that_are_fetched() -> None:
     fetched = (FOLDER / "fetch.sh").read_text(encoding="utf-8")
     for listed, count, folders in (
         ("recordings.tsv", 600, {"speech", "speech16k", "music", "noise"}),
+        ("more.tsv", 290, {"speech", "speech16k"}),
         ("holdout.tsv", 36, {"speech", "speech16k", "music", "noise", "stereo48k"}),
     ):
         rows = _rows(listed)
@@ -30,7 +35,8 @@ def test_the_lists_name_recordings_once_and_only_repositories_that_are_fetched()
 
 
 def test_the_training_list_excludes_the_holdout() -> None:
-    heard, kept = _rows(), _rows("holdout.tsv")
+    heard, kept = _heard(), _rows("holdout.tsv")
+    assert len({(row["folder"], row["name"]) for row in heard}) == len(heard)
     assert not {row["name"] for row in heard} & {row["name"] for row in kept}
     files = {(row["repository"], Path(name).name) for row in heard for name in row["originals"].split("|")}
     assert not files & {(row["repository"], Path(row["originals"]).name) for row in kept}
@@ -57,7 +63,7 @@ def test_the_sets_are_rebuilt_from_files_in_their_places(tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, str(FOLDER / "rebuild.py"), *folders], capture_output=True, text=True, check=True
     )
-    listed = _rows() + _rows("holdout.tsv")
+    listed = _heard() + _rows("holdout.tsv")
     assert done.stderr.count("skipped: ") == len(listed) - len(heard) - len(kept)
     assert len(list((tmp_path / "train").rglob("*.flac"))) == len(heard)
     for folder, row, seconds in [("train", heard[0], 0.1 * len(heard[0]["originals"].split("|")))] + [
