@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import exactness_speech
 import numpy as np
 import pytest
 import soundfile
@@ -29,6 +30,7 @@ COEFFICIENTS = os.environ.get("LYRA_MODEL_COEFFS")
 with_its_weights = pytest.mark.skipif(
     COEFFICIENTS is None, reason="LYRA_MODEL_COEFFS names no folder model_coeffs of google/lyra"
 )
+SPEECH = os.environ.get("STREAMCODEC_SPEECH")  # a folder with ten minutes of recordings, for the longest test
 
 
 @cache
@@ -155,3 +157,14 @@ def test_its_streams_on_speech_equal_the_offline_calls() -> None:
     assert flipped <= 1  # a near tie now and then: in float64 there is none
     pcm = torch.cat([*(decoder.push(part) for part in parts), decoder.flush()], 2)
     torch.testing.assert_close(pcm, codec.decode(codes), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@with_its_weights
+@pytest.mark.skipif(SPEECH is None, reason="STREAMCODEC_SPEECH names no folder of recordings")
+def test_ten_minutes_of_recordings_streamed_have_the_offline_codes_but_for_near_ties() -> None:
+    found = exactness_speech.counts(exactness_speech.lyra(), Path(str(SPEECH)), 10)
+    assert found["frames"] > 29_000
+    assert found["stream, no near tie"] == found["upstream, no near tie"] == 0
+    assert found["stream"] < found["frames"] / 1000
