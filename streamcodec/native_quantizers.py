@@ -5,17 +5,35 @@ not depend on what other rows a call has.
 import ctypes
 
 import torch
+import torch.nn.functional as F
 from streamcodec_kernels.native import library
+from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
 from .errors import BackendError
 from .native_executor import instruction_set
 
-__all__ = ["factorised_decode", "factorised_encode", "project", "rvq_decode", "rvq_encode"]
+__all__ = ["factorised_decode", "factorised_encode", "in_strips", "project", "rvq_decode", "rvq_encode"]
+
+
+def in_strips(entries: Tensor) -> Tensor:
+    """Entries [K, N, D] as the search reads them fastest, [K, strips, D, entries of a strip]: from the first number to
+    the last. The last strip is filled up with zeros. Raises BackendError.
+    """
+    width = _strip()
+    strips = F.pad(entries, (0, 0, 0, -entries.shape[1] % width)).unflatten(1, (-1, width)).mT
+    return together([strips])[0]
+
+
+def _strip() -> int:
+    return instruction_set().lanes * instruction_set().panel
 
 
 def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None = None) -> Tensor:
-    """z [M, D], codebooks [K, N, D], half_norms [K, N], scan [K, D, N] to codes [M, K]. Raises BackendError."""
+    """z [M, D], codebooks [K, N, D], half_norms [K, N], scan [K, D, N] or `in_strips` to codes [M, K].
+
+    Raises BackendError.
+    """
     _check(z)
     return _search(
         z.clone(memory_format=torch.contiguous_format),
@@ -74,11 +92,16 @@ def _search(values: Tensor, codebooks: Tensor, scan: Tensor, half_norms: Tensor 
     """The codes of `values` [M, width], which are changed."""
     stages, size, dimension = codebooks.shape
     codes = torch.empty(values.shape[0], stages, dtype=torch.int64)
+    if scan.ndim == 4 and scan.shape[3] != _strip():  # in strips for another instruction set
+        scan = scan.transpose(1, 2).flatten(2)[:, :, :size]
     given = {"scan": scan, "entries": codebooks, "half_norms": half_norms, "cross": cross}
     tables = {name: tensor.contiguous() for name, tensor in given.items() if tensor is not None}
     search = library.Search(values.shape[0], stages, size, dimension, values.data_ptr(), values.shape[1])
     search.step, search.codes = 0 if cross is None else dimension, codes.data_ptr()
     for name, table in tables.items():
         setattr(search, name, table.data_ptr())
+    scan = tables["scan"]
+    search.filled, search.strip = scan.ndim == 4, scan.stride(1) if scan.ndim == 4 else _strip()
+    search.scan_stage, search.line = scan.stride(0), scan.stride(-2)
     instruction_set().search(ctypes.byref(search))
     return codes

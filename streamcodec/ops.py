@@ -29,6 +29,8 @@ from .torch_executor import TorchExecutor
 __all__ = [
     "PRECISIONS",
     "Executor",
+    "arranged",
+    "arranges",
     "backend_of",
     "backends",
     "borrows",
@@ -52,10 +54,12 @@ class Kernel(NamedTuple):
 
     run: the implementation, which raises BackendError where it cannot run.
     auto: may `auto` pick it for these arguments? Called at every step of a stream, so it must be cheap.
+    scan: of a search, entries [K, N, D] as it reads them fastest, [K, ...]; None: [K, D, N], as the reference does.
     """
 
     run: Callable[..., Tensor]
     auto: Callable[..., bool]
+    scan: Callable[[Tensor], Tensor] | None = None
 
 
 class Executor(Protocol):
@@ -226,6 +230,21 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+def arranged(operation: str, backend: str, entries: Tensor) -> Tensor:
+    """What a search looks through, [K, N, D], as `backend` reads it: the operation's argument `scan`, [K, ...]."""
+    if arranges(operation, backend):
+        scan = _TABLE[operation].kernels[backend].scan
+        assert scan is not None
+        return scan(entries)
+    return entries.mT.contiguous()
+
+
+def arranges(operation: str, backend: str) -> bool:
+    """Whether `backend` reads what it looks through in an arrangement of its own."""
+    kernel = _TABLE[operation].kernels.get(backend)
+    return kernel is not None and kernel.scan is not None
+
+
 def rvq_half_norms(codebooks: Tensor) -> Tensor:
     """``|e|^2 / 2`` of every code vector: codebooks [K, N, D] to [K, N]. Compute it once and hand it to rvq_encode."""
     return codebooks.square().sum(-1) * 0.5
@@ -244,8 +263,8 @@ def rvq_encode(
     Each stage picks the code vector nearest to what the stages before it left over (Zeghidour et al., SoundStream,
     2021, algorithm 1), the lowest index on ties. The nearest e to r maximises ``r.e - |e|^2 / 2``.
 
-    half_norms: [K, N], from `rvq_half_norms`; scan: [K, D, N], ``codebooks.mT.contiguous()``, the layout that is read
-    fastest. Both are computed where absent. No gradient flows to z.
+    half_norms: [K, N], from `rvq_half_norms`; scan: [K, D, N], ``codebooks.mT.contiguous()``, or what `arranged` gives
+    for this backend: it is read fastest. Both are computed where absent. No gradient flows to z.
 
     Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
     asked for by name cannot run.
@@ -260,8 +279,8 @@ def rvq_encode(
         if half_norms.shape != codebooks.shape[:2]:
             raise ShapeError(f"half_norms is {list(half_norms.shape)}; it must be {list(codebooks.shape[:2])}")
         _check_like_codebooks("half_norms", half_norms, codebooks)
-    if scan is not None and scan.shape != codebooks.mT.shape:
-        raise ShapeError(f"scan is {list(scan.shape)}; it must be {list(codebooks.mT.shape)}")
+    if scan is not None:
+        _check_scan("rvq_encode", backend, scan, codebooks)
     with torch.no_grad():
         if half_norms is None:
             half_norms = rvq_half_norms(codebooks)
@@ -306,13 +325,13 @@ def factorised_encode(
     3.2, whose stages go up to D and down again instead). The lowest index on ties; no gradient flows to z.
 
     weight: [D, K * d], the projections side by side; bias: [K * d]; scan: [K, d, N], the entries' directions (length
-    1); codebooks: [K, N, d]; cross: [K, d, K * d], stage j's way up and every stage's way down again, 0 up to stage j
-    itself. The first K' stages alone take the leading parts of all five.
+    1), or what `arranged` makes of them; codebooks: [K, N, d]; cross: [K, d, K * d], stage j's way up and every stage's
+    way down again, 0 up to stage j itself. The first K' stages alone take the leading parts of all five.
 
     Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
     asked for by name cannot run.
     """
-    stages, size, dimension = _codebook_shape(codebooks)
+    stages, _, dimension = _codebook_shape(codebooks)
     width = stages * dimension
     if z.ndim == 0 or weight.ndim != 2 or z.shape[-1] != weight.shape[0]:
         raise ShapeError(
@@ -324,12 +343,12 @@ def factorised_encode(
     for name, tensor, shape in (
         ("weight", weight, (z.shape[-1], width)),
         ("bias", bias, (width,)),
-        ("scan", scan, (stages, dimension, size)),
         ("cross", cross, (stages, dimension, width)),
     ):
         if tensor.shape != shape:
             raise ShapeError(f"{name} is {list(tensor.shape)}; with these codebooks it must be {list(shape)}")
         _check_like_codebooks(name, tensor, codebooks)
+    _check_scan("factorised_encode", backend, scan, codebooks)
     with torch.no_grad():
         rows = z.reshape(-1, z.shape[-1])
         codes = _dispatch("factorised_encode", backend, rows, weight, bias, scan, codebooks, cross)
@@ -372,6 +391,17 @@ def _codebook_shape(codebooks: Tensor) -> tuple[int, int, int]:
         raise ShapeError(f"codebooks are {list(codebooks.shape)}; they must be [codebooks, codebook_size, dimension]")
     stages, size, dimension = codebooks.shape
     return stages, size, dimension
+
+
+def _check_scan(operation: str, backend: str, scan: Tensor, codebooks: Tensor) -> None:
+    stages, size, dimension = codebooks.shape
+    own = scan.ndim == 4 and arranges(operation, backend) and scan.shape[::2] == (stages, dimension)
+    if scan.shape != codebooks.mT.shape and not (own and scan.shape[1] * scan.shape[3] >= size):
+        raise ShapeError(
+            f"scan is {list(scan.shape)}; with these codebooks it must be {list(codebooks.mT.shape)}, or what "
+            f"arranged({operation!r}, {backend!r}, ...) makes of them"
+        )
+    _check_like_codebooks("scan", scan, codebooks)
 
 
 def _check_like_codebooks(name: str, tensor: Tensor, codebooks: Tensor) -> None:
@@ -470,7 +500,7 @@ _TABLE: Mapping[str, Operation] = {
         _factorised_encode_torch,
         {
             "triton": Kernel(_factorised_encode_triton, _factorised_encode_suits_triton),
-            "native": Kernel(native_quantizers.factorised_encode, _never),
+            "native": Kernel(native_quantizers.factorised_encode, _never, native_quantizers.in_strips),
         },
     ),
     "factorised_decode": Operation(
@@ -481,7 +511,7 @@ _TABLE: Mapping[str, Operation] = {
         _rvq_encode_torch,
         {
             "triton": Kernel(_rvq_encode_triton, _rvq_encode_suits_triton),
-            "native": Kernel(native_quantizers.rvq_encode, _never),
+            "native": Kernel(native_quantizers.rvq_encode, _never, native_quantizers.in_strips),
         },
     ),
     "rvq_decode": Operation(

@@ -6,19 +6,18 @@ L2-normalised codes are from Yu et al. 2021 (ViT-VQGAN), section 3.2.
 
 import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops, stamps
+from .. import ops
 from ..errors import InputError
+from .derived import Derived
 from .quantize import StraightThrough, entries_of
 
-__all__ = ["Derived", "FactorisedQuantizer"]
-
-T = TypeVar("T")
+__all__ = ["FactorisedQuantizer"]
 
 
 class FactorisedQuantizer(nn.Module):
@@ -72,7 +71,7 @@ class FactorisedQuantizer(nn.Module):
         if not tables.comparable:
             return self.encode_reference(latents, num_codebooks)
         backend = ops.backend_of("factorised_encode", self.backend)
-        return ops.factorised_encode(latents, *tables.first(num_codebooks), backend=backend)
+        return ops.factorised_encode(latents, *tables.first(num_codebooks, backend), backend=backend)
 
     def served_by(self) -> dict[str, str]:
         """Its operations, and the name of what each runs on."""
@@ -197,44 +196,20 @@ class _Tables:
         self.cross = rounded(cross.masked_fill(~is_later[:, None], 0))
         self.scan = directions.mT.contiguous()
         self.codebooks = rvq.codebooks.detach()
-        self._views: dict[int, tuple[Tensor, ...]] = {}
+        self._scans: dict[str, Tensor] = {}  # for backends that read another
+        self._made: dict[tuple[int, str], tuple[Tensor, ...]] = {}
 
-    def first(self, count: int) -> tuple[Tensor, ...]:
-        """The arguments of `ops.factorised_encode` after z, for the first `count` stages: views, made once."""
-        views = self._views.get(count)
-        if views is None:
+    @torch.inference_mode(False)
+    def first(self, count: int, backend: str = "torch") -> tuple[Tensor, ...]:
+        """The arguments of `ops.factorised_encode` after z, for the first `count` stages: made once for a backend."""
+        made = self._made.get((count, backend))
+        if made is None:
             width = count * self.codebooks.shape[2]
-            cross = self.cross[:count, :, :width]
-            views = (self.weight[:width].T, self.bias[:width], self.scan[:count], self.codebooks[:count], cross)
-            self._views[count] = views
-        return views
-
-
-class Derived(Generic[T]):
-    """A value made from tensors when first asked for, and again when they changed (`stamps.stamp`).
-
-    What that does not see, writes to tensors made in inference mode or through `.data`, calls for `clear`.
-    """
-
-    def __init__(self) -> None:
-        self._kept: tuple[stamps.Stamp, tuple[Tensor, ...], T] | None = None
-
-    def get(self, sources: tuple[Tensor, ...], make: Callable[[], T]) -> T:
-        """The value for `sources` as they are."""
-        kept = self._kept
-        stamp = stamps.stamp(sources)
-        if kept is None or kept[0] != stamp:
-            with torch.inference_mode(False), torch.no_grad():
-                # The memory is kept with the stamp: else new tensors could come to lie at the same addresses.
-                kept = self._kept = (stamp, tuple(source.detach() for source in sources), make())
-        return kept[2]
-
-    def clear(self) -> None:
-        """Forget the value."""
-        self._kept = None
-
-    def __deepcopy__(self, memo: object) -> "Derived[T]":
-        return Derived()
-
-    def __reduce__(self) -> tuple[type["Derived[Any]"], tuple[()]]:
-        return Derived, ()
+            weight, scan, cross = self.weight[:width].T, self.scan, self.cross[:count, :, :width]
+            if ops.arranges("factorised_encode", backend):
+                if backend not in self._scans:
+                    self._scans[backend] = ops.arranged("factorised_encode", backend, scan.mT)
+                weight, scan, cross = weight.contiguous(), self._scans[backend], cross.contiguous()
+            made = (weight, self.bias[:width], scan[:count], self.codebooks[:count], cross)
+            self._made[count, backend] = made
+        return made

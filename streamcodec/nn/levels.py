@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
-from .factorised import Derived, FactorisedQuantizer
+from .derived import Derived
+from .factorised import FactorisedQuantizer
 from .quantize import StraightThrough
 from .stack import stacked, unstacked
 
@@ -38,6 +39,7 @@ class LevelQuantizer(FactorisedQuantizer):
         super().__init__(len(levels), codebook_size, codebook_dim, channels)
         self.levels, self.rows, self.dimension = tuple(levels), rows, rows * channels
         self._scan: Derived[tuple[Tensor, bool]] = Derived()
+        self._arranged: Derived[Tensor] = Derived()  # the same for a backend that reads another
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """[B, T, D] to codes [B, T, K]. Raises InputError for a number of codes that there is not."""
@@ -132,6 +134,9 @@ class LevelQuantizer(FactorisedQuantizer):
         if not comparable:
             return self._search_reference(place, means)
         backend = ops.backend_of("factorised_encode", self.backend)
+        if ops.arranges("factorised_encode", backend):
+            directions = self.directions
+            scan = self._arranged.get((self.codebooks,), lambda: ops.arranged("factorised_encode", backend, directions))
         return ops.factorised_encode(means, *self._tables_of(place, scan), backend=backend)[:, :, 0]
 
     def _search_reference(self, place: int, means: Tensor) -> Tensor:
@@ -148,7 +153,7 @@ class LevelQuantizer(FactorisedQuantizer):
 
     def _tables_of(self, place: int, scan: Tensor) -> tuple[Tensor, ...]:
         """The arguments of `ops.factorised_encode` after z, for a level alone."""
-        small = scan.shape[1]
+        small = self.codebooks.shape[2]
         own = slice(place, place + 1)
         nothing = scan.new_zeros(1, small, small)
         return self.in_weight[place], self.in_bias[place], scan[own], self.codebooks[own], nothing
@@ -156,3 +161,4 @@ class LevelQuantizer(FactorisedQuantizer):
     def _forget(self) -> None:
         super()._forget()
         self._scan.clear()
+        self._arranged.clear()

@@ -28,11 +28,9 @@ class ProjectedQuantizer(ResidualVectorQuantizer):
         self.out_bias = nn.Parameter(torch.zeros(num_codebooks, dimension))
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        backend, codes, left = ops.backend_of("rvq_encode", self.backend), [], latents
+        codes, left = [], latents
         for stage in range(num_codebooks):
-            one = slice(stage, stage + 1)
-            tables = (self.codebooks[one], self.half_norms[one], self.scan[one])
-            codes.append(ops.rvq_encode(self._down(left, stage), *tables, backend=backend))
+            codes.append(self._search(self._down(left, stage), slice(stage, stage + 1)))
             left = left - self._up(self._entries(codes[-1], stage), stage)
         return torch.cat(codes, -1)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from .derived import Derived
 
 __all__ = ["Quantizer", "ResidualVectorQuantizer", "StraightThrough", "entries_of"]
 
@@ -80,6 +81,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
         self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
+        self._arranged: Derived[Tensor] = Derived()  # `scan` for a backend that reads another
         self.set_codebooks(entries)
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -92,12 +94,19 @@ class ResidualVectorQuantizer(nn.Module):
         self.codebooks.copy_(codebooks)
         self.half_norms.copy_(ops.rvq_half_norms(self.codebooks))
         self.scan.copy_(self.codebooks.mT)
+        self._arranged.clear()
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
-        used = slice(num_codebooks)
+        return self._search(latents, slice(num_codebooks))
+
+    def _search(self, latents: Tensor, used: slice) -> Tensor:
+        """Latents [..., D], as the codebooks' entries are, to codes [..., K] of the stages `used`."""
         backend = ops.backend_of("rvq_encode", self.backend)
-        return ops.rvq_encode(latents, self.codebooks[used], self.half_norms[used], self.scan[used], backend=backend)
+        scan = self.scan
+        if ops.arranges("rvq_encode", backend):
+            scan = self._arranged.get((self.codebooks,), lambda: ops.arranged("rvq_encode", backend, self.codebooks))
+        return ops.rvq_encode(latents, self.codebooks[used], self.half_norms[used], scan[used], backend=backend)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""

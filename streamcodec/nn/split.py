@@ -36,11 +36,8 @@ class SplitQuantizer(ResidualVectorQuantizer):
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
-        backend, codes = ops.backend_of("rvq_encode", self.backend), []
-        for part, used in self.parts(num_codebooks):
-            tables = (self.codebooks[used], self.half_norms[used], self.scan[used])
-            codes.append(ops.rvq_encode(self._project(latents, self.down[part]), *tables, backend=backend))
-        return torch.cat(codes, -1)
+        each = self.parts(num_codebooks)
+        return torch.cat([self._search(self._project(latents, self.down[part]), used) for part, used in each], -1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""

@@ -1,14 +1,19 @@
 """The quantizers in C++ against the plain references, on every instruction set."""
 
+import copy
+
 import pytest
 import torch
 from kernel_checks import NAN, assert_near_ties_alone, assert_only_row_four_is_harmed, island
-from sets import compiled, each_set, on
+from sets import HERE, compiled, each_set, on
 from streamcodec_kernels import factorised_reference, rvq_reference
 from torch import Tensor
 
 from streamcodec import ops
-from streamcodec.errors import BackendError
+from streamcodec.errors import BackendError, ShapeError
+from streamcodec.nn.factorised import FactorisedQuantizer
+from streamcodec.nn.levels import LevelQuantizer
+from streamcodec.nn.quantize import ResidualVectorQuantizer
 
 # rows, stages, size, dimension
 EUCLIDEAN = [(1, 1, 1, 8), (1, 4, 1024, 128), (5, 3, 3, 24), (37, 2, 100, 130), (13, 2, 1000, 7), (2, 2, 70, 1)]
@@ -83,6 +88,57 @@ def test_projections_equal_torch_and_have_the_same_bits_in_any_batch(name, shape
     torch.testing.assert_close(y, x @ weight + bias, rtol=0, atol=1e-5 * inputs**0.5)
     torch.testing.assert_close(z, x @ weight, rtol=0, atol=1e-5 * inputs**0.5)
     assert torch.equal(torch.cat(apart), y)
+
+
+@each_set
+@pytest.mark.parametrize("shape", EUCLIDEAN)
+def test_entries_in_strips_have_the_same_codes_as_in_any_other_arrangement(name, shape):
+    """Those for another instruction set too, and those of some stages alone."""
+    z, codebooks = rvq_reference.random_problem(*shape)
+    half_norms = ops.rvq_half_norms(codebooks)
+    expected = euclidean(z, codebooks)
+    for other in HERE:
+        with on(other):
+            strips = ops.arranged("rvq_encode", "native", codebooks)
+        with on(name):
+            found = ops.rvq_encode(z, codebooks, half_norms, strips, backend="native")
+            assert torch.equal(found, euclidean(z, codebooks))
+            last = slice(shape[1] - 1, None)
+            alone = ops.rvq_encode(z, codebooks[last], half_norms[last], strips[last], backend="native")
+            assert torch.equal(alone, euclidean(z, codebooks[last]))
+    excess = rvq_reference.excess_distance(z, codebooks, found)
+    assert_near_ties_alone(found, expected, shape[2], excess, rvq_reference.NEAR_TIE)
+
+
+@compiled
+@pytest.mark.parametrize("kind", ["euclidean", "factorised", "levels"])
+def test_entries_that_change_are_looked_through_from_then_on(kind):
+    make = {
+        "euclidean": lambda: ResidualVectorQuantizer(3, 70, 24),
+        "factorised": lambda: FactorisedQuantizer(3, 70, 8, 24),
+        "levels": lambda: LevelQuantizer((1, 2), 70, 8, 2, 12),
+    }[kind]
+    torch.manual_seed(0)
+    quantizer, latents = make(), torch.randn(2, 9, 24)
+    in_torch, native = copy.copy(quantizer), copy.copy(quantizer)
+    in_torch.backend, native.backend = "torch", "native"
+    for change in (
+        lambda: None,
+        lambda: native.set_codebooks(torch.randn_like(native.codebooks)),
+        lambda: in_torch.load_state_dict(make().state_dict()),
+        lambda: native.load_state_dict(make().state_dict()),
+    ):
+        change()
+        assert torch.equal(native.encode(latents, 3), in_torch.encode(latents, 3))
+
+
+@compiled
+def test_an_arrangement_that_is_not_the_backends_is_refused():
+    z, codebooks = rvq_reference.random_problem(6, 4, 50, 24)
+    strips = ops.arranged("rvq_encode", "native", codebooks)
+    for backend, scan in (("torch", strips), ("native", strips[:2]), ("native", strips[:, :0]), ("native", strips.mT)):
+        with pytest.raises(ShapeError, match=rf"must be \[4, 24, 50\], or what arranged\('rvq_encode', '{backend}'"):
+            ops.rvq_encode(z, codebooks, None, scan, backend=backend)
 
 
 @each_set

@@ -116,7 +116,8 @@ class Call(ctypes.Structure):
 class Search(ctypes.Structure):
     _fields_ = [
         *_fields("rows stages size dimension", "values"),
-        *_fields("width step", "scan half_norms entries cross codes"),
+        *_fields("width step", "scan"),
+        *_fields("scan_stage strip line filled", "half_norms entries cross codes"),
     ]
 
 

@@ -113,7 +113,9 @@ struct Search {
     int64_t rows, stages, size, dimension;
     float *values;                        // [rows, width]: what is left of each row
     int64_t width, step;                  // stage i reads the values from i * step on
-    const float *scan;                    // [stages, dimension, size], what the values are multiplied with
+    const float *scan;                    // [stages, dimension, size], what the values are multiplied with:
+    int64_t scan_stage, strip, line;      // how far apart its stages, strips of columns, and rows of a strip are
+    int64_t filled;                       // whether the last strip is whole, with zeros beyond the last column
     const float *half_norms;              // [stages, size], taken off the scores, or null
     const float *entries;                 // [stages, size, dimension]
     const float *cross;                   // [stages, dimension, width]: what an entry takes off the values of the later

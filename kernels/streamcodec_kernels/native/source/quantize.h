@@ -1,5 +1,5 @@
-// The quantizers' arithmetic, with matrices as they lie in torch. As in product.h, every sum is one chain in the order
-// of the matrix's rows, so that a row's result does not depend on those beside it.
+// The quantizers' arithmetic. As in product.h, every sum is one chain in the order of the matrix's rows, so that a row's
+// result does not depend on those beside it. Matrices lie as in torch, or in strips of columns, one after the other.
 #pragma once
 
 #include <math.h>
@@ -8,19 +8,23 @@
 
 static constexpr int STRIP = PANEL * LANES;  // columns
 
-// Add x[i] * weight, over `inputs` rows of the weight which are `stride` apart, of which `left` columns are there.
+// A strip of a matrix: its rows are `line` apart, `left` of its columns are there, and the next one is `next` further.
+struct Strip {
+    const float *weight;
+    int64_t line, left, next;
+};
+
+// Add x[i] * weight, over the rows of a strip.
 template <int ROWS_, bool WHOLE>
-static inline void multiply(
-    const float *const *x, const float *weight, int64_t inputs, int64_t stride, int64_t left, V (&sums)[ROWS_][PANEL]
-) {
-    for (int64_t k = 0; k < inputs; ++k, weight += stride) {
+static inline void multiply(const float *const *x, Strip strip, int64_t inputs, V (&sums)[ROWS_][PANEL]) {
+    const float *weight = strip.weight;
+    for (int64_t k = 0; k < inputs; ++k, weight += strip.line) {
         V w[PANEL];
 #pragma GCC unroll 4
         for (int j = 0; j < PANEL; ++j) {
-            const int64_t rest = left - j * LANES;
-            if (WHOLE || rest >= LANES) w[j] = load(weight + j * LANES);
-            else w[j] = rest > 0 ? load_some(weight + j * LANES, rest) : zero();
-            if (WHOLE) __builtin_prefetch(weight + (PANEL + j) * LANES, 0, 2);  // of the next strip
+            w[j] = WHOLE ? load(weight + j * LANES) : up_to(weight + j * LANES, strip.left - j * LANES);
+            if (WHOLE) __builtin_prefetch(weight + strip.next + j * LANES, 0, 2);
+            if (WHOLE && ROWS_ <= 8) __builtin_prefetch(weight + (j + NEAR) * LANES);
         }
 #pragma GCC unroll 14
         for (int i = 0; i < ROWS_; ++i) {
@@ -40,7 +44,7 @@ static void affine_strip(const Affine &of, int64_t row, int64_t column) {
         x[i] = of.x + (row + i) * of.inputs;
         for (int j = 0; j < PANEL; ++j) sums[i][j] = of.bias ? up_to(of.bias + column + j * LANES, left - j * LANES) : zero();
     }
-    multiply<ROWS_, WHOLE>(x, of.weight + column, of.inputs, of.outputs, left, sums);
+    multiply<ROWS_, WHOLE>(x, {of.weight + column, of.outputs, left, STRIP}, of.inputs, sums);
     for (int i = 0; i < ROWS_; ++i)
         for (int j = 0; j < PANEL; ++j)
             put_up_to(of.out + (row + i) * of.outputs + column + j * LANES, sums[i][j], left - j * LANES);
@@ -63,9 +67,9 @@ static inline int64_t first_of(const Best &best) {
 }
 
 template <int ROWS_, bool WHOLE>
-static void search_strip(const Search &of, int64_t stage, int64_t row, int64_t column, Best *best) {
+static void search_rows(const Search &of, int64_t stage, int64_t row, int64_t column, Best *best) {
     const int64_t left = of.size - column;
-    const float *scan = of.scan + stage * of.dimension * of.size + column, *x[ROWS_];
+    const float *scan = of.scan + stage * of.scan_stage + column / STRIP * of.strip, *x[ROWS_];
     const float *half_norms = of.half_norms ? of.half_norms + stage * of.size + column : nullptr;
     I lanes;
     for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
@@ -75,7 +79,7 @@ static void search_strip(const Search &of, int64_t stage, int64_t row, int64_t c
         for (int j = 0; j < PANEL; ++j)
             sums[i][j] = half_norms ? -up_to(half_norms + j * LANES, left - j * LANES) : zero();
     }
-    multiply<ROWS_, WHOLE>(x, scan, of.dimension, of.size, left, sums);
+    multiply<ROWS_, WHOLE>(x, {scan, of.line, left, of.strip}, of.dimension, sums);
     for (int i = 0; i < ROWS_; ++i)
         for (int j = 0; j < PANEL; ++j) {
             const I index = lanes + (int32_t)(column + j * LANES);
@@ -106,35 +110,20 @@ static inline void take_off(const Search &of, int64_t stage, int64_t code, float
 }
 
 template <int ROWS_>
-static void search_rows(const Search &of, int64_t row) {
-    for (int64_t stage = 0; stage < of.stages; ++stage) {
-        Best best[ROWS_];
-        for (int i = 0; i < ROWS_; ++i) best[i] = {all(-INFINITY), I{}};
-        int64_t column = 0;
-        for (; column + STRIP <= of.size; column += STRIP) search_strip<ROWS_, true>(of, stage, row, column, best);
-        if (column < of.size) search_strip<ROWS_, false>(of, stage, row, column, best);
-        for (int i = 0; i < ROWS_; ++i) {
-            const int64_t code = first_of(best[i]);
-            of.codes[(row + i) * of.stages + stage] = code;
-            if (stage + 1 < of.stages) take_off(of, stage, code, of.values + (row + i) * of.width);
-        }
-    }
-}
-
-template <int ROWS_>
 static void affine_rows(const Affine &of, int64_t row) {
     int64_t column = 0;
     for (; column + STRIP <= of.outputs; column += STRIP) affine_strip<ROWS_, true>(of, row, column);
     if (column < of.outputs) affine_strip<ROWS_, false>(of, row, column);
 }
 
-// Blocks of rows: as many as the registers hold, and what is left. A row's values are the same in any block.
+// A block of `rows` rows, of at most as many as ROWS_ says. A row's values are the same in any block.
 template <int ROWS_>
-static void search_block(const Search &of, int64_t row) {
+static void search_block(const Search &of, int64_t stage, int64_t row, int rows, int64_t column, Best *best) {
     if constexpr (ROWS_ > 1) {
-        if (of.rows - row < ROWS_) return search_block<ROWS_ - 1>(of, row);
+        if (rows < ROWS_) return search_block<ROWS_ - 1>(of, stage, row, rows, column, best);
     }
-    search_rows<ROWS_>(of, row);
+    if (of.filled || column + STRIP <= of.size) search_rows<ROWS_, true>(of, stage, row, column, best);
+    else search_rows<ROWS_, false>(of, stage, row, column, best);
 }
 
 template <int ROWS_>
@@ -145,8 +134,31 @@ static void affine_block(const Affine &of, int64_t row) {
     affine_rows<ROWS_>(of, row);
 }
 
+// Rows that go through a strip together, in several blocks: while it is in a cache.
+static constexpr int64_t SEARCHED = GROUP * ROWS[PANEL];
+
+static void search_stage(const Search &of, int64_t stage, int64_t row, int64_t count) {
+    Best best[SEARCHED];
+    for (int64_t i = 0; i < count; ++i) best[i] = {all(-INFINITY), I{}};
+    const int64_t blocks = (count + ROWS[PANEL] - 1) / ROWS[PANEL];
+    for (int64_t column = 0; column < of.size; column += STRIP)
+        for (int64_t b = 0; b < blocks; ++b) {
+            const int64_t first = count * b / blocks;
+            const int rows = (int)(count * (b + 1) / blocks - first);
+            search_block<ROWS[PANEL]>(of, stage, row + first, rows, column, best + first);
+        }
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t code = first_of(best[i]);
+        of.codes[(row + i) * of.stages + stage] = code;
+        if (stage + 1 < of.stages) take_off(of, stage, code, of.values + (row + i) * of.width);
+    }
+}
+
 static void search(const Search &of) {
-    for (int64_t row = 0; row < of.rows; row += ROWS[PANEL]) search_block<ROWS[PANEL]>(of, row);
+    for (int64_t row = 0; row < of.rows; row += SEARCHED) {
+        const int64_t left = of.rows - row, count = left < SEARCHED ? left : SEARCHED;
+        for (int64_t stage = 0; stage < of.stages; ++stage) search_stage(of, stage, row, count);
+    }
 }
 
 static void affine(const Affine &of) {
