@@ -32,15 +32,19 @@ from .program import (
     GroupedProduct,
     Input,
     LayerNorm,
+    LocalAttention,
     LSTMCell,
+    Noise,
     Normalise,
     Op,
     Product,
     Program,
+    Reshape,
     Rows,
     Window,
 )
-from .state import State
+from .state import Lent, Spec, State, without_rings
+from .vector_math import angles
 from .workspaces import Workspaces
 
 __all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "lacks", "pays"]
@@ -53,11 +57,12 @@ WIDE = 32
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
 HALVES_BYTES, HELD, FEW = 1 << 20, 1 << 18, 64
-FUNCTIONS = {"identity": "copy", "band_features": "band_features", "band_gains": "band_gains"}
+FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
 
 # What the library has an operation for, some in parts.
 OPERATIONS = (
     *(Input, Product, GroupedProduct, Depthwise, DepthwiseTransposed, LayerNorm, Normalise, LSTMCell, Attention),
+    *(LocalAttention, Noise, Reshape),
 )
 
 Weights = dict[str, Tensor]
@@ -265,8 +270,10 @@ class Workspace:
         self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and as it leaves it
         self._offsets = _offsets(program)
         self._looked: dict[tuple[str, int, float], Any] = {}
+        self._attended: list[tuple[Attention, Tensor, Tensor]] = []  # and a step's keys and values, [B, heads, n, d]
+        self._rings, self._bare = (ctypes.c_void_p * batch)(), without_rings(program.state)
         operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
-        self._call = library.Call()
+        self._call = library.Call(rings=ctypes.addressof(self._rings))
         self._plan = self._planned(operations)
         out = program.buffers[program.out]
         self._input = (batch, frames * program.at.rate, program.values[0].channels)
@@ -280,13 +287,23 @@ class Workspace:
             raise ShapeError(f"the input of this step is {list(x.shape)}; it must be {list(self._input)}")
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise DtypeError(f"the input of this step is {x.dtype} on {x.device}; it must be float32 on a CPU")
-        if state.batch != self.batch or (state.spec is not self.program.state and state.spec != self.program.state):
-            raise ShapeError(f"the state is that of {state.batch} streams or of another network; here are {self.batch}")
-        if state.bytes.device.type != "cpu":
-            raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")
+        self._check_state(state, self.program.state if state.lent is None else self._bare, range(state.batch))
+        if state.lent is not None:
+            self._check_state(state.lent.state, self.program.state, state.lent.streams)
         for name, numbers in edges._asdict().items() if edges is not None else ():
             if numbers.dtype != torch.int64 or numbers.shape != (self.batch,) or not numbers.is_contiguous():
                 raise ShapeError(f"{name} is {numbers.dtype} {list(numbers.shape)}; it must be int64 [{self.batch}]")
+
+    def _check_state(self, state: State, spec: Spec, streams: Sequence[int]) -> None:
+        """streams: of the state, on which the step runs."""
+        if len(streams) != self.batch or (state.spec is not spec and state.spec != spec):
+            raise ShapeError(
+                f"the state is that of {len(streams)} streams or of another network; here are {self.batch}"
+            )
+        if min(streams) < 0 or max(streams) >= state.batch:
+            raise ShapeError(f"rings are lent of streams {min(streams)} to {max(streams)}; the state has {state.batch}")
+        if state.bytes.device.type != "cpu":
+            raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")
 
     def run(self, x: Tensor, state: State, edges: Edges | None) -> Tensor:
         """The step; everything is of the right size."""
@@ -298,8 +315,28 @@ class Workspace:
         else:
             call.position, call.length = edges.position.data_ptr(), edges.length.data_ptr()
         call.out = out.data_ptr()
+        if self._attended:
+            self._find_rings(state)
         self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
+        if self._attended and state.lent is not None:
+            self._put(state.lent)
         return out
+
+    def _find_rings(self, state: State) -> None:
+        """Say where the rings of the streams lie, and whether the step may write to them."""
+        where, streams = (state, range(self.batch)) if state.lent is None else (state.lent.state, state.lent.streams)
+        first, stream = where.bytes.data_ptr(), where.bytes.stride(0)
+        for row, place in enumerate(streams):
+            self._rings[row] = first + place * stream
+        self._call.keeps = state.lent is None
+
+    def _put(self, rings: Lent) -> None:
+        """Hand on the step's keys and values."""
+        for op, keys, values in self._attended:
+            count, heard = op.reach - 1, self._holds[op.heard][0]
+            places = (heard + torch.arange(keys.shape[2]))[:, -count:] % count
+            rings.ring(op.keys).put(places, keys[:, :, -count:])
+            rings.ring(op.values).put(places, values[:, :, -count:])
 
     # -- laying out --------------------------------------------------------------------------------------------------
 
@@ -412,6 +449,13 @@ class Workspace:
         if isinstance(op, Attention):
             self._own_attention(op, made)
             return "attention"
+        if isinstance(op, LocalAttention):
+            self._own_local_attention(op, made)
+            return "local_attention"
+        if isinstance(op, Noise):
+            made.seed, made.lag = op.seed, self.program.buffers[op.buffer].at.lag
+            made.heard = self._heard(op.heard)
+            return "noise"
         if isinstance(op, Normalise):
             made.numbers[0] = op.epsilon
             return "normalise"
@@ -441,21 +485,35 @@ class Workspace:
         size = op.width // op.heads
         made.heads, made.reach, made.lag = op.heads, op.reach, self.program.buffers[op.buffer].at.lag
         made.keys, made.values = self._offsets[op.keys], self._offsets[op.values]
-        made.turned = self._keep(torch.empty(size + made.rows * op.width)).data_ptr()
-        made.scores = self._keep(torch.empty(op.reach)).data_ptr()
+        turned = self._keep(torch.empty(size + self.batch * made.rows * op.width))
+        made.turned, made.scores = turned.data_ptr(), self._keep(torch.empty(op.reach)).data_ptr()
+        keys = turned[size:].view(self.batch, made.rows, op.heads, size)
+        values = self.memory[op.buffer].unflatten(2, (3, op.heads, size))[:, :, 2]
+        self._attended.append((op, keys.transpose(1, 2), values.transpose(1, 2)))
         # Attentions that stand alike share the angles, which the first of them makes.
         key = (op.heard, size, op.base)
         made.looks = key not in self._looked
         if made.looks:
             half = size // 2
             frequencies = self._keep(op.base ** -(torch.arange(half, dtype=torch.float64) / half))
-            if op.heard not in self._holds:
-                heard = self._keep(torch.zeros(self.batch, 2, dtype=torch.int64))
-                self._holds[op.heard] = heard[:, :1], heard[:, 1:]
             self._looked[key] = frequencies, self._room(made.rows, size)
-        frequencies, angles = self._looked[key]
-        made.heard, made.frequencies = self._holds[op.heard][0].data_ptr(), frequencies.data_ptr()
-        made.angles = angles.data_ptr()
+        frequencies, turns = self._looked[key]
+        made.heard, made.frequencies, made.angles = self._heard(op.heard), frequencies.data_ptr(), turns.data_ptr()
+
+    def _heard(self, leaf: str) -> int:
+        """Where it is counted, [B, 2], how many rows came before a step, and after it."""
+        if leaf not in self._holds:
+            heard = self._keep(torch.zeros(self.batch, 2, dtype=torch.int64))
+            self._holds[leaf] = heard[:, :1], heard[:, 1:]
+        return self._holds[leaf][0].data_ptr()
+
+    def _own_local_attention(self, op: LocalAttention, made: Any) -> None:
+        size = op.width // op.heads
+        made.heads, made.reach = op.heads, op.spread
+        turns = angles(op.spread, size, op.base, torch.device("cpu"))
+        made.angles = self._keep(torch.cat([turns.cos(), turns.sin()], 1).float()).data_ptr()
+        made.turned = self._keep(torch.empty(size + op.spread * op.width)).data_ptr()
+        made.scores = self._keep(torch.empty(op.spread)).data_ptr()
 
     def _own_rows(self, op: Rows, made: Any) -> str:
         assert op.known is not None

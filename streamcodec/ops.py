@@ -33,7 +33,6 @@ __all__ = [
     "arranges",
     "backend_of",
     "backends",
-    "borrows",
     "check_backend",
     "check_precision",
     "executor",
@@ -63,7 +62,7 @@ class Kernel(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs a program. Threads may share it."""
+    """Runs a program, on states whose rings may lie elsewhere too (`State.borrow`). Threads may share it."""
 
     def workspace(self, batch: int, frames: int) -> Any:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
@@ -79,19 +78,18 @@ class Runner(NamedTuple):
     """One executor.
 
     make: it, for a program; lacks: the first thing in a program that it cannot run, or None; auto: may `auto` pick it
-    for a program that it can run? borrows: whether it runs on states whose rings lie elsewhere (`State.borrow`).
+    for a program that it can run?
     """
 
     make: Callable[[Program], Executor]
     lacks: Callable[[Program], str | None]
     auto: Callable[[Program], bool]
-    borrows: bool
 
 
 # In order of preference; torch, which runs everything, is the last. The native one is taken where it is asked for.
 _EXECUTORS: dict[str, Runner] = {
-    "native": Runner(native_executor.NativeExecutor, native_executor.lacks, lambda program: False, False),
-    "torch": Runner(TorchExecutor, lambda program: None, lambda program: True, True),
+    "native": Runner(native_executor.NativeExecutor, native_executor.lacks, lambda program: False),
+    "torch": Runner(TorchExecutor, lambda program: None, lambda program: True),
 }
 
 
@@ -127,11 +125,6 @@ def check_precision(backend: str, precision: str) -> None:
         if backend != "native":
             raise BackendError(f"precision 'bfloat16' is one of backend 'native'; the backend is {backend!r}")
         native_executor.check_tiles()
-
-
-def borrows(program: Program, backend: str) -> bool:
-    """Whether what runs `program` runs on states whose rings lie elsewhere."""
-    return _EXECUTORS[runner(program, backend)].borrows
 
 
 def executor(program: Program, backend: str = "auto", precision: str = "float32") -> Executor:

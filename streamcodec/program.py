@@ -42,6 +42,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "Length",
+    "LocalAttention",
     "Noise",
     "Normalise",
     "Op",
@@ -364,6 +365,29 @@ class Attention(Op):
     @property
     def multiply_adds(self) -> int:
         return 2 * self.reach * self.width
+
+
+@dataclass
+class LocalAttention(Op):
+    """What each row of a window takes of all of its rows, by attention: [B, n * spread, heads * d].
+
+    window: of `spread` rows, which no other window has, each with queries, keys and values side by side, 3 * heads * d.
+    Queries and keys are turned as `Attention` does, by their place in the window.
+    """
+
+    window: Window
+    heads: int
+    base: float
+    width: int  # heads * d
+    spread: int
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.window,)
+
+    @property
+    def multiply_adds(self) -> int:
+        return 2 * self.spread**2 * self.width
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import StateError
 
-__all__ = ["Ring", "Spec", "State", "TensorSpec", "nbytes", "without_rings"]
+__all__ = ["Lent", "Ring", "Spec", "State", "TensorSpec", "nbytes", "without_rings"]
 
 # Every leaf begins at a multiple of a cache line, which also suits every element type.
 ALIGNMENT = 64
@@ -52,27 +52,35 @@ def nbytes(spec: Spec) -> int:
 
 def without_rings(spec: Spec) -> Spec:
     """The leaves that are no rings."""
+    if not any(leaf.ring for leaf in spec.values()):
+        return spec
     return {name: leaf for name, leaf in spec.items() if not leaf.ring}
 
 
 class Ring:
-    """A ring of each of several streams, where it lies. rows: [heads, length, d] each.
+    """A ring of each of several streams, where it lies.
 
     memory: [M, heads, length, d]; streams: which of them, None for all. Where they are some, what is `put` waits for
     `write`: until then a step has changed nothing.
     """
 
     def __init__(self, memory: Tensor, streams: Sequence[int] | None = None):
-        self._memory, self._lent = memory, streams is not None
-        self.rows: Sequence[Tensor] = memory.unbind() if streams is None else [memory[stream] for stream in streams]
+        self._memory, self._streams = memory, streams
         self._put: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def rows(self) -> Sequence[Tensor]:
+        """[heads, length, d] of each stream."""
+        if self._streams is None:
+            return self._memory.unbind()
+        return [self._memory[stream] for stream in self._streams]
 
     def put(self, places: Tensor, new: Tensor) -> None:
         """New rows [B, heads, n, d] for the places [B, n]."""
-        if self._lent:
-            self._put = places, new
-        else:
+        if self._streams is None:
             _write(self._memory, torch.arange(len(new), device=new.device), places, new)
+        else:
+            self._put = places, new.clone()  # they may lie where another step of the thread writes
 
     def write(self, rows: Sequence[int], streams: Tensor) -> None:
         """Write what was put for some of the rows, to the rings of `streams` [n]."""
@@ -80,6 +88,28 @@ class Ring:
             places, new = self._put
             _write(self._memory, streams, places[rows], new[rows])
             self._put = None
+
+
+class Lent:
+    """The rings of some streams of a state, for a step of a state that has none of its own.
+
+    state: whose they are; streams: which of its streams, one for each that the step moves on.
+    """
+
+    def __init__(self, state: "State", streams: Sequence[int]):
+        self.state, self.streams = state, streams
+        self._rings: dict[str, Ring] = {}
+
+    def ring(self, name: str) -> Ring:
+        """A leaf that is a ring, of each stream."""
+        if name not in self._rings:
+            self._rings[name] = Ring(self.state.leaves[name], self.streams)
+        return self._rings[name]
+
+    def write(self, rows: Sequence[int], streams: Tensor) -> None:
+        """Write what a step put for some of its rows, to the rings of `streams` [n]."""
+        for ring in self._rings.values():
+            ring.write(rows, streams)
 
 
 def _write(memory: Tensor, streams: Tensor, places: Tensor, new: Tensor) -> None:
@@ -98,7 +128,7 @@ class State:
 
     def _view(self, spec: Spec, memory: Tensor) -> None:
         self.spec, self.bytes, self.leaves, start = spec, memory, {}, 0
-        self._lent: Mapping[str, Ring] = {}
+        self.lent: Lent | None = None
         for name, leaf in sorted(spec.items(), key=lambda item: item[1].ring):  # those that are copied lie together
             rows = memory[:, start : start + leaf.nbytes]
             self.leaves[name] = rows.view(leaf.dtype).view(memory.shape[0], *leaf.shape)
@@ -108,11 +138,11 @@ class State:
 
     def ring(self, name: str) -> Ring:
         """A leaf that is a ring, of each stream."""
-        return self._lent[name] if name in self._lent else Ring(self.leaves[name])
+        return Ring(self.leaves[name]) if self.lent is None else self.lent.ring(name)
 
-    def borrow(self, rings: Mapping[str, Ring]) -> None:
+    def borrow(self, rings: Lent) -> None:
         """Take rings that lie elsewhere for those of its streams, in the place of any before."""
-        self._lent = rings
+        self.lent = rings
 
     @classmethod
     def of(cls, spec: Spec, memory: Tensor) -> "State":

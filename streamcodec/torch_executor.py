@@ -21,6 +21,7 @@ from .program import (
     Edges,
     GroupedProduct,
     LayerNorm,
+    LocalAttention,
     LSTMCell,
     Noise,
     Normalise,
@@ -33,7 +34,20 @@ from .program import (
 )
 from .state import State
 from .torch_attention import Attended, Places
-from .vector_math import Call, elu_, gelu_, gelu_tanh_, hardtanh_, leaky_relu_, silu_, snake_, tanh, tanh_
+from .vector_math import (
+    Call,
+    angles,
+    elu_,
+    gelu_,
+    gelu_tanh_,
+    hardtanh_,
+    leaky_relu_,
+    silu_,
+    snake_,
+    tanh,
+    tanh_,
+    turned,
+)
 from .workspaces import Workspaces
 
 __all__ = ["TorchExecutor"]
@@ -203,6 +217,8 @@ class Workspace:
             calls.append(partial(_layer_norm, op, self.memory[op.buffer], first))
         elif isinstance(op, Attention):
             calls += self._attention(op, first)
+        elif isinstance(op, LocalAttention):
+            calls.append(self._local_attention(op, first))
         elif isinstance(op, Normalise):
             calls.append(partial(_normalise, op, self.memory[op.buffer], first))
         elif isinstance(op, Reshape):
@@ -274,6 +290,19 @@ class Workspace:
             calls.append(self._places[key].look)
         self._rings.append(Attended(op, self._places[key], self.memory[op.buffer], target))
         return [*calls, self._rings[-1].attend]
+
+    def _local_attention(self, op: LocalAttention, target: Tensor) -> Call:
+        windows = self._windows(op.window, target.shape[1] // op.spread)
+        parts = windows.unflatten(3, (3, op.heads, -1)).permute(3, 0, 1, 4, 2, 5)  # [3, B, n, heads, window, d]
+        angle = angles(op.spread, parts.shape[5], op.base, target.device)
+        cos, sin = angle.cos().to(target.dtype), angle.sin().to(target.dtype)
+        rows = target.unflatten(1, (-1, op.spread)).unflatten(3, (op.heads, -1))
+
+        def run() -> None:
+            query, key = turned(parts[:2], cos, sin).unbind()
+            rows.copy_(F.scaled_dot_product_attention(query, key, parts[2]).transpose(2, 3))
+
+        return run
 
     def _noise(self, op: Noise, target: Tensor) -> Call:
         heard = torch.empty(self.batch, 1, dtype=torch.int64, device=target.device)

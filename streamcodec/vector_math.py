@@ -18,6 +18,7 @@ from torch import Tensor
 __all__ = [
     "LEAK",
     "Call",
+    "angles",
     "elu_",
     "gelu_",
     "gelu_tanh_",
@@ -126,6 +127,15 @@ def snake_(x: Tensor, alpha: Tensor, gain: Tensor) -> Call:
         x.addcmul_(wave.square_(), gain)
 
     return run
+
+
+def angles(rows: int, size: int, base: float, device: torch.device) -> Tensor:
+    """By which the values of a head of `size` are turned in each of so many rows, [rows, size / 2] float64 (rotary
+    positions, Su et al. 2021): values i and i + size / 2 by ``row * base ** (-2 i / size)``.
+    """
+    half = size // 2
+    steps = torch.arange(half, dtype=torch.float64, device=device) / half
+    return torch.arange(rows, dtype=torch.float64, device=device)[:, None] * base**-steps
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,28 +1,25 @@
 """The states of all slots, and batches of them to step.
 
 A slot's whole state is one row of bytes (`state.State`), so any set of slots is gathered, and scattered back, in one
-call. Rings of keys and values are not, where the executor can borrow them: a step reads them where they lie, and its
-new rows are written with the rest.
+call. Rings of keys and values are not: a step reads them where they lie, and its new rows are written with the rest.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from ..state import Ring, Spec, State, without_rings
+from ..state import Lent, Spec, State, without_rings
 
 __all__ = ["Arena", "Batch"]
 
 
 class Batch:
-    """Scratch memory for up to `size` states, in which a step runs; without their rings where it borrows them.
+    """Scratch memory for up to `size` states without their rings, in which a step runs. lent: these, of the slots."""
 
-    lent: these, of the slots.
-    """
+    lent: Lent
 
-    def __init__(self, spec: Spec, size: int, device: torch.device, borrows: bool):
-        self.all = State(without_rings(spec) if borrows else spec, size, device)
-        self.lent: dict[str, Ring] = {}
+    def __init__(self, spec: Spec, size: int, device: torch.device):
+        self.all = State(without_rings(spec), size, device)
         self._first: dict[int, State] = {}
 
     def state(self, rows: int) -> State:
@@ -35,9 +32,8 @@ class Batch:
 class Arena:
     """The slots."""
 
-    def __init__(self, spec: Spec, slots: int, device: torch.device, borrows: bool):
+    def __init__(self, spec: Spec, slots: int, device: torch.device):
         self.all = State(spec, slots, device)
-        self._rings = [name for name, leaf in spec.items() if leaf.ring and borrows]
 
     def slot(self, slot: int) -> State:
         """The state of one slot, as a view."""
@@ -56,8 +52,7 @@ class Arena:
 
     def lend(self, slots: Sequence[int], batch: Batch, size: int) -> None:
         """Lend `batch` the rings of `slots`."""
-        streams = [*slots, *[slots[0]] * (size - len(slots))]
-        batch.lent = {name: Ring(self.all.leaves[name], streams) for name in self._rings}
+        batch.lent = Lent(self.all, [*slots, *[slots[0]] * (size - len(slots))])
         batch.state(size).borrow(batch.lent)
 
     def scatter(self, slots: Sequence[int], batch: Batch, rows: Sequence[int]) -> None:
@@ -65,5 +60,4 @@ class Arena:
         words = batch.all.words
         index = torch.tensor(slots, dtype=torch.int64, device=words.device)
         self.all.words[:, : words.shape[1]].index_copy_(0, index, words[rows])
-        for ring in batch.lent.values():
-            ring.write(rows, index)
+        batch.lent.write(rows, index)

@@ -119,7 +119,7 @@ class BatchedLane(Lane[Any]):
         self.threads, self.pool = threads, pool
         self.first_frames = max(step_frames[0], network.prefill_frames)  # of a session's first step
         spec = network.spec
-        self.arena = Arena(spec, slots, self.device, network.borrows)
+        self.arena = Arena(spec, slots, self.device)
         self.scratches = [self._scratch(spec) for _ in range(threads)]
 
     def _scratch(self, spec: Spec) -> Scratch:
@@ -129,7 +129,7 @@ class BatchedLane(Lane[Any]):
             for frames in {*self.step_frames, self.first_frames}
         }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
-        return Scratch(inputs, Batch(spec, largest, self.device, network.borrows))
+        return Scratch(inputs, Batch(spec, largest, self.device))
 
     @property
     def nbytes(self) -> int:

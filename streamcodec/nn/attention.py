@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..program import Attention, Known, LayerNorm, Program, Value
-from ..vector_math import turned
+from ..vector_math import angles, turned
 from .conv import Conv1d
 from .layer import Elementwise, Layer, Sequential
 from .residual import Residual
@@ -50,9 +50,7 @@ class SelfAttention(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.inputs(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        half = query.shape[3] // 2
-        steps = torch.arange(half, dtype=torch.float64, device=x.device) / half
-        angle = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)[:, None] * self.base**-steps
+        angle = angles(x.shape[1], query.shape[3], self.base, x.device)
         query, key = (turned(part, angle.cos().to(x.dtype), angle.sin().to(x.dtype)) for part in (query, key))
         blocks = [self._block(query, key, value, start) for start in range(0, x.shape[1], BLOCK)]
         return torch.cat(blocks, 2).transpose(1, 2).flatten(2) if blocks else x.new_zeros(x.shape[0], 0, self.width)

@@ -85,11 +85,6 @@ class Network:
         return name if self.precision == "float32" else f"{name} in {self.precision}"
 
     @property
-    def borrows(self) -> bool:
-        """Whether its steps run on states whose rings lie elsewhere (`State.borrow`)."""
-        return ops.borrows(self.program, self.backend)
-
-    @property
     def program(self) -> Program:
         """The step, with the weights as they were when `refresh` was called last."""
         if self._stamp is None:

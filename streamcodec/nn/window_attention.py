@@ -3,17 +3,16 @@
 All rows of a window see each other, and none outside. So a stream waits for a whole window, and no longer.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..program import Program, Value
-from ..vector_math import turned
+from ..program import LocalAttention, Program, Value, Window
+from ..vector_math import angles, turned
 from .attention import NormalisedRows
 from .conv import Conv1d
 from .layer import Layer
-from .stack import Stack, Unstack, stacked, unstacked
+from .stack import Stack, Unstack
 
 __all__ = ["WindowAttention"]
 
@@ -37,20 +36,20 @@ class WindowAttention(Layer):
         self.out = Conv1d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return unstacked(self._windows(stacked(x, self.window)), self.window)
-
-    def _windows(self, x: Tensor) -> Tensor:
-        """Each window by itself, its rows side by side, [B, n, window * C] to the same."""
-        rows = unstacked(x, self.window)
-        parts = self.inputs(self.norm(rows)).unflatten(2, (3, -1, self.head_size)).unflatten(1, (-1, self.window))
+        x = x[:, : x.shape[1] // self.window * self.window]
+        parts = self.inputs(self.norm(x)).unflatten(2, (3, -1, self.head_size)).unflatten(1, (-1, self.window))
         query, key, value = parts.permute(3, 0, 1, 4, 2, 5)  # [B, n, heads, window, d]
-        half = self.head_size // 2
-        steps = torch.arange(half, dtype=torch.float64, device=x.device) / half
-        angle = torch.arange(self.window, dtype=torch.float64, device=x.device)[:, None] * BASE**-steps
+        angle = angles(self.window, self.head_size, BASE, x.device)
         query, key = (turned(part, angle.cos().to(x.dtype), angle.sin().to(x.dtype)) for part in (query, key))
         taken = F.scaled_dot_product_attention(query, key, value).transpose(2, 3)
-        return x + self.out(taken.flatten(3).flatten(1, 2)).reshape(x.shape)
+        return x + self.out(taken.flatten(3).flatten(1, 2))
 
     def lower(self, program: Program, x: Value, path: str) -> Value:
         windows = Stack(self.window).lower(program, x, path)
-        return Unstack(self.window).lower(program, program.rows(self._windows, windows), path)
+        x = Unstack(self.window).lower(program, windows, path)
+        y = self.inputs.lower(program, self.norm.lower(program, x, path), path)
+        window = Window(program.buffer(y), stride=self.window, taps=self.window)
+        op = LocalAttention(window, x.channels // self.head_size, BASE, x.channels, self.window)
+        y = self.out.lower(program, program.emit(op, x.channels, y.at, y.length), path)
+        program.ops[y.op].add = program.buffer(x)
+        return y

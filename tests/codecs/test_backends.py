@@ -32,9 +32,7 @@ def other(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def lacks(program) -> str | None:
         return next((type(op).__name__ for op in program.ops if type(op).__name__ == "LSTMCell"), None)
 
-    monkeypatch.setattr(
-        ops, "_EXECUTORS", {"other": Runner(Other, lacks, lambda program: True, False)} | ops._EXECUTORS
-    )
+    monkeypatch.setattr(ops, "_EXECUTORS", {"other": Runner(Other, lacks, lambda program: True)} | ops._EXECUTORS)
     return ran
 
 

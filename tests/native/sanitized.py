@@ -9,6 +9,9 @@ from pathlib import Path
 import dac_models
 import mimi_models
 import oracles
+import pocket_tts_models
+import qwen_tts_models
+import snac_models
 import spectral_models
 import torch
 from streamcodec_kernels.native import library
@@ -29,13 +32,17 @@ FAMILIES: list[Codec] = [
     spectral_models.small_codec(torch.float32),
     mimi_models.small_codec(torch.float32),
     LyraCodec().eval(),
+    snac_models.small_codec(torch.float32, **snac_models.ATTENTION),
+    qwen_tts_models.small_codec(torch.float32),
+    pocket_tts_models.small_codec(torch.float32),
 ]
 for name in library.instruction_sets():
     with on(name):
         for codec in FAMILIES:
             native = codec.on("native")
             latents = torch.randn(1, 8, native.quantizer.dimension)
-            native.quantizer.decode(native.quantizer.encode(latents, codec.spec.num_codebooks))
+            if codec.spec.num_codebooks:
+                native.quantizer.decode(native.quantizer.encode(latents, codec.spec.num_codebooks))
             networks = native.framing.networks
             if library.chosen().tiles:
                 networks = (*networks, codec.on("native", "bfloat16").framing.networks[1])

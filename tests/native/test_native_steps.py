@@ -30,10 +30,12 @@ from torch import Tensor
 from streamcodec.errors import BackendError, DtypeError, ShapeError
 from streamcodec.native_executor import lacks
 from streamcodec.nn.conv import Conv1d
-from streamcodec.nn.layer import Elementwise
+from streamcodec.nn.layer import Elementwise, Sequential
+from streamcodec.nn.noise import TimesNoise
 from streamcodec.nn.transducer import Network, Transducer
+from streamcodec.nn.window_attention import WindowAttention
 from streamcodec.program import Edges, Padding
-from streamcodec.state import State
+from streamcodec.state import Lent, State
 from streamcodec.vector_math import LEAK
 
 pieces = st.lists(st.integers(0, 40), max_size=15)
@@ -154,6 +156,8 @@ def test_channels_need_not_fill_vectors_and_panels(name, kind):
 FUNCTIONS = {
     "elu": F.elu,
     "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "hardtanh": F.hardtanh,
     "leaky_relu": lambda x: F.leaky_relu(x, LEAK),
     "silu": F.silu,
     "tanh": torch.tanh,
@@ -172,6 +176,39 @@ def test_activations_are_close_to_those_in_float64(name, kind):
     expected = FUNCTIONS[kind](x.double())
     apart = (y - expected).abs()
     assert (apart <= 1e-6 * expected.abs() + 1e-7 * x.double().abs().clamp_max(1.0)).all()
+
+
+@each_set
+@pytest.mark.parametrize("heard", [0, 12345, (1 << 40) + 7])
+def test_noise_has_the_very_numbers_of_torch(name, heard):
+    """Its rows come late, so that those from before the signal have numbers too."""
+    x, found = torch.ones(1, 3000, 1), []
+    with on(name):
+        for backend in ("torch", "native"):
+            net = Network(Sequential([Conv1d(1, 1, 1), TimesNoise(-(1 << 62))]), 1, 1, 1, 2, backend=backend)
+            net.layer.layers[0].set_weight(torch.ones(1, 1, 1), torch.zeros(1))
+            state = State(net.spec, 1)
+            (count,) = (leaf for leaf in state.leaves.values() if leaf.dtype == torch.int64)
+            count += heard
+            found.append(net.step(x, state))
+            assert int(count) == heard + 3000
+    assert torch.equal(*found)
+    assert found[0].unique().numel() > 2990
+
+
+@each_set
+@pytest.mark.parametrize(("heads", "size", "window"), [(1, 2, 1), (3, 6, 5), (2, 40, 32), (1, 64, 8), (2, 66, 3)])
+def test_attention_within_windows_equals_torch(name, heads, size, window):
+    torch.manual_seed(heads)
+    layer = WindowAttention(heads * size, window, size)
+    frame = 2 * window
+    nets = [Network(layer, heads * size, heads * size, frame, backend=backend) for backend in ("torch", "native")]
+    x = torch.randn(2, 7 * frame + 3, heads * size)
+    with on(name), torch.no_grad():
+        whole = stream(nets[1], x, [(0, x.shape[1])], 1000)
+        close(whole, stream(nets[0], x, [(0, x.shape[1])], 1000))
+        close(whole, layer(x))
+        assert torch.equal(stream(nets[1], x, cuts(x.shape[1], [1, frame, frame + 2]), 2), whole)
 
 
 @each_set
@@ -221,6 +258,11 @@ def test_a_step_of_the_wrong_size_is_refused_and_changes_nothing():
     for other in (State(net.spec, 3), State({}, 2)):
         with pytest.raises(ShapeError, match="the state is that of"):
             executor.step(work, x, other)
+    lender, bare = State(net.spec, 3), State(net.spec, 2)
+    for lent in (Lent(lender, [0]), Lent(lender, [0, 3]), Lent(lender, [-1, 0]), Lent(State({}, 3), [0, 1])):
+        bare.borrow(lent)
+        with pytest.raises(ShapeError, match=r"the state is that of|the state has 3"):
+            executor.step(work, x, bare)
     for edges in (Edges(edge[:1], edge), Edges(edge, edge.int()), Edges(edge, torch.zeros(4, dtype=torch.int64)[::2])):
         with pytest.raises(ShapeError, match=r"it must be int64 \[2\]"):
             executor.step(work, x, state, edges)

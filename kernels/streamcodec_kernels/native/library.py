@@ -39,11 +39,13 @@ KINDS = {
         (
             *("copy", "product", "dot", "depthwise", "normalise", "lstm"),
             *("band_features", "band_gains", "layer_norm", "attention", "low_product"),
+            *("gated_silu", "noise", "local_attention"),
         )
     )
 }
 ACTIVATIONS: Mapping[str | None, int] = {
-    kind: number for number, kind in enumerate((None, "elu", "tanh", "silu", "snake", "gelu", "leaky_relu"))
+    kind: number
+    for number, kind in enumerate((None, "elu", "tanh", "silu", "snake", "gelu", "leaky_relu", "gelu_tanh", "hardtanh"))
 }
 PADDINGS = {"constant": 0, "reflect": 1, "replicate": 2}
 
@@ -87,7 +89,7 @@ class Operation(ctypes.Structure):
         *(*_fields(pointers="add"), *_fields("add_row add_stream")),
         *_fields("taps tap", "recurrent gates hidden cell"),
         *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
-        *_fields("lag rate", "row bands"),
+        *_fields("lag rate seed", "row bands"),
         *_fields("band_count", "low_weights halves"),
         *_fields("halves_rows"),
         ("numbers", c_float * 4),
@@ -109,7 +111,8 @@ class Call(ctypes.Structure):
     _fields_ = [
         *_fields(pointers="x"),
         *_fields("x_row x_stream", "state"),
-        *_fields("state_stream", "position length out"),
+        *_fields("state_stream", "rings"),
+        *_fields("keeps", "position length out"),
     ]
 
 

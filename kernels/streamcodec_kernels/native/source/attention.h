@@ -103,6 +103,19 @@ static void take(
     for (int j = 0; j < VECTORS; ++j) finish(op, at, column + j * LANES, taken[j] / all(sum));
 }
 
+// The whole of it, to `column` and those after it. The lanes beyond a head's last value are written too, and then by the
+// next head.
+static void take_all(
+    const Operation &op, Place at, int64_t column, const float *weights, const Seen &values, int64_t first, int64_t last,
+    float sum
+) {
+    int64_t from = 0;
+    for (; from + 4 * LANES <= values.width; from += 4 * LANES)
+        take<4>(op, at, column + from, weights, values, from, first, last, sum);
+    for (; from < values.width; from += LANES)
+        take<1>(op, at, column + from, weights, values, from, first, last, sum);
+}
+
 static void attend(const Operation &op, Place at, int64_t head, const Seen &keys, const Seen &values) {
     const int64_t width = keys.width, place = keys.heard + at.row, begin = place - keys.size;
     int64_t first = begin > op.lag ? begin : op.lag;
@@ -114,11 +127,7 @@ static void attend(const Operation &op, Place at, int64_t head, const Seen &keys
     );
     score(op.turned, keys, first, place, seen);
     const float sum = weigh(op.scores, op.reach, place + 1 - first);
-    // The lanes beyond a head's last value are written too, and then by the next head.
-    int64_t from = 0;
-    for (; from + 4 * LANES <= width; from += 4 * LANES)
-        take<4>(op, at, head * width + from, seen, values, from, first, place, sum);
-    for (; from < width; from += LANES) take<1>(op, at, head * width + from, seen, values, from, first, place, sum);
+    take_all(op, at, head * width, seen, values, first, place, sum);
 }
 
 // Write the keys and values of a stream's rows over the oldest ones.
@@ -135,10 +144,10 @@ static void attention(const Operation &op, const Call &call, int64_t batch) {
     if (op.looks) look(op, batch);
     const int64_t width = op.columns / op.heads, size = op.reach - 1, row = op.segments[0].row;
     for (int64_t b = 0; b < batch; ++b) {
-        uint8_t *state = call.state + b * call.state_stream;
+        uint8_t *state = call.rings[b];
         float *rings[2] = {(float *)(state + op.keys), (float *)(state + op.values)};
         const float *first = window_at(op, {b, 0}), *own_values = first + 2 * op.columns;
-        float *own_keys = op.turned + width;
+        float *own_keys = op.turned + width + b * op.rows * op.columns;
         for (int64_t i = 0; i < op.rows; ++i)
             for (int64_t head = 0; head < op.heads; ++head) {
                 const int64_t at = head * width;
@@ -156,7 +165,33 @@ static void attention(const Operation &op, const Call &call, int64_t batch) {
                 k.own += head * width, v.own += head * width;
                 attend(op, {b, i}, head, k, v);
             }
+        if (!call.keeps) continue;
         keep(own_keys, op.rows, op.heads, op.columns, keys, rings[0]);
         keep(own_values, op.rows, op.heads, row, values, rings[1]);
+    }
+}
+
+// Attention within windows that lie side by side: each row takes of all rows of its own. columns: of a whole window.
+static void local_attention(const Operation &op, int64_t batch) {
+    const int64_t size = op.reach, channels = op.columns / size, width = channels / op.heads, row = 3 * channels;
+    const float scale = 1.0f / sqrtf((float)width);
+    float *turned = op.turned + width;
+    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+        const float *window = window_at(op, at);
+        for (int64_t i = 0; i < size; ++i)
+            for (int64_t head = 0; head < channels; head += width)
+                turn(
+                    window + i * row + channels + head, op.angles + i * width, width / 2, 1.0f,
+                    turned + i * channels + head
+                );
+        for (int64_t i = 0; i < size; ++i)
+            for (int64_t head = 0; head < channels; head += width) {
+                const Seen keys = {nullptr, turned + head, 0, width, channels, 0};
+                const Seen values = {nullptr, window + 2 * channels + head, 0, width, row, 0};
+                turn(window + i * row + head, op.angles + i * width, width / 2, scale, op.turned);
+                score(op.turned, keys, 0, size - 1, op.scores);
+                const float sum = weigh(op.scores, size, size);
+                take_all(op, at, i * channels + head, op.scores, values, 0, size - 1, sum);
+            }
     }
 }

@@ -76,6 +76,14 @@ static inline V gelu(V x) {
     return all(0.5f) * x * (size < all(1.0f) ? all(1.0f) + near : beyond);
 }
 
+// The same with 1 + tanh(z) in the place of the integral, which is twice the sigmoid of 2 z.
+static inline V gelu_tanh(V x) {
+    const V z = x * fused(x * x, all(0.7978845608f * 0.044715f), all(0.7978845608f));
+    return x * sigmoid(z + z);
+}
+
+static inline V hardtanh(V x) { return clamp(x, -1.0f, 1.0f); }
+
 // TensorFlow's default slope (`LEAK` in streamcodec/vector_math.py).
 static inline V leaky_relu(V x) { return x < zero() ? x * all(0.3f) : x; }
 
@@ -110,6 +118,8 @@ static inline V activated(V x, const Target &target, int64_t column) {
         case SILU: return silu(x);
         case GELU: return gelu(x);
         case LEAKY_RELU: return leaky_relu(x);
+        case GELU_TANH: return gelu_tanh(x);
+        case HARDTANH: return hardtanh(x);
         case SNAKE: return snake(x, target.alpha + column, target.inverse + column);
         default: return x;
     }

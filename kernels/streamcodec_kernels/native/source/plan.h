@@ -13,9 +13,10 @@
 #endif
 
 enum Kind : int64_t {
-    COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION, LOW_PRODUCT
+    COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION, LOW_PRODUCT,
+    GATED_SILU, NOISE, LOCAL_ATTENTION
 };
-enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU };
+enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU, GELU_TANH, HARDTANH };
 enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
 
 // Rows of one network's buffer: `history` old ones, then new ones; see streamcodec/program.py.
@@ -66,15 +67,16 @@ struct Operation {
     int64_t taps, tap;                    // of a depthwise convolution: how many, and how far apart
     const float *recurrent;               // of an LSTM: panels, gates [stream, row, 4 H], state [stream, H]
     float *gates, *hidden, *cell;
-    int64_t heads, reach;                 // of an attention
+    int64_t heads, reach;                 // of an attention; of one within windows: how many rows a window has
     int64_t keys, values;                 // where its rings lie in a stream's state, in bytes
     int64_t looks;                        // whether it makes the angles and counts the rows, for others too
-    int64_t *heard;                       // [stream, 2]: rows before this step, and after it
+    int64_t *heard;                       // [stream, 2]: rows before this step, and after it; of noise too
     const double *frequencies;            // [d / 2]
     float *angles;                        // cosines and sines of the rows' places, [stream, row, 2, d / 2]
-    float *turned;                        // room for a query, and for the keys of a stream's rows
+    float *turned;                        // room for a query, and for the keys of the rows, [stream, row, columns]
     float *scores;                        // room for `reach` scores
-    int64_t lag, rate;                    // of an LSTM's or an attention's input
+    int64_t lag, rate;                    // of the input of an LSTM, an attention or noise
+    int64_t seed;                         // of noise
     float *row;                           // room for one row
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
@@ -104,6 +106,8 @@ struct Call {
     int64_t x_row, x_stream;
     uint8_t *state;
     int64_t state_stream;                 // bytes
+    uint8_t *const *rings;                // [stream], the state whose rings are read: the same, or those of others
+    int64_t keeps;                        // whether the step's keys and values are written to them
     const int64_t *position, *length;
     float *out;                           // [stream, row, channel], without gaps
 };

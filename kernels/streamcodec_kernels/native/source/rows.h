@@ -44,6 +44,41 @@ static void depthwise(const Operation &op, int64_t batch) {
     }
 }
 
+// The first half of a row through SiLU, times the second half.
+static void gated_silu(const Operation &op, int64_t batch) {
+    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+        const float *gate = window_at(op, at), *value = gate + op.columns;
+        for (int64_t column = 0; column < op.columns; column += LANES)
+            finish(op, at, column, silu(load(gate + column)) * load(value + column));
+    }
+}
+
+// 64 bits that depend on all bits of a number, and a normal number of them: streamcodec/noise.py, which has the sources.
+static uint64_t mixed(uint64_t number) {
+    uint64_t bits = (number + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    bits = (bits ^ bits >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    bits = (bits ^ bits >> 27) * UINT64_C(0x94d049bb133111eb);
+    return bits ^ bits >> 31;
+}
+
+static double normal_at(int64_t seed, int64_t place) {
+    const uint64_t bits = mixed(mixed((uint64_t)place) + (uint64_t)seed);
+    const double first = ((double)(bits >> 32) + 0.5) * 0x1p-32;
+    const double angle = (double)(bits & 0xffffffff) * 0x1.921fb54442d18p-30;  // 2 pi
+    return sqrt(log(first) * -2.0) * cos(angle);
+}
+
+// Each row times the number of its place in the signal.
+static void noise(const Operation &op, int64_t batch) {
+    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+        int64_t *heard = op.heard + 2 * at.stream;
+        const V number = all((float)normal_at(op.seed, heard[0] + at.row - op.lag));
+        const float *row = window_at(op, at);
+        for (int64_t column = 0; column < op.columns; column += LANES) finish(op, at, column, load(row + column) * number);
+        heard[1] = heard[0] + op.rows;
+    }
+}
+
 // numbers: epsilon.
 static void normalise(const Operation &op, int64_t batch) {
     for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {

@@ -56,6 +56,9 @@ static void run(const Operation &op, const Plan &plan, const Call &call) {
         case BAND_GAINS: return band_gains(op, plan.batch);
         case LAYER_NORM: return layer_norm(op, plan.batch);
         case ATTENTION: return attention(op, call, plan.batch);
+        case GATED_SILU: return gated_silu(op, plan.batch);
+        case NOISE: return noise(op, plan.batch);
+        case LOCAL_ATTENTION: return local_attention(op, plan.batch);
 #if HAS_TILES
         case LOW_PRODUCT: return low_product(op, plan.batch);
 #endif
