@@ -8,9 +8,12 @@ one instruction set a stream's output has the same bits in steps of any size, in
 """
 
 import ctypes
+import functools
 import itertools
+import os
 import shlex
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
@@ -57,6 +60,8 @@ WIDE = 32
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
 HALVES_BYTES, HELD, FEW = 1 << 20, 1 << 18, 64
+# Multiply-adds of a step from which on it is shared among threads: some milliseconds of one.
+SHARED_WORK = 100_000_000
 FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
 
 # What the library has an operation for, some in parts.
@@ -136,8 +141,19 @@ def check_tiles() -> None:
         )
 
 
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "streamcodec-native")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a child has none of its parent's threads
+
+
 class NativeExecutor:
     """Runs one program; in bfloat16 what pays, where `low`. Threads may share it: each has workspaces of its own.
+
+    A long step is shared among as many threads as torch has (`torch.set_num_threads`); its bits are the same.
 
     Raises BackendError.
     """
@@ -273,7 +289,8 @@ class Workspace:
         self._attended: list[tuple[Attention, Tensor, Tensor]] = []  # and a step's keys and values, [B, heads, n, d]
         self._rings, self._bare = (ctypes.c_void_p * batch)(), without_rings(program.state)
         operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
-        self._call = library.Call(rings=ctypes.addressof(self._rings))
+        self._work = program.multiply_adds * frames * batch
+        self._call = library.Call(turn=library.OVER, rings=ctypes.addressof(self._rings))
         self._plan = self._planned(operations)
         out = program.buffers[program.out]
         self._input = (batch, frames * program.at.rate, program.values[0].channels)
@@ -317,10 +334,25 @@ class Workspace:
         call.out = out.data_ptr()
         if self._attended:
             self._find_rings(state)
-        self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
+        threads = torch.get_num_threads() if self._work >= SHARED_WORK else 1
+        self._run_shared(threads) if threads > 1 else self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
         if self._attended and state.lent is not None:
             self._put(state.lent)
         return out
+
+    def _run_shared(self, threads: int) -> None:
+        """The call, with the help of other threads, which come if they can. They hold on to the workspace."""
+        call = self._call
+        call.shared, call.turn = True, library.WAITING
+        try:
+            for _ in range(threads - 1):
+                _helpers().submit(self._help)
+            self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
+        finally:
+            call.shared, call.turn = False, library.OVER
+
+    def _help(self) -> int:
+        return self._set.help(ctypes.byref(self._plan), ctypes.byref(self._call))
 
     def _find_rings(self, state: State) -> None:
         """Say where the rings of the streams lie, and whether the step may write to them."""

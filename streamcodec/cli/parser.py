@@ -148,6 +148,7 @@ def _add_roundtrip(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_precision(parser)
+    _add_threads(parser)
     _add_running(parser, "exact", "how the streams begin (default: exact)")
     parser.set_defaults(module=".roundtrip")
 
@@ -175,6 +176,7 @@ def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _add_codec(parser, "default: the codec in this package")
     _add_bandwidth(parser)
     _add_precision(parser)
+    _add_threads(parser)
     _add_running(parser, "exact", "how the stream begins (default: exact)")
     parser.set_defaults(module=".encode")
 
@@ -196,6 +198,7 @@ def _add_decode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     _add_codec(parser, "default: the one that the codes file names")
     _add_precision(parser)
+    _add_threads(parser)
     _add_running(parser, None, "how the stream begins (default: as the encoder's did)")
     add_span(parser)
     parser.set_defaults(module=".decode")
@@ -374,6 +377,16 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
         default="float32",
         metavar="NAME",
         help="of decoding: float32, or bfloat16 (with --backend native, on a processor with AMX)",
+    )
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads that share the work (default: torch's number, mostly one for each core); what a stream of "
+        "--backend native gives has the same bits for any N",
     )
 
 

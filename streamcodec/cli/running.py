@@ -37,6 +37,8 @@ FIGURES = {
 
 def open_codec(source: str | None, args: Namespace) -> Codec:
     """`streamcodec.load` of `source`, with the options for where to compute."""
+    if getattr(args, "threads", None) is not None:
+        torch.set_num_threads(args.threads)
     precision = getattr(args, "precision", "float32")
     return load(source, device=getattr(args, "device", "cpu"), backend=args.backend, precision=precision)
 

@@ -25,6 +25,7 @@ from streamcodec.cli.parser import SHELLS
         ["roundtrip", "--step-frames", "two"],
         ["roundtrip", "--step-frames", "2", "--offline"],
         ["roundtrip", "--start", "late"],
+        ["roundtrip", "--threads", "0"],
     ],
 )
 def test_wrong_options_are_argparses(arguments, capsys):
@@ -32,6 +33,18 @@ def test_wrong_options_are_argparses(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert "usage: streamcodec" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["roundtrip", "encode", "decode"])
+def test_the_work_is_shared_among_as_many_threads_as_asked_for(command, monkeypatch, tmp_path):
+    asked = list[int]()
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    paths = [str(tmp_path / name) for name in ("in", "out")]
+    if command == "decode":  # it opens its codec once it has read the codes
+        samples = torch.zeros(1, 1, 2000)
+        streamcodec.save_codes(streamcodec.load().encode(samples), paths[0])
+    assert main([command, *paths, "--threads", "3", "--codec", str(tmp_path / "none")]) != 0
+    assert asked == [3]
 
 
 def test_help_does_not_wait_for_torch():

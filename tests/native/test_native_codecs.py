@@ -3,8 +3,10 @@
 import copy
 import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 import dac_models
@@ -23,9 +25,10 @@ from sets import compiled, each_set, on
 from torch import Tensor
 
 import streamcodec
-from streamcodec import Codec, Codes, Engine
+from streamcodec import Codec, Codes, Engine, native_executor
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.engine import Session
+from streamcodec.native_executor import Workspace
 from streamcodec.nn.ragged import run_together
 from streamcodec.nn.transducer import Network, Transducer
 
@@ -196,6 +199,53 @@ def test_signals_of_unequal_lengths_run_together_have_the_bits_of_each_streamed_
         found = run_together(network, [x[0, :length] for length in lengths], lengths, frames)
         for length, rows in zip(lengths, found, strict=True):
             assert torch.equal(rows, streamed(network, x[:, :length], [])[0])
+
+
+@contextmanager
+def shared_among(threads: int) -> Iterator[list[int]]:
+    """Steps of any size are shared among so many threads; gives how many shares each one that helped took."""
+    plain, before, taken = Workspace._help, torch.get_num_threads(), list[int]()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native_executor, "SHARED_WORK", 0)
+            patch.setattr(Workspace, "_help", lambda work: taken.append(plain(work)))
+            yield taken
+    finally:
+        torch.set_num_threads(before)
+
+
+@each_set
+@each_family
+def test_a_step_shared_among_threads_has_the_bits_of_one(name, family):
+    with on(name):
+        for network in codec_of(family).on("native").framing.networks:
+            x, sizes = signal_for(network), [1, 4 * network.at.rate, 20 * network.at.rate]
+            alone = streamed(network, x, sizes)
+            with shared_among(3):
+                assert torch.equal(streamed(network, x, sizes), alone)
+
+
+@compiled
+def test_others_do_help_and_one_that_comes_late_does_no_harm():
+    """Late, to a step that is over, and to one that has begun since on the same memory."""
+    network = codec_of("bundled").on("native").framing.decoder
+    x = signal_for(network, 75)
+    alone, end = streamed(network, x, []), time.monotonic() + 60
+    with shared_among(2) as taken:
+        while not sum(taken) and time.monotonic() < end:
+            assert torch.equal(streamed(network, x, []), alone)
+        assert sum(taken)
+    work = network.executor.workspace(2, 75)
+    assert work._help() == 0
+    with shared_among(2), pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        gate = threading.Event()
+        pool.submit(gate.wait, 60)
+        patch.setattr(native_executor, "_helpers", lambda: pool)
+        assert torch.equal(streamed(network, x, []), alone)
+        gate.set()
+        for _ in range(3):
+            assert torch.equal(streamed(network, x, []), alone)
 
 
 @compiled

@@ -13,7 +13,9 @@ __all__ = [
     "ACTIVATIONS",
     "CHOICE",
     "KINDS",
+    "OVER",
     "PADDINGS",
+    "WAITING",
     "Affine",
     "Buffer",
     "Call",
@@ -47,6 +49,7 @@ ACTIVATIONS: Mapping[str | None, int] = {
     kind: number
     for number, kind in enumerate((None, "elu", "tanh", "silu", "snake", "gelu", "leaky_relu", "gelu_tanh", "hardtanh"))
 }
+OVER, WAITING = 0xFFFFFFFF, 0xFFFFFFFE  # turns of a step that is done, and of one that has not begun
 PADDINGS = {"constant": 0, "reflect": 1, "replicate": 2}
 
 
@@ -113,6 +116,7 @@ class Call(ctypes.Structure):
         *_fields("x_row x_stream", "state"),
         *_fields("state_stream", "rings"),
         *_fields("keeps", "position length out"),
+        *_fields("shared turn done"),
     ]
 
 
@@ -137,9 +141,9 @@ _STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Sea
 
 class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
-    tiles: whether it multiplies in bfloat16;
-    step: runs a `Call` of a `Plan`, given pointers to both; search, affine, lookup: run what they are given a pointer
-    to.
+    tiles: whether it multiplies in bfloat16; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
+    shares of it beside the thread that runs it, and returns how many; search, affine, lookup: run what they are given a
+    pointer to.
     """
 
     name: str
@@ -147,6 +151,7 @@ class InstructionSet(NamedTuple):
     panel: int
     tiles: bool
     step: Callable[[Any, Any], None]
+    help: Callable[[Any, Any], int]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
     lookup: Callable[[Any], None]
@@ -173,12 +178,14 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 3)()
     library[f"streamcodec_panel_{name}"](sizes)
-    step, *others = (library[f"streamcodec_{does}_{name}"] for does in ("step", "search", "affine", "lookup"))
+    names = ("step", "help", "search", "affine", "lookup")
+    step, help_, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
     step.restype, step.argtypes = None, [c_void_p] * 2
+    help_.restype, help_.argtypes = c_int64, [c_void_p] * 2
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
     tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
-    return InstructionSet(name, sizes[0], sizes[1], tiles, step, *others)
+    return InstructionSet(name, sizes[0], sizes[1], tiles, step, help_, *others)
 
 
 def chosen() -> InstructionSet:

@@ -110,6 +110,9 @@ struct Call {
     int64_t keeps;                        // whether the step's keys and values are written to them
     const int64_t *position, *length;
     float *out;                           // [stream, row, channel], without gaps
+    int64_t shared;                       // whether other threads may help: then `turn` and `done` are used
+    uint64_t turn;                        // which operation runs, and above it which of its shares is the next (share.h)
+    int64_t done;                         // shares of it that are done
 };
 
 // Residual quantization, stage after stage: the entry of the highest score, the first of several.

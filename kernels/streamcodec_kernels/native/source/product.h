@@ -145,12 +145,14 @@ static int64_t window_width(const Operation &op) {
     return width;
 }
 
-// All panels with `count` rows from `first` on. again: how often the step has used these weights already. It goes through
-// them to and fro, and so begins with those that a cache still holds.
-static void panels(const Operation &op, int64_t width, Place first, int64_t count, int64_t again) {
-    const int64_t columns = PANEL * LANES, number = (op.columns + columns - 1) / columns;
-    for (int64_t i = 0; i < number; ++i) {
-        const int64_t column = (again % 2 ? number - 1 - i : i) * columns;
+// Some of the panels with `count` rows from `first` on. again: how often the step has used these weights already. It goes
+// through them to and fro, and so begins with those that a cache still holds.
+static void panels(
+    const Operation &op, int64_t width, Place first, int64_t count, int64_t again, int64_t begin, int64_t end
+) {
+    const int64_t columns = PANEL * LANES;
+    for (int64_t i = begin; i < end; ++i) {
+        const int64_t column = (again % 2 ? end - 1 - i : i) * columns;
         const int64_t vectors = (op.columns - column + LANES - 1) / LANES;
         const float *weights = op.weights + column * width;
         if (vectors == 1) panel<1>(op, weights, width, column, first, count, !again);
@@ -162,24 +164,24 @@ static void panels(const Operation &op, int64_t width, Place first, int64_t coun
     }
 }
 
+static int64_t panel_count(const Operation &op) { return (op.columns + PANEL * LANES - 1) / (PANEL * LANES); }
+
 // Weights that a cache holds are used for so many rows at a time, whose results then are written side by side.
 static constexpr int64_t HELD = 1 << 17, TOGETHER = 168;
 
+static bool held(const Operation &op) { return window_width(op) * op.columns <= HELD; }
+
 static void product(const Operation &op, int64_t batch, int64_t again = 0) {
-    const int64_t width = window_width(op), count = batch * op.rows;
-    const int64_t most = width * op.columns <= HELD ? TOGETHER : count;
-    Place next = {0, 0};
+    const int64_t width = window_width(op), count = batch * op.rows, most = held(op) ? TOGETHER : count;
     for (int64_t done = 0; done < count; done += most) {
         const int64_t rows = count - done < most ? count - done : most;
-        panels(op, width, next, rows, again);
-        next.row += rows;
-        next = {next.stream + next.row / op.rows, next.row % op.rows};
+        panels(op, width, place_of(done, op.rows), rows, again, 0, panel_count(op));
     }
 }
 
 // A product with one column: vectors along the windows. weights: [K].
-static void dot(const Operation &op, int64_t batch) {
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+static void dot(const Operation &op, Range part) {
+    for (Place at = part.first; before(at, part.end); at = after(at, op.rows)) {
         V even = zero(), odd = zero();
         const float *weights = op.weights;
         for (int64_t s = 0; s < op.segment_count; ++s) {

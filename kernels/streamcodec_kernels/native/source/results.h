@@ -13,6 +13,17 @@ static inline Place after(Place place, int64_t rows) {
     return {place.stream + 1, 0};
 }
 
+// Rows of the result, from `first` up to `end`.
+struct Range {
+    Place first, end;
+};
+
+static inline bool before(Place place, Place other) {
+    return place.stream < other.stream || (place.stream == other.stream && place.row < other.row);
+}
+
+static inline Place place_of(int64_t index, int64_t rows) { return {index / rows, index % rows}; }
+
 // Write a vector of the result, from `column` on.
 static inline void finish(const Operation &op, Place at, int64_t column, V value) {
     if (op.add) value += load(op.add + at.stream * op.add_stream + at.row * op.add_row + column);

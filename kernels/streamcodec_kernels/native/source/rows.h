@@ -26,14 +26,14 @@ static void copy_input(const Operation &op, const Call &call, int64_t batch) {
     }
 }
 
-static void copy(const Operation &op, int64_t batch) {
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) finish_row(op, at, window_at(op, at));
+static void copy(const Operation &op, Range part) {
+    for (Place at = part.first; before(at, part.end); at = after(at, op.rows)) finish_row(op, at, window_at(op, at));
 }
 
 // weights: [taps, columns, filled up to whole vectors]; bias likewise.
-static void depthwise(const Operation &op, int64_t batch) {
+static void depthwise(const Operation &op, Range part) {
     const int64_t width = (op.columns + LANES - 1) / LANES * LANES;
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+    for (Place at = part.first; before(at, part.end); at = after(at, op.rows)) {
         const float *window = window_at(op, at);
         for (int64_t column = 0; column < op.columns; column += LANES) {
             V total = op.bias ? load(op.bias + column) : zero();
@@ -45,8 +45,8 @@ static void depthwise(const Operation &op, int64_t batch) {
 }
 
 // The first half of a row through SiLU, times the second half.
-static void gated_silu(const Operation &op, int64_t batch) {
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+static void gated_silu(const Operation &op, Range part) {
+    for (Place at = part.first; before(at, part.end); at = after(at, op.rows)) {
         const float *gate = window_at(op, at), *value = gate + op.columns;
         for (int64_t column = 0; column < op.columns; column += LANES)
             finish(op, at, column, silu(load(gate + column)) * load(value + column));
@@ -80,8 +80,8 @@ static void noise(const Operation &op, int64_t batch) {
 }
 
 // numbers: epsilon.
-static void normalise(const Operation &op, int64_t batch) {
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+static void normalise(const Operation &op, Range part) {
+    for (Place at = part.first; before(at, part.end); at = after(at, op.rows)) {
         const float *row = window_at(op, at);
         V squares = zero();
         int64_t column = 0;
@@ -100,8 +100,8 @@ static void normalise(const Operation &op, int64_t batch) {
 }
 
 // numbers: epsilon. The mean is taken off before squares are summed: a large one would leave nothing of the variance.
-static void layer_norm(const Operation &op, int64_t batch) {
-    for (Place at = {0, 0}; at.stream < batch; at = after(at, op.rows)) {
+static void layer_norm(const Operation &op, Range part) {
+    for (Place at = part.first; before(at, part.end); at = after(at, op.rows)) {
         const float *row = window_at(op, at);
         V total = zero(), squares = zero();
         for (int64_t column = 0; column < op.columns; column += LANES) total += up_to(row + column, op.columns - column);

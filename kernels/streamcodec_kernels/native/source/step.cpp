@@ -1,10 +1,6 @@
 // A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
-#include "attention.h"
 #include "edges.h"
-#include "low_precision.h"
-#include "lstm.h"
-#include "quantize.h"
-#include "rows.h"
+#include "share.h"
 
 #define JOINED(a, b) a##b
 #define NAMED(a, b) JOINED(a, b)
@@ -44,28 +40,6 @@ static int flush_to_zero() { return 0; }
 static void restore(int) {}
 #endif
 
-static void run(const Operation &op, const Plan &plan, const Call &call) {
-    switch (op.kind) {
-        case COPY: return op.segment_count ? copy(op, plan.batch) : copy_input(op, call, plan.batch);
-        case PRODUCT: return product(op, plan.batch);
-        case DOT: return dot(op, plan.batch);
-        case DEPTHWISE: return depthwise(op, plan.batch);
-        case NORMALISE: return normalise(op, plan.batch);
-        case LSTM: return lstm(op, plan.batch, call.position);
-        case BAND_FEATURES: return band_features(op, plan.batch);
-        case BAND_GAINS: return band_gains(op, plan.batch);
-        case LAYER_NORM: return layer_norm(op, plan.batch);
-        case ATTENTION: return attention(op, call, plan.batch);
-        case GATED_SILU: return gated_silu(op, plan.batch);
-        case NOISE: return noise(op, plan.batch);
-        case LOCAL_ATTENTION: return local_attention(op, plan.batch);
-#if HAS_TILES
-        case LOW_PRODUCT: return low_product(op, plan.batch);
-#endif
-        default: return;
-    }
-}
-
 static void copy_state(const Plan &plan, const Call &call, bool back) {
     for (int64_t i = 0; i < plan.leaf_count; ++i) {
         const Leaf &leaf = plan.leaves[i];
@@ -78,22 +52,31 @@ static void copy_state(const Plan &plan, const Call &call, bool back) {
     }
 }
 
-EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, const Call *call) {
+EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     const auto before = flush_to_zero();
     copy_state(*plan, *call, false);
     if (call->position) measure(*plan, *call);
     for (int64_t i = 0; i < plan->operation_count; ++i) {
         const Operation &op = plan->operations[i];
-        run(op, *plan, *call);
+        run_shared(*plan, *call, i);
         if (call->position)
             for (int64_t t = 0; t < op.target_count; ++t) fill(*plan, *call, op.targets[t].buffer);
     }
+    __atomic_store_n(&call->turn, OVER, __ATOMIC_RELEASE);
     copy_state(*plan, *call, true);
     const Buffer &out = plan->buffers[plan->out];
     const int64_t size = (out.rows - out.history) * out.channels;
     for (int64_t b = 0; b < plan->batch; ++b)
         memcpy(call->out + b * size, out.memory + b * out.stream + out.history * out.channels, size * sizeof(float));
     restore(before);
+}
+
+// Help with a step that another thread was called with, if it still runs; returns how many shares were taken.
+EXPORTED int64_t NAMED(streamcodec_help_, SET)(const Plan *plan, Call *call) {
+    const auto before = flush_to_zero();
+    const int64_t taken = help(*plan, *call);
+    restore(before);
+    return taken;
 }
 
 EXPORTED void NAMED(streamcodec_search_, SET)(const Search *of) {

@@ -1,0 +1,128 @@
+// A step on several threads: an operation's rows or panels in shares, which threads take as they come.
+//
+// The thread that was called goes from operation to operation. Others help with the shares of the one that runs; one that
+// comes late, or never, is not waited for. Who makes a value does not change it, so the bits are those of one thread.
+#pragma once
+
+#include "attention.h"
+#include "low_precision.h"
+#include "lstm.h"
+#include "quantize.h"
+
+#if defined(_WIN32)
+extern "C" __declspec(dllimport) int SwitchToThread(void);
+static void give_way() { SwitchToThread(); }
+#else
+#include <sched.h>
+static void give_way() { sched_yield(); }
+#endif
+
+// The most shares of an operation, so many that a slow thread is not waited for long, and the fewest rows of one. They do
+// not depend on the number of threads: who comes late from one step may help with the next.
+static constexpr int64_t SHARES = 16, SHARED_ROWS = 32;
+// The operation of a turn when a step is done, and when it has not come to a first one.
+static constexpr uint64_t OVER = UINT64_C(0xffffffff), WAITING = OVER - 1;
+
+// Into how many shares an operation is divided, and whether by panels.
+struct Shares {
+    int64_t count;
+    bool panels;
+};
+
+static Shares shares_of(const Operation &op, const Plan &plan) {
+    const int64_t rows = plan.batch * op.rows;
+    const auto up_to_most = [](int64_t count) { return count < 1 ? 1 : count < SHARES ? count : SHARES; };
+    switch (op.kind) {
+        case PRODUCT:
+            if (held(op)) return {up_to_most(rows / SHARED_ROWS), false};
+            return {up_to_most(panel_count(op)), true};
+        case COPY: return {op.segment_count ? up_to_most(rows / SHARED_ROWS) : 1, false};
+        case DOT:
+        case DEPTHWISE:
+        case NORMALISE:
+        case GATED_SILU:
+        case LAYER_NORM: return {up_to_most(rows / SHARED_ROWS), false};
+        default: return {1, false};  // it has a state, or room for one row
+    }
+}
+
+static void run(const Operation &op, const Plan &plan, const Call &call, Shares shares, int64_t share) {
+    const int64_t rows = plan.batch * op.rows;
+    const auto part_of = [&](int64_t whole, int64_t place) { return whole * place / shares.count; };
+    const int64_t first = part_of(rows, share), end = part_of(rows, share + 1);
+    const Range part = {place_of(first, op.rows), place_of(end, op.rows)};
+    switch (op.kind) {
+        case COPY: return op.segment_count ? copy(op, part) : copy_input(op, call, plan.batch);
+        case PRODUCT:
+            if (shares.count == 1) return product(op, plan.batch);
+            if (!shares.panels) return panels(op, window_width(op), part.first, end - first, 0, 0, panel_count(op));
+            return panels(
+                op, window_width(op), {0, 0}, rows, 0, part_of(panel_count(op), share), part_of(panel_count(op), share + 1)
+            );
+        case DOT: return dot(op, part);
+        case DEPTHWISE: return depthwise(op, part);
+        case NORMALISE: return normalise(op, part);
+        case GATED_SILU: return gated_silu(op, part);
+        case LAYER_NORM: return layer_norm(op, part);
+        case LSTM: return lstm(op, plan.batch, call.position);
+        case BAND_FEATURES: return band_features(op, plan.batch);
+        case BAND_GAINS: return band_gains(op, plan.batch);
+        case ATTENTION: return attention(op, call, plan.batch);
+        case NOISE: return noise(op, plan.batch);
+        case LOCAL_ATTENTION: return local_attention(op, plan.batch);
+#if HAS_TILES
+        case LOW_PRODUCT: return low_product(op, plan.batch);
+#endif
+        default: return;
+    }
+}
+
+// Wait a little: `waits` counts how often, and beyond some microseconds the processor is left to others.
+static void wait(int64_t &waits) {
+    if (++waits % 4096 == 0) give_way();
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+// Take shares of the operation `which` until none is left; returns how many.
+static int64_t take_shares(const Operation &op, const Plan &plan, Call &call, uint64_t which, Shares shares) {
+    int64_t taken = 0;
+    uint64_t turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
+    while ((turn & OVER) == which && (int64_t)(turn >> 32) < shares.count) {
+        const uint64_t next = turn + (UINT64_C(1) << 32);
+        if (!__atomic_compare_exchange_n(&call.turn, &turn, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
+        run(op, plan, call, shares, (int64_t)(turn >> 32));
+        __atomic_fetch_add(&call.done, 1, __ATOMIC_RELEASE);
+        ++taken;
+        turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
+    }
+    return taken;
+}
+
+// An operation, with those who help.
+static void run_shared(const Plan &plan, Call &call, int64_t which) {
+    const Operation &op = plan.operations[which];
+    const Shares shares = call.shared ? shares_of(op, plan) : Shares{1, false};
+    if (shares.count == 1) return run(op, plan, call, shares, 0);
+    __atomic_store_n(&call.done, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&call.turn, (uint64_t)which, __ATOMIC_RELEASE);
+    take_shares(op, plan, call, (uint64_t)which, shares);
+    for (int64_t waits = 0; __atomic_load_n(&call.done, __ATOMIC_ACQUIRE) < shares.count;) wait(waits);
+}
+
+// Help until the step is done; returns how many shares were taken.
+static int64_t help(const Plan &plan, Call &call) {
+    int64_t taken = 0, waits = 0;
+    for (;;) {
+        const uint64_t which = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE) & OVER;
+        if (which == OVER) return taken;
+        int64_t more = 0;
+        if (which != WAITING) {
+            const Operation &op = plan.operations[which];
+            more = take_shares(op, plan, call, which, shares_of(op, plan));
+        }
+        if (more) taken += more, waits = 0;
+        else wait(waits);
+    }
+}
