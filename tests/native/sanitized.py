@@ -16,7 +16,7 @@ import spectral_models
 import torch
 from streamcodec_kernels.native import library
 
-from streamcodec import Codec
+from streamcodec import Codec, native_executor
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.nn.transducer import Transducer
 
@@ -24,7 +24,7 @@ library.made = lambda: Path(sys.argv[1])
 
 from sets import on  # noqa: E402 (it asks what the library has)
 
-torch.set_num_threads(1)
+native_executor.SHARED_WORK = 0
 FAMILIES: list[Codec] = [
     oracles.small_codec("24khz", torch.float32),
     oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),
@@ -47,7 +47,8 @@ for name in library.instruction_sets():
             if library.chosen().tiles:
                 networks = (*networks, codec.on("native", "bfloat16").framing.networks[1])
             for network in networks:
-                for frames, batch in ((1, 1), (3, 2), (20, 1)):
+                for frames, batch, threads in ((1, 1, 1), (3, 2, 1), (20, 1, 3)):
+                    torch.set_num_threads(threads)
                     stream = Transducer(network, batch, torch.device("cpu"), torch.float32, frames)
                     stream.push(torch.randn(batch, 21 * network.at.rate + 1, network.channels))
                     stream.flush()
