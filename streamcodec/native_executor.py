@@ -287,10 +287,10 @@ class Workspace:
         self._offsets = _offsets(program)
         self._looked: dict[tuple[str, int, float], Any] = {}
         self._attended: list[tuple[Attention, Tensor, Tensor]] = []  # and a step's keys and values, [B, heads, n, d]
-        self._rings, self._bare = (ctypes.c_void_p * batch)(), without_rings(program.state)
+        self._places, self._bare = torch.arange(batch), without_rings(program.state)
         operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
         self._work = program.multiply_adds * frames * batch
-        self._call = library.Call(turn=library.OVER, rings=ctypes.addressof(self._rings))
+        self._call = library.Call(turn=library.OVER, places=self._places.data_ptr())
         self._plan = self._planned(operations)
         out = program.buffers[program.out]
         self._input = (batch, frames * program.at.rate, program.values[0].channels)
@@ -357,9 +357,8 @@ class Workspace:
     def _find_rings(self, state: State) -> None:
         """Say where the rings of the streams lie, and whether the step may write to them."""
         where, streams = (state, range(self.batch)) if state.lent is None else (state.lent.state, state.lent.streams)
-        first, stream = where.bytes.data_ptr(), where.bytes.stride(0)
-        for row, place in enumerate(streams):
-            self._rings[row] = first + place * stream
+        self._places.copy_(torch.tensor(streams))
+        self._call.rings, self._call.rings_stream = where.bytes.data_ptr(), where.bytes.stride(0)
         self._call.keeps = state.lent is None
 
     def _put(self, rings: Lent) -> None:

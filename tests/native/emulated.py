@@ -107,8 +107,8 @@ class Emulated:
         )
         sizes = torch.zeros(3, dtype=torch.int64)
         self.call("panel", sizes)
-        functions = (partial(self.call, each) for each in FUNCTIONS[:4])
-        self.set = InstructionSet(name, int(sizes[0]), int(sizes[1]), False, *functions)
+        step, *others = (partial(self.call, each) for each in FUNCTIONS[:4])
+        self.set = InstructionSet(name, int(sizes[0]), int(sizes[1]), False, step, lambda *_: 0, *others)
 
     def call(self, function: str, *arguments: Any) -> None:
         """arguments: tensors, or structures by reference."""

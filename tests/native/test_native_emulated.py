@@ -8,6 +8,7 @@ import emulated
 import mimi_models
 import oracles
 import pytest
+import snac_models
 import spectral_models
 import torch
 from streamcodec_kernels import factorised_reference, rvq_reference
@@ -23,6 +24,7 @@ CODECS = {
     "Snake": lambda: dac_models.small_codec((2,), dtype=torch.float32),
     "depthwise, norms and bands": lambda: spectral_models.small_codec(torch.float32),
     "attention": lambda: mimi_models.small_codec(torch.float32),
+    "noise and attention within windows": lambda: snac_models.small_codec(torch.float32, **snac_models.ATTENTION),
 }
 
 

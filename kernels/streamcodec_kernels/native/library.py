@@ -115,6 +115,7 @@ class Call(ctypes.Structure):
         *_fields(pointers="x"),
         *_fields("x_row x_stream", "state"),
         *_fields("state_stream", "rings"),
+        *_fields("rings_stream", "places"),
         *_fields("keeps", "position length out"),
         *_fields("shared turn done"),
     ]

@@ -144,7 +144,7 @@ static void attention(const Operation &op, const Call &call, int64_t batch) {
     if (op.looks) look(op, batch);
     const int64_t width = op.columns / op.heads, size = op.reach - 1, row = op.segments[0].row;
     for (int64_t b = 0; b < batch; ++b) {
-        uint8_t *state = call.rings[b];
+        uint8_t *state = call.rings + call.places[b] * call.rings_stream;
         float *rings[2] = {(float *)(state + op.keys), (float *)(state + op.values)};
         const float *first = window_at(op, {b, 0}), *own_values = first + 2 * op.columns;
         float *own_keys = op.turned + width + b * op.rows * op.columns;

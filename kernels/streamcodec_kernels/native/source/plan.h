@@ -106,7 +106,9 @@ struct Call {
     int64_t x_row, x_stream;
     uint8_t *state;
     int64_t state_stream;                 // bytes
-    uint8_t *const *rings;                // [stream], the state whose rings are read: the same, or those of others
+    uint8_t *rings;                       // the states whose rings are read: these, or others
+    int64_t rings_stream;                 // bytes
+    const int64_t *places;                // [stream], which of them
     int64_t keeps;                        // whether the step's keys and values are written to them
     const int64_t *position, *length;
     float *out;                           // [stream, row, channel], without gaps
