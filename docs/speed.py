@@ -188,8 +188,11 @@ def section(part: Part, result: dict[str, Any], device: str) -> Iterator[str]:
     if part.said:
         yield from ("", part.said)
     yield from ("", *table(result["rows"]), "")
-    yield from wrapped(told(result))
-    yield ""
+    yield from (*wrapped(told(result)), "")
+    if len(result["both"]) > 1:
+        first, *others = result["both"].items()
+        yield from (f"| both directions | over {first[0]} |", "|---|--:|")
+        yield from (*(f"| {side} | {ratio:.2f} |" for side, ratio in others), "")
 
 
 def summary(results: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -236,8 +239,6 @@ def told(result: dict[str, Any]) -> str:
     said = f"Limits: {limits}. " if limits else ""
     sizes = [f"{result[f'{side}_bytes_per_stream'] / 1000:,.0f}" for side in ("encoder", "decoder")]
     said += f"State of a stream: {sizes[0]} kB to encode, {sizes[1]} kB to decode. "
-    both = "; ".join(f"{side} {ratio:.2f}" for side, ratio in list(result["both"].items())[1:])
-    said += f"Both directions over {next(iter(result['both']))}: {both}. " if both else ""
     losses = [(key.split("_")[2], value) for key, value in result.items() if key.startswith("bfloat16_db_")]
     said += "".join(f"Float32 is {value:g} dB above what bfloat16 changes ({n}-frame steps). " for n, value in losses)
     return said.strip()

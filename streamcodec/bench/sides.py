@@ -13,7 +13,7 @@ from ..codecs.mimi import MimiCodec
 from ..codes import Codes
 from ..errors import StreamcodecError
 from .machine import synchronized
-from .pairs import AGREEMENT, AUDIO_ERROR
+from .pairs import AGREEMENT, AUDIO_ERROR, agreement
 from .upstream import Upstream, moshi_steps
 from .work import Work, work_of
 
@@ -109,7 +109,7 @@ def check_steps(codec: Codec, audio: Tensor, bandwidth: float, frames: int, dire
         encoder = codec.open_encoder(bandwidth, len(audio))
         blocks = audio.split(frames * codec.spec.hop_length, -1)
         ours = Codes.cat([*(encoder.push(block) for block in blocks), encoder.flush()])
-        if float((ours.data == codes.data).double().mean()) < AGREEMENT:
+        if agreement(ours.data, codes.data) < AGREEMENT:
             raise StreamcodecError(f"bench: {frames}-frame steps give other codes than the offline call; not timing it")
     if "decode" in directions:
         whole, decoder = codec.decode(codes), codec.open_decoder(len(audio))
@@ -133,9 +133,9 @@ def moshi(codec: Codec, upstream: Upstream, audio: Tensor, bandwidth: float) -> 
     with torch.inference_mode():
         codes = upstream.codes(upstream.encode(audio))
         with model.streaming(len(audio)):
-            agreement = float((torch.cat([model.encode(block) for block in blocks], 2) == codes).double().mean())
-    if agreement < AGREEMENT:
-        raise StreamcodecError(f"bench: {agreement:.2%} of the codes equal those of moshi; not timing another thing")
+            agreed = agreement(torch.cat([model.encode(block) for block in blocks], 2), codes)
+    if agreed < AGREEMENT:
+        raise StreamcodecError(f"bench: {agreed:.2%} of the codes equal those of moshi; not timing another thing")
     pieces = codes.split(1, 2)
 
     def run(call: Callable[[Any], object], inputs: Sequence[Tensor]) -> Sequence[float]:

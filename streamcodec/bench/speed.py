@@ -7,6 +7,7 @@ side is to what the machine can do is measured in the same process, with torch's
 
 import argparse
 import json
+import math
 import statistics
 import time
 from functools import partial
@@ -33,6 +34,7 @@ __all__ = ["HELP", "add_arguments", "run", "table"]
 
 HELP = "cost of streaming against another implementation offline, and against the machine's limits"
 DIRECTIONS = ("encode", "decode")
+CHECKED_SECONDS = 2  # of audio, before anything is measured
 STEP_SECONDS = 0.08  # of the longer of the steps measured by default
 
 
@@ -98,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     directions = _directions(codec, args.only)
     hop = codec.spec.hop_length
     audio = noise(codec, max(hop, int(args.seconds * codec.spec.sample_rate) // hop * hop), args.batch)
-    short = audio[..., : 2 * codec.spec.sample_rate]
+    args.seconds = audio.shape[-1] / codec.spec.sample_rate  # whole frames, and at least one
+    short = noise(codec, math.ceil(CHECKED_SECONDS * codec.spec.frame_rate) * hop)
     if upstream is None:
         tell(f"nothing to compare with reads this {type(codec).__name__}: ratios are to its own offline call")
     else:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from streamcodec.bench import machine, presets, speed
+from streamcodec.bench.pairs import AGREEMENT, agreement
 from streamcodec.bench.presets import PRESETS
 from streamcodec.bench.sides import parts
 from streamcodec.bench.work import work_of
@@ -109,10 +110,10 @@ def test_a_batch_is_timed_in_steps_of_all_its_streams(capsys, tmp_path):
     directory = save(small("encodec_24khz"), tmp_path / "codec")
     assert main(["bench", "speed", "--codec", str(directory), *QUICK, "--batch", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
+    frames = 3 * 37  # whole ones in half a second
     for row in result["rows"]:
-        frames = 3 * 0.5 * 75
         assert row["ms_per_frame"] * frames == pytest.approx(1000 * row["seconds"])
-        assert row["times_real_time"] == pytest.approx(3 * 0.5 / row["seconds"])
+        assert row["times_real_time"] == pytest.approx(frames / 75 / row["seconds"])
 
 
 def test_backends_take_turns_and_what_does_not_run_here_is_left_out(tmp_path, capsys, monkeypatch):
@@ -133,6 +134,18 @@ def test_backends_take_turns_and_what_does_not_run_here_is_left_out(tmp_path, ca
     assert list(sides)[2:] == [f"streamcodec {name}, {n}-frame steps" for name in ("torch", "auto") for n in (2, 5)]
     assert main([*run, "--backend", "native"]) == 2
     assert "no such thing here" in capsys.readouterr().err
+
+
+def test_of_a_frame_that_differs_one_code_of_the_first_codebooks_counts():
+    codes = torch.zeros(1, 8, 50, dtype=torch.int64)
+    other = codes.clone()
+    assert agreement(codes, other) == 1
+    other[:, 3:, 7] = 1
+    assert agreement(codes, other) == pytest.approx(1 - 1 / 400)
+    assert agreement(codes.repeat(1, 2, 1), torch.cat([codes, codes + 1], 1)) == 1
+    assert agreement(codes, codes + 1) < AGREEMENT
+    for count in (1, 60):  # of codebooks, as few and as many as a codec has
+        assert agreement(torch.zeros(1, count, 9), torch.ones(1, count, 9)) < AGREEMENT
 
 
 def test_what_a_step_reads_and_computes_is_counted():
