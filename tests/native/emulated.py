@@ -47,7 +47,9 @@ class Image:
         self.memory = bytearray(HEAD)
         found = {}
         for each in gc.get_objects():  # all tensors that there are
-            if type(each) in (Tensor, torch.nn.Parameter) and each.device.type == "cpu":
+            if type(each) not in (Tensor, torch.nn.Parameter):
+                continue
+            if each.device.type == "cpu" and each.layout == torch.strided:  # others have no memory of their own
                 storage = each.untyped_storage()
                 found[storage.data_ptr()] = max(storage.nbytes(), found.get(storage.data_ptr(), 0))
         self.regions = sorted(found.items())
