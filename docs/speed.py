@@ -1,4 +1,4 @@
-"""Measure what docs/speed.md has, and write its figures and docs/speed.png: `python docs/speed.py`, some eight minutes.
+"""Measure what docs/speed.md has, and write its figures and docs/speed.png: `python docs/speed.py`, twelve minutes.
 
     python docs/speed.py                 # on a machine that does nothing else
     python docs/speed.py --device cuda   # the figures of a GPU
@@ -295,6 +295,13 @@ def written(text: str, name: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{before}{begin}", "", *lines]) + f"{end}{after}"
 
 
+def _kind(name: str, alone: tuple[str, ...]) -> str:
+    """What ran a bar of the plot. alone: the parts that only the native executor runs."""
+    if "moshi" in name:
+        return "moshi"
+    return "native" if " native" in name or name.startswith(alone) else "torch"
+
+
 def plot(results: dict[str, dict[str, Any]]) -> None:
     """Time over the offline run of the other implementation, for each part of one stream."""
     import matplotlib
@@ -308,10 +315,14 @@ def plot(results: dict[str, dict[str, Any]]) -> None:
             continue
         ratios = result["both"] or {row["side"]: row["ratio"] for row in result["rows"]}
         bars += [(f"{title}: {side}", ratio) for side, ratio in list(ratios.items())[1:] if "offline" not in side]
+    alone = tuple(part.title for part in PARTS if "--backend native" in part.command)  # its sides do not say so
     figure, axes = pyplot.subplots(figsize=(9, 0.28 * len(bars) + 1))
-    names, ratios = zip(*reversed(bars), strict=True)
-    colours = ["tab:blue" if " native" in name else "tab:gray" if "moshi" in name else "tab:orange" for name in names]
-    axes.barh(names, ratios, color=colours)
+    for kind, colour in (("torch", "tab:orange"), ("native", "tab:blue"), ("moshi", "tab:gray")):
+        those = [(-i, ratio) for i, (name, ratio) in enumerate(bars) if _kind(name, alone) == kind]
+        if those:
+            axes.barh(*zip(*those, strict=True), color=colour, label=kind)
+    axes.set_yticks([-i for i in range(len(bars))], [name for name, _ in bars])
+    axes.legend(loc="lower right")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("time over the offline run of the same audio")
     figure.tight_layout()
