@@ -274,7 +274,7 @@ class DacCodec(Codec):
         settings = config if isinstance(config, DacConfig) else DacConfig.from_dict(config)
         self.settings = settings
         self.config = settings.to_dict()
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder = dac_encoder(settings)
             self.decoder = dac_decoder(settings)
             self.quantizer = FactorisedQuantizer(

@@ -127,7 +127,7 @@ class EncodecCodec(Codec):
         settings = config if isinstance(config, EncodecConfig) else EncodecConfig.from_dict(config)
         self.settings = settings
         self.config = settings.to_dict()
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder = seanet_encoder(settings)
             self.decoder = seanet_decoder(settings)
             sizes = (settings.num_codebooks, settings.codebook_size, settings.hidden_size)

@@ -89,7 +89,7 @@ class LyraCodec(Codec):
         self.config = {"model_type": "lyra_v2", "sampling_rate": RATE, "dtype": "float32"}
         if (config or {}).get("sampling_rate", RATE) != RATE:
             raise ConfigError(f"sampling_rate is {(config or {})['sampling_rate']!r}; Lyra v2 runs at {RATE}")
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder, self.decoder = lyra_encoder(), lyra_decoder()
             self.quantizer = ResidualVectorQuantizer(max(BANDWIDTHS.values()), ENTRIES, LATENTS)
         if tensors is not None:

@@ -46,7 +46,7 @@ class MimiCodec(Codec):
         settings = config if isinstance(config, MimiConfig) else MimiConfig.from_dict(config)
         self.settings, self.config = settings, settings.to_dict()
         width, count = settings.hidden_size, settings.num_quantizers
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder = mimi_encoder(settings)
             twice = DepthwiseConvTranspose1d(width, 4, stride=2, trim_right=2, bias=False)
             self.decoder = Sequential([twice, mimi_transformer(settings), seanet_decoder(settings)])

@@ -86,7 +86,7 @@ class PocketTtsCodec(Codec):
         settings = config if isinstance(config, PocketTtsConfig) else PocketTtsConfig.from_dict(config)
         self.settings, self.config = settings, settings.to_dict()
         width, stride, channels = settings.hidden_size, settings.latent_stride, settings.latent_dim
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             padding = Padding(stride, 0, "replicate", extend=True)
             down = Conv1d(width, channels, 2 * stride, stride=stride, padding=padding, bias=False)
             up = DepthwiseConvTranspose1d(width, 2 * stride, stride=stride, trim_right=stride, bias=False)

@@ -111,7 +111,7 @@ class QwenTtsCodec(Codec):
         settings = config if isinstance(config, QwenTtsConfig) else QwenTtsConfig.from_dict(config)
         self.settings, self.config = settings, settings.to_dict()
         mimi, count = settings.encoder, settings.encoder.num_quantizers
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder = mimi_encoder(mimi)
             self.decoder = qwen_tts_decoder(settings.decoder)
             sizes = (mimi.codebook_size, mimi.codebook_dim, settings.decoder.codebook_dim // 2, mimi.hidden_size)

@@ -16,7 +16,7 @@ from .hearing import Hearing
 from .semantic import SemanticBase
 from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
-from .tensors import TensorReader, layers_for, undrawn
+from .tensors import TensorReader, layers_for
 
 __all__ = ["MODEL_TYPE", "SemanticCodec"]
 
@@ -76,7 +76,7 @@ class SemanticCodec(SemanticBase):
             "codebook_size": codebook_size,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(semantic).items()},
         }
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.assemble(
                 (acoustic.encoder, acoustic.decoder),
                 acoustic.quantizer.dimension,
@@ -133,7 +133,7 @@ class SemanticCodec(SemanticBase):
         if not theirs:
             raise CheckpointError(f"weights do not fit the configuration: missing {_ACOUSTIC}*")
         acoustic = build(config["acoustic_model_config"], theirs, name)
-        with undrawn():  # its weights are among `mine`
+        with layers_for(mine):  # its weights are among them
             speech = SpeechModel.from_config(config["semantic_model_config"], config["semantic_sample_rate"])
         return cls(
             acoustic,

@@ -217,7 +217,7 @@ class SnacCodec(Codec):
         settings = config if isinstance(config, SnacConfig) else SnacConfig.from_dict(config)
         self.settings, self.config = settings, settings.to_dict()
         self.noise = settings.seed if settings.noise else None
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder = Sequential([snac_encoder(settings), Stack(settings.latents)])
             self.decoder = Sequential([Unstack(settings.latents), snac_decoder(settings)])
             self.quantizer = LevelQuantizer(

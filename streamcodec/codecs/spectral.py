@@ -180,7 +180,7 @@ class SpectralCodec(Codec):
         self.settings = settings
         self.config = settings.to_dict()
         stages, entries = settings.codebooks[-1], settings.codebook_size
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.encoder = spectral_encoder(settings)
             self.decoder = spectral_decoder(settings)
             self.quantizer = ResidualVectorQuantizer(stages, entries, settings.hidden_size)

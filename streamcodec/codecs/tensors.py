@@ -1,45 +1,48 @@
 """Handing a checkpoint's tensors to layers so that every one is accounted for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..errors import CheckpointError
 
-__all__ = ["TensorReader", "layers_for", "undrawn"]
+__all__ = ["TensorReader", "layers_for"]
 
 
-@contextmanager
-def undrawn() -> Iterator[None]:
-    """What is made inside has shapes and no numbers yet, and torch's random numbers stay as they were.
+class _Unfilled(TorchFunctionMode):
+    """Random numbers are not drawn: what was to hold them is memory as it comes.
 
-    (transformers draws a vector all the same: it makes the one of masked frames with `torch.Tensor`.)
+    Not the device "meta": its first operation imports torch's compiler, which takes as long as torch itself.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        yield
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **kwargs)
 
 
 @contextmanager
-def layers_for(module: nn.Module, tensors: Mapping[str, Tensor] | None) -> Iterator[None]:
-    """Where `module` makes its layers: with random weights if `tensors` is None, else with memory to be filled.
+def layers_for(tensors: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Where a codec makes its layers: with random weights if `tensors` is None, else with memory to be filled.
 
-    Weights that `tensors` overwrite are not drawn, so torch's random numbers stay as they were.
+    Weights that `tensors` overwrite are not drawn, and torch's random numbers stay as they were. (transformers draws a
+    vector all the same: it makes the one of masked frames with `torch.Tensor`.)
     """
     if tensors is None:
         yield
         return
-    with undrawn():
+    with torch.random.fork_rng(devices=[]), _Unfilled():
         yield
-    for layer in module.modules():
-        for name, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
-            if tensor.is_meta:
-                empty = torch.empty_like(tensor, device="cpu")
-                if isinstance(tensor, nn.Parameter):
-                    empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
-                setattr(layer, name, empty)
 
 
 class TensorReader:

@@ -193,7 +193,7 @@ class XcodecCodec(SemanticBase):
         settings = config if isinstance(config, XcodecConfig) else self.sizes.from_dict(config)
         self.settings = settings
         self.config = settings.to_dict()
-        with layers_for(self, tensors):
+        with layers_for(tensors):
             self.assemble(
                 (dac_encoder(settings.acoustic), xcodec_decoder(settings.acoustic, settings.upsampling_ratios)),
                 settings.acoustic.latent_channels,

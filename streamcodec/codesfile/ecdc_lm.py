@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..codecs.tensors import layers_for
 from ..errors import CheckpointError, CodesError
 from .ecdc_coder import LEAST, TOTAL, RangeDecoder, RangeEncoder
 
@@ -70,7 +71,7 @@ class EncodecLM(nn.Module):
         super().__init__()
         named = {str(name).removeprefix(PREFIX): value for name, value in tensors.items()}
         width, hidden, layers, self.codebooks, self.entries = _sizes(named, path)
-        with torch.device("meta"):
+        with layers_for(named):
             self.norm_in = nn.LayerNorm(width)
             self.layers = nn.ModuleList(_Layer(width, hidden) for _ in range(layers))
             self.emb = nn.ModuleList(nn.Embedding(self.entries + 1, width) for _ in range(self.codebooks))
