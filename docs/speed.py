@@ -244,6 +244,14 @@ def told(result: dict[str, Any]) -> str:
     return said.strip()
 
 
+def command_lines(text: str) -> list[str]:
+    """A command, over as many lines as it needs."""
+    import textwrap
+
+    lines = textwrap.wrap(text, 98, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
+
+
 def wrapped(text: str) -> list[str]:
     import textwrap
 
