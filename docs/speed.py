@@ -93,6 +93,7 @@ STARTS = {
     "streamcodec roundtrip, one frame": "-m streamcodec roundtrip IN OUT --force --backend torch",
     "the same, --backend native": "-m streamcodec roundtrip IN OUT --force --backend native",
 }
+COMPILED_ANEW = "PYTHONDONTWRITEBYTECODE"  # with it every process compiles our sources; pip does that once
 FOLDER = r"--codec \S*/\S*"  # of this machine: it is not shown
 QUICK_SECONDS = "0.2"
 
@@ -103,7 +104,8 @@ QUICK_SECONDS = "0.2"
 def called(arguments: Sequence[str], environment: dict[str, str] | None = None) -> str | None:
     """What Python prints, given these arguments; None where it fails, which is said on stderr."""
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False)
+    surroundings = {name: value for name, value in os.environ.items() if name != COMPILED_ANEW}
+    done = subprocess.run(command, env=surroundings | (environment or {}), capture_output=True, text=True, check=False)
     if done.returncode > 1:
         print(f"left out: {shlex.join(command)}\n{done.stderr[-1000:]}", file=sys.stderr)
         return None

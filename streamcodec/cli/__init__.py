@@ -5,12 +5,13 @@ is imported only when that command runs, so that ``--help`` does not wait for to
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from ..errors import StreamcodecError
@@ -42,10 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names that are no text can be shown
     args = Namespace(quiet=False)  # until the arguments are read, for which some commands import all they need
     try:
-        with ended_by_signals(), needs_torch():
+        with ended_by_signals(), needs_torch(), _collected_later() as imported:
             args = build_parser(arguments).parse_args(arguments)
+            command = importlib.import_module(args.module, __package__)
+            imported()
             with _quiet(args):
-                code: int = importlib.import_module(args.module, __package__).run(args)
+                code: int = command.run(args)
                 sys.stdout.flush()
     except StreamcodecError as error:
         return _explain(str(error))
@@ -68,6 +71,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         _explain(f"{type(error).__name__}: {error} (unexpected: set {TRACEBACK}=1 to see where it comes from)")
         return BROKEN
     return code
+
+
+@contextlib.contextmanager
+def _collected_later() -> Iterator[Callable[[], None]]:
+    """The garbage collector waits until modules are imported, which the caller tells, and then leaves those alone.
+
+    torch makes hundreds of thousands of objects that all stay. To look through them again and again took a quarter of a
+    second to a command's first frame.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+
+    def imported() -> None:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+    try:
+        yield imported
+    finally:
+        gc.unfreeze()  # libraries that look for what is left at the end of a process would tell of it
+        if enabled:
+            gc.enable()
 
 
 def _fill_closed_streams() -> None:

@@ -7,11 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from ..errors import CheckpointError
 
 __all__ = ["TensorReader", "layers_for"]
+
+
+# What torch's own layers draw their first weights with; inside these calls no mode sees the methods of tensors.
+DRAWN = (init.kaiming_normal_, init.kaiming_uniform_, init.normal_, init.uniform_)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -28,6 +33,8 @@ class _Unfilled(TorchFunctionMode):
             return torch.empty(*args, **kwargs)
         if func in (Tensor.normal_, Tensor.uniform_):
             return args[0]
+        if func in DRAWN:
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
 

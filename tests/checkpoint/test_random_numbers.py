@@ -15,6 +15,7 @@ from streamcodec import Codec, load, save
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.spectral import SpectralCodec
+from streamcodec.codecs.tensors import layers_for
 
 
 def semantic_codec() -> Codec:
@@ -86,6 +87,13 @@ def test_an_original_file_is_loaded_without_a_draw(tmp_path: Path) -> None:
     with nothing_drawn():
         codec = load(tmp_path / "mine.th")
     assert all(tensor.isfinite().all() for tensor in codec.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", ["encodec", "encodec 48 kHz", "dac", "spectral"])
+def test_layers_that_are_to_be_filled_draw_nothing(kind: str) -> None:
+    """Drawing 10 M numbers to overwrite them would take a tenth of loading."""
+    with layers_for({}), nothing_drawn():
+        FRESH[kind]()
 
 
 def test_the_bundled_codec_is_loaded_without_a_draw() -> None:
