@@ -50,7 +50,7 @@ from .state import Lent, Spec, State, without_rings
 from .vector_math import angles
 from .workspaces import Workspaces
 
-__all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "lacks", "pays"]
+__all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "int8_scales", "lacks", "weight_bytes"]
 
 FLOAT = 4  # bytes
 # Floats after the rows of a buffer: the last row too is read in whole vectors.
@@ -60,6 +60,9 @@ WIDE = 32
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
 HALVES_BYTES, HELD, FEW = 1 << 20, 1 << 18, 64
+# Columns by which most matrices are known to be none of int8 weights, and how far a scale may be from a 127th of the
+# largest value, in units in the last place.
+LOOKED_AT, ULPS = 4, 2
 # Multiply-adds of a step from which on it is shared among threads: some milliseconds of one.
 SHARED_WORK = 100_000_000
 FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
@@ -164,6 +167,7 @@ class NativeExecutor:
             packer = _Packer(self.instruction_set)
             weights = _together([packer.low(op) if low and pays(op) else packer.weights(op) for op in program.ops])
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
+        self.weights = weights  # of each part of each operation
         self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, snakes))
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
@@ -179,10 +183,34 @@ class NativeExecutor:
         return work.run(x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous(), state, edges)
 
 
-def _together(weights: Sequence[Sequence[Weights]]) -> list[list[Weights]]:
-    """The same, in one stretch of memory."""
-    tensors = iter(together([tensor for op in weights for part in op for tensor in part.values()]))
-    return [[{name: next(tensors) for name in part} for part in op] for op in weights]
+def _together(weights: list[list[Weights]]) -> list[list[Weights]]:
+    """The same, in one stretch of memory: first what steps of few rows read, then what is there in int8 too."""
+    named = [(part, name) for op in weights for part in op for name in part]
+    named.sort(key=lambda each: each[1] == "weights" and "int8_weights" in each[0])  # else in their order
+    tensors = together([part[name] for part, name in named])
+    for (part, name), tensor in zip(named, tensors, strict=True):
+        part[name] = tensor
+    return weights
+
+
+def int8_scales(matrix: Tensor) -> Tensor | None:
+    """Of a float32 matrix [K, N]: a number for each column, [N], such that each value is that times a whole number of
+    at most 127, to the bit. None where there are no such numbers.
+    """
+    if matrix.shape[1] > LOOKED_AT and int8_scales(matrix[:, :LOOKED_AT]) is None:
+        return None
+    most = matrix.abs().amax(0)
+    near = torch.where(most == 0, 1.0, most / 127)
+    sign = torch.where(((matrix == 0) & matrix.signbit()).any(0), -1.0, 1.0)  # zeros have one, and a scale gives it
+    found = torch.zeros_like(near)
+    for ulps in range(-ULPS, ULPS + 1):
+        scales = (near.view(torch.int32) + ulps).view(torch.float32) * sign
+        again = (matrix / scales).round().to(torch.int8) * scales
+        same = again.view(torch.int32) == matrix.contiguous().view(torch.int32)
+        found = torch.where(same.all(0), scales, found)
+    # The library takes scales below the least normal number for 0, and the weights that they make may be above it.
+    usable = found.isfinite() & (found.abs() >= torch.finfo(torch.float32).tiny)
+    return found if bool(usable.all()) else None
 
 
 def pays(op: Op) -> TypeGuard[Product]:
@@ -190,11 +218,21 @@ def pays(op: Op) -> TypeGuard[Product]:
     return isinstance(op, Product) and min(op.matrix.shape) >= WIDE
 
 
+def weight_bytes(op: Op, rows: float, low: bool = False) -> int:
+    """Bytes of each weight that an operation reads for so many rows of all streams together."""
+    if low and pays(op):
+        return 2
+    if not isinstance(op, Product) or rows > instruction_set().int8 or int8_scales(op.matrix) is None:
+        return FLOAT
+    return 1
+
+
 class _Packer:
     """Weights as the library reads them."""
 
     def __init__(self, instruction_set: InstructionSet):
         self.lanes, self.panel = instruction_set.lanes, instruction_set.lanes * instruction_set.panel
+        self.set = instruction_set
 
     def weights(self, op: Op) -> list[Weights]:
         """What each part of an operation multiplies by, by the names of the library's `Operation`."""
@@ -210,7 +248,8 @@ class _Packer:
             return [self._channels(op.weight, op.bias if isinstance(op, LayerNorm) else None)]
         if isinstance(op, LSTMCell):
             w_ih, w_hh, b_ih, b_hh = op.weights
-            return [self._product(w_ih.t(), b_ih + b_hh) | {"recurrent": self._panels(w_hh.t())}]
+            panels = {"weights": self._panels(w_ih.t()), "recurrent": self._panels(w_hh.t())}
+            return [panels | self._bias(b_ih + b_hh)]
         return [{}]
 
     def low(self, op: Product) -> list[Weights]:
@@ -244,8 +283,17 @@ class _Packer:
         return {name: self._filled(F.pad(each.repeat(op.spread), (0, self.lanes))) for name, each in factors.items()}
 
     def _product(self, matrix: Tensor, bias: Tensor | None) -> Weights:
-        packed = matrix.flatten().contiguous() if matrix.shape[1] == 1 else self._panels(matrix)
-        return {"weights": packed} | self._bias(bias)
+        if matrix.shape[1] == 1:
+            return {"weights": matrix.flatten().contiguous()} | self._bias(bias)
+        return {"weights": self._panels(matrix)} | self._int8(matrix) | self._bias(bias)
+
+    def _int8(self, matrix: Tensor) -> Weights:
+        scales = int8_scales(matrix) if self.set.int8 else None
+        if scales is None:
+            return {}
+        numbers = self._panels((matrix / scales).round().to(torch.int8))
+        packed = F.pad(numbers, (0, -len(numbers) % FLOAT)).view(torch.float32)
+        return {"int8_weights": packed, "scales": self._filled(scales)}
 
     def _bias(self, bias: Tensor | None) -> Weights:
         return {} if bias is None else {"bias": self._filled(bias)}

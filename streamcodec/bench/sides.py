@@ -58,7 +58,8 @@ def streamed(name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: fl
         return _timed(codec, stream.push, pieces, stream.flush)
 
     run: dict[str, Run] = {"decode": decode} if low else {"encode": encode, "decode": decode}
-    return Side(name, run, frames, work_of(codec, bandwidth, "bfloat16" if low else "float32"), low)
+    work = work_of(codec, bandwidth, "bfloat16" if low else "float32", frames * batch)
+    return Side(name, run, frames, work, low)
 
 
 def _timed(

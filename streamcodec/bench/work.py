@@ -1,15 +1,16 @@
 """What a step has to do: the operations of its arithmetic, and the bytes that it reads."""
 
+import math
 from typing import NamedTuple
 
 from ..codecs import Codec
-from ..native_executor import pays
+from ..native_executor import weight_bytes
 from ..nn.transducer import Network
 from ..program import Attention
 
 __all__ = ["Work", "work_of"]
 
-FLOAT, HALF = 4, 2
+FLOAT = 4
 
 
 class Work(NamedTuple):
@@ -25,14 +26,19 @@ class Work(NamedTuple):
         return self.weights + batch * self.rings
 
 
-def work_of(codec: Codec, bandwidth: float, precision: str = "float32") -> dict[str, Work]:
+def work_of(codec: Codec, bandwidth: float, precision: str = "float32", frames: int | None = None) -> dict[str, Work]:
     """By direction, or nothing for a codec of segments. To encode is to search the codebooks of `bandwidth` too; what
     looks them up is not counted.
+
+    frames: of a step, of all streams together: few rows may read weights in int8. None: of so many that none does.
     """
     networks = dict(zip(("encode", "decode"), codec.framing.networks, strict=False))
     if not networks:
         return {}
-    work = {way: _of_network(network, way == "decode" and precision == "bfloat16") for way, network in networks.items()}
+    work = {
+        way: _of_network(network, frames, way == "decode" and precision == "bfloat16")
+        for way, network in networks.items()
+    }
     books, count = codec.quantizer.codebooks, codec.spec.codebooks(bandwidth)
     searched, one = work["encode"], books[0].numel()
     work["encode"] = searched._replace(
@@ -42,12 +48,15 @@ def work_of(codec: Codec, bandwidth: float, precision: str = "float32") -> dict[
     return work
 
 
-def _of_network(network: Network, low: bool) -> Work:
+def _of_network(network: Network, frames: int | None, low: bool) -> Work:
     """low: whether it is in bfloat16, as far as that pays."""
     weights = rings = 0
-    for op in network.program.ops:
+    program, native = network.program, network.served_by.startswith("native")
+    for op, value in zip(program.ops, program.values, strict=True):
         if isinstance(op, Attention):
             rings += FLOAT * op.multiply_adds  # each key and each value is multiplied once
         else:
-            weights += (HALF if low and pays(op) else FLOAT) * op.multiply_adds  # and so is each weight of a window
-    return Work(2 * network.program.multiply_adds, weights, rings)
+            rows = math.inf if frames is None else frames * (value.at.rate // op.spread)
+            each = weight_bytes(op, rows, low) if native else FLOAT
+            weights += each * op.multiply_adds  # and so is each weight of a window
+    return Work(2 * program.multiply_adds, weights, rings)

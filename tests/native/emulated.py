@@ -107,10 +107,11 @@ class Emulated:
         self.process = subprocess.Popen(
             [EMULATOR, str(program), str(self.file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        sizes = torch.zeros(3, dtype=torch.int64)
+        sizes = torch.zeros(4, dtype=torch.int64)
         self.call("panel", sizes)
         step, *others = (partial(self.call, each) for each in FUNCTIONS[:4])
-        self.set = InstructionSet(name, int(sizes[0]), int(sizes[1]), False, step, lambda *_: 0, *others)
+        lanes, panel, _, int8 = sizes.tolist()
+        self.set = InstructionSet(name, lanes, panel, False, int8, step, lambda *_: 0, *others)
 
     def call(self, function: str, *arguments: Any) -> None:
         """arguments: tensors, or structures by reference."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import dac_models
 import emulated
+import int8_layers
 import mimi_models
 import oracles
 import pytest
@@ -52,6 +53,13 @@ def test_streams_equal_torchs_and_any_partition_and_batch_gives_the_same_bits(ki
         size = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5 * size)
         assert torch.equal(streamed(network, x[1:], [first, 1, 2]), whole[1:])
+
+
+def test_few_rows_with_weights_in_int8_have_the_bits_of_many_with_floats(neon: emulated.Emulated) -> None:
+    network = int8_layers.network()
+    x = torch.randn(2, 9 * network.at.rate, network.channels)
+    assert 1 <= neon.set.int8 < 9
+    assert torch.equal(streamed(network, x[1:], [1, 2, 1, 3, 2]), streamed(network, x, [9])[1:])
 
 
 def test_codes_equal_the_references() -> None:

@@ -87,7 +87,7 @@ class Operation(ctypes.Structure):
         *_fields("kind rows columns"),
         *(*_fields(pointers="segments"), *_fields("segment_count")),
         *(*_fields(pointers="targets"), *_fields("target_count")),
-        *_fields(pointers="weights bias start"),
+        *_fields(pointers="weights bias int8_weights scales start"),
         *_fields("start_row start_stream"),
         *(*_fields(pointers="add"), *_fields("add_row add_stream")),
         *_fields("taps tap", "recurrent gates hidden cell"),
@@ -142,15 +142,16 @@ _STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Sea
 
 class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
-    tiles: whether it multiplies in bfloat16; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
-    shares of it beside the thread that runs it, and returns how many; search, affine, lookup: run what they are given a
-    pointer to.
+    tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; step: runs a
+    `Call` of a `Plan`, given pointers to both; help: takes shares of it beside the thread that runs it, and returns how
+    many; search, affine, lookup: run what they are given a pointer to.
     """
 
     name: str
     lanes: int
     panel: int
     tiles: bool
+    int8: int
     step: Callable[[Any, Any], None]
     help: Callable[[Any, Any], int]
     search: Callable[[Any], None]
@@ -177,7 +178,7 @@ def instruction_sets() -> dict[str, InstructionSet]:
 
 
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
-    sizes = (c_int64 * 3)()
+    sizes = (c_int64 * 4)()
     library[f"streamcodec_panel_{name}"](sizes)
     names = ("step", "help", "search", "affine", "lookup")
     step, help_, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
@@ -186,7 +187,7 @@ def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
     tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
-    return InstructionSet(name, sizes[0], sizes[1], tiles, step, help_, *others)
+    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], step, help_, *others)
 
 
 def chosen() -> InstructionSet:

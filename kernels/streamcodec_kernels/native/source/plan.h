@@ -60,6 +60,8 @@ struct Operation {
     const Target *targets;
     int64_t target_count;
     const float *weights, *bias;
+    const int8_t *int8_weights;           // of a product, instead of `weights`: these times `scales`, see product.h
+    const float *scales;
     const float *start;
     int64_t start_row, start_stream;
     const float *add;

@@ -25,6 +25,15 @@ static constexpr int NEAR = 64, FAR = 512;
 static constexpr int64_t TALL = 2048, PART = 1024;
 static constexpr int GROUP = 8;
 
+// The most rows that are multiplied with panels in int8: one block of them.
+#if defined(STREAMCODEC_avx512)
+static constexpr int NARROW = 6;
+#elif defined(STREAMCODEC_avx2) || defined(STREAMCODEC_neon)
+static constexpr int NARROW = 4;
+#else
+static constexpr int NARROW = 0;
+#endif
+
 // Rows of a panel: so many, the first of them times value `first` of segment `segment` of a window.
 struct Part {
     int64_t segment, first, rows;
@@ -47,13 +56,17 @@ static void begin(const Operation &op, int64_t column, const Place *places, V (&
         }
 }
 
-// Add a part of the panel to the sums of a block.
-template <int ROWS_, int VECTORS>
+// Add a part of the panel to the sums of a block. Number: float or int8_t.
+template <int ROWS_, int VECTORS, typename Number>
 static void block(
-    const Operation &op, const float *weights, Part part, const Place *places, Ahead ahead, V (&kept)[ROWS_][VECTORS]
+    const Operation &op, const Number *weights, int64_t column, Part part, const Place *places, Ahead ahead,
+    V (&kept)[ROWS_][VECTORS]
 ) {
-    V sums[ROWS_][VECTORS];
+    constexpr int EACH = sizeof(float) / sizeof(Number), LINE = EACH * LANES;  // numbers in the room of a vector
+    V sums[ROWS_][VECTORS], scales[VECTORS];
     memcpy(sums, kept, sizeof sums);
+    if constexpr (EACH > 1)
+        for (int j = 0; j < VECTORS; ++j) scales[j] = load(op.scales + column + j * LANES);
     for (int64_t s = part.segment, k = part.first, left = part.rows; left > 0; ++s, k = 0) {
         const Segment &segment = op.segments[s];
         const float *window[ROWS_];
@@ -66,7 +79,8 @@ static void block(
 #pragma GCC unroll 4
             for (int j = 0; j < VECTORS; ++j) {
                 w[j] = load(weights + j * LANES);
-                if (VECTORS > 1 && ROWS_ <= 8) __builtin_prefetch(weights + (j + NEAR) * LANES);
+                if constexpr (EACH > 1) w[j] *= scales[j];
+                if (VECTORS > 1 && ROWS_ <= 8 && j % EACH == 0) __builtin_prefetch(weights + NEAR * LINE + j * LANES);
             }
             weights += VECTORS * LANES;
             for (int j = 0; j < ahead.vectors; ++j, ahead.from += LANES) __builtin_prefetch(ahead.from, 0, 2);
@@ -82,9 +96,9 @@ static void block(
 }
 
 // A block of `rows` rows, of at most as many as ROWS_ says, through a part of the panel; then what follows its last one.
-template <int ROWS_, int VECTORS>
+template <int ROWS_, int VECTORS, typename Number>
 static void block_of(
-    int rows, const Operation &op, const float *weights, int64_t column, Part part, bool last, const Place *places,
+    int rows, const Operation &op, const Number *weights, int64_t column, Part part, bool last, const Place *places,
     Ahead ahead, V *kept
 ) {
     if constexpr (ROWS_ > 1) {
@@ -93,7 +107,7 @@ static void block_of(
     }
     auto &sums = *(V(*)[ROWS_][VECTORS])kept;
     if (part.segment == 0 && part.first == 0) begin(op, column, places, sums);
-    block(op, weights, part, places, ahead, sums);
+    block(op, weights, column, part, places, ahead, sums);
     if (last) finish_block(op, places, column, kept, ROWS_, VECTORS);
 }
 
@@ -139,22 +153,37 @@ static void panel(
     }
 }
 
+// The same with panels in int8, whose rows are one block.
+template <int VECTORS>
+static void panel(
+    const Operation &op, const int8_t *weights, int64_t width, int64_t column, Place next, int64_t count, bool fetches
+) {
+    constexpr int MOST = NARROW < ROWS[VECTORS] ? NARROW : ROWS[VECTORS];
+    Place places[MOST];
+    V kept[MOST * VECTORS];
+    for (int i = 0; i < count; ++i, next = after(next, op.rows)) places[i] = next;
+    const Ahead ahead = {(const float *)(weights + FAR * 4 * LANES), fetches};
+    block_of<MOST, VECTORS>((int)count, op, weights, column, {0, 0, width}, true, places, ahead, kept);
+}
+
 static int64_t window_width(const Operation &op) {
     int64_t width = 0;
     for (int64_t s = 0; s < op.segment_count; ++s) width += op.segments[s].width;
     return width;
 }
 
-// Some of the panels with `count` rows from `first` on. again: how often the step has used these weights already. It goes
-// through them to and fro, and so begins with those that a cache still holds.
-static void panels(
-    const Operation &op, int64_t width, Place first, int64_t count, int64_t again, int64_t begin, int64_t end
+// Some of the panels of `all` with `count` rows from `first` on. again: how often the step has used these weights
+// already. It goes through them to and fro, and so begins with those that a cache still holds.
+template <typename Number>
+static void panels_of(
+    const Operation &op, const Number *all, int64_t width, Place first, int64_t count, int64_t again, int64_t begin,
+    int64_t end
 ) {
     const int64_t columns = PANEL * LANES;
     for (int64_t i = begin; i < end; ++i) {
         const int64_t column = (again % 2 ? end - 1 - i : i) * columns;
         const int64_t vectors = (op.columns - column + LANES - 1) / LANES;
-        const float *weights = op.weights + column * width;
+        const Number *weights = all + column * width;
         if (vectors == 1) panel<1>(op, weights, width, column, first, count, !again);
         else if (vectors == 2 || PANEL == 2) panel<2>(op, weights, width, column, first, count, !again);
 #if PANEL == 4
@@ -162,6 +191,15 @@ static void panels(
         else panel<4>(op, weights, width, column, first, count, !again);
 #endif
     }
+}
+
+static void panels(
+    const Operation &op, int64_t width, Place first, int64_t count, int64_t again, int64_t begin, int64_t end
+) {
+    if constexpr (NARROW > 0)
+        if (op.int8_weights && count <= NARROW)
+            return panels_of(op, op.int8_weights, width, first, count, again, begin, end);
+    panels_of(op, op.weights, width, first, count, again, begin, end);
 }
 
 static int64_t panel_count(const Operation &op) { return (op.columns + PANEL * LANES - 1) / (PANEL * LANES); }

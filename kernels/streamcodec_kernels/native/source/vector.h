@@ -20,6 +20,9 @@
 #define LANES 4
 #define PANEL 4
 #else
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #define LANES 4
 #define PANEL 2
 #endif
@@ -38,6 +41,29 @@ static inline V load(const float *from) {
 }
 
 static inline void store(float *to, V value) { memcpy(to, &value, sizeof value); }
+
+// Whole numbers of 8 bits.
+static inline V load(const int8_t *from) {
+#if defined(STREAMCODEC_avx512)
+    const __m512i wide = _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i *)from));
+    return (V)_mm512_maskz_cvtepi32_ps(0xffff, wide);
+#elif defined(STREAMCODEC_avx2)
+    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+#elif defined(STREAMCODEC_neon)
+    uint32_t four;
+    memcpy(&four, from, sizeof four);
+    return (V)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
+#elif defined(__SSE2__)
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    const __m128i bytes = _mm_cvtsi32_si128(four), pairs = _mm_unpacklo_epi8(bytes, bytes);
+    return (V)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24));  // four times each, the sign last
+#else
+    V value;
+    for (int lane = 0; lane < LANES; ++lane) value[lane] = from[lane];
+    return value;
+#endif
+}
 
 // The first `count` values, zeros after them.
 static inline V load_some(const float *from, int64_t count) {

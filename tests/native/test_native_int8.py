@@ -1,0 +1,89 @@
+"""Weights that are whole numbers of 8 bits times a scale for each output: read as such, and the same bits as floats."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from int8_layers import network, whole_numbers
+from oracles import cuts
+from sets import HERE, compiled, each_set, on
+from stacks import rows, stream
+from streamcodec_kernels.native import library
+from torch import Tensor
+
+import streamcodec
+from streamcodec import native_executor
+from streamcodec.bench.work import work_of
+from streamcodec.native_executor import int8_scales
+
+
+@given(seed=st.integers(0, 1000), negative=st.booleans(), size=st.sampled_from([1e-30, 1e-3, 1.0, 1e30]))
+def test_scales_are_found_that_give_the_very_weights(seed, negative, size):
+    torch.manual_seed(seed)
+    numbers, scales = whole_numbers(20, 9), torch.randn(9) * size * (torch.rand(9) + 0.1)
+    numbers[:, 4] = 0
+    matrix = numbers * (-scales.abs() if negative else scales.abs())
+    found = int8_scales(matrix)
+    assert found is not None
+    again = (matrix / found).round().to(torch.int8) * found
+    assert torch.equal(again.view(torch.int32), matrix.view(torch.int32))
+
+
+@pytest.mark.parametrize("row", range(4))
+@pytest.mark.parametrize("value", [1.0000001, float("nan"), float("inf"), 1e-40, -0.0])
+def test_a_matrix_with_one_other_value_has_no_scales(value, row):
+    """Not even a zero of the other sign, nor scales so small that the library takes them for 0."""
+    matrix = torch.tensor([[127.0, 127.0], [5.0, 1.0], [0.0, -3.0], [0.0, 9.0]])
+    assert int8_scales(matrix) is not None
+    matrix[row, 0] = value
+    assert int8_scales(matrix.repeat(1, 5)) is None
+    assert int8_scales(torch.full((4, 4), 127.0) * 1e-39) is None
+
+
+@each_set
+def test_steps_of_few_rows_read_int8_and_have_the_bits_of_floats(name, monkeypatch):
+    x = rows(3, 40).float()
+    with on(name):
+        net = network()
+        assert all(int8_scales(op.matrix) is not None for op in net.program.ops if hasattr(op, "matrix"))
+        sizes = cuts(40, [1, 2, 3, 4, 5, 6, 7, 8])
+        cut, alone = stream(net, x, sizes, 3), stream(net, x[1:2], sizes, 6)
+        whole = stream(net, x, [(0, 40)], 1000)
+        monkeypatch.setattr(native_executor, "int8_scales", lambda matrix: None)
+        floats = stream(network(), x, [(0, 40)], 1000)
+    for found, expected in ((cut, floats), (alone, floats[1:2]), (whole, floats)):
+        assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
+
+
+@each_set
+def test_the_numbers_are_what_steps_of_few_rows_read(name):
+    """Other numbers in int8 change these steps, and no longer ones."""
+    x = rows(1, 40).float()
+    with on(name):
+        net, other = network(), network()
+        for of in (part for op in other.executor.weights for part in op if "int8_weights" in part):
+            of["int8_weights"].zero_()
+        assert torch.equal(stream(net, x, [(0, 40)], 1000), stream(other, x, [(0, 40)], 1000))
+        same = torch.equal(stream(net, x, [(0, 40)], 1), stream(other, x, [(0, 40)], 1))
+        assert same == (library.chosen().int8 == 0)
+
+
+@compiled
+def test_the_bundled_codec_is_read_in_int8_and_its_codes_and_audio_are_the_same(monkeypatch):
+    with on(HERE[0]):
+        codec = streamcodec.load(backend="native")
+        wav, hop = 0.1 * rows(1, 9 * codec.spec.hop_length).float().mT[:, :1], codec.spec.hop_length
+
+        def streamed(step: int) -> tuple[Tensor, Tensor]:
+            encoder, decoder = codec.open_encoder(), codec.open_decoder()
+            codes = [encoder.push(part) for part in wav.split(step * hop, -1)]
+            codes.append(encoder.flush())
+            data = torch.cat([each.data for each in codes], 2)
+            return data, torch.cat([*(decoder.push(each) for each in codes), decoder.flush()], 2)
+
+        found = streamed(1)
+        longer = streamed(9)
+        many = work_of(codec, 6.0, frames=100)["decode"].weights
+        assert library.chosen().int8 == 0 or work_of(codec, 6.0, frames=1)["decode"].weights < many / 3
+    for one, other in zip(found, longer, strict=True):
+        assert torch.equal(one, other)
