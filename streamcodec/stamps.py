@@ -1,29 +1,42 @@
 """Whether weights were written to since something was made of them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = ["Stamp", "count_write", "sample", "stamp"]
 
 SAMPLED = 32  # values of a tensor, at least, where it has as many
 
-Stamp = tuple[int, tuple[tuple[int, int], ...]]
+Stamp = tuple[tuple[int, int, int], ...]
 
-_writes = 0
-
-
-def count_write(*_: Any) -> None:
-    """Change every stamp: weights were written in a way that torch does not count."""
-    global _writes
-    _writes += 1
+# By where a storage begins. What lies there later begins with that count, and only a difference tells something.
+_writes: Counter[int] = Counter()
 
 
-# An optimizer with fused=True writes to its parameters without their versions changing.
-register_optimizer_step_post_hook(count_write)
+def _storage(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:  # an optimizer may have tensors that have no memory of their own
+        return 0
+
+
+def count_write(tensors: Iterable[Tensor]) -> None:
+    """Change the stamps of all that share memory with these: they were written in a way that torch does not count."""
+    _writes.update({_storage(tensor) for tensor in tensors})
+
+
+def _after_step(optimizer: Optimizer, *_: Any) -> None:
+    """An optimizer with fused=True writes to its parameters without their versions changing."""
+    count_write(weight for group in optimizer.param_groups for weight in group["params"])
+
+
+register_optimizer_step_post_hook(_after_step)
 
 
 def stamp(tensors: Iterable[Tensor]) -> Stamp:
@@ -31,8 +44,10 @@ def stamp(tensors: Iterable[Tensor]) -> Stamp:
 
     Torch counts neither writes to tensors made in inference mode nor writes through `.data`: `count_write` after those.
     """
-    written = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
-    return _writes, written
+    return tuple(
+        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, _writes[_storage(tensor)])
+        for tensor in tensors
+    )
 
 
 def sample(tensors: Iterable[Tensor]) -> Tensor:

@@ -176,6 +176,32 @@ def test_weights_that_torch_does_not_see_change_are_noticed(how: Callable[[Tenso
     assert torch.equal(results(used)[0], results(used)[4])
 
 
+def test_a_codec_whose_weights_changed_leaves_others_as_they_are() -> None:
+    """Else a server that loads a second codec would stall the first: its executors would pack their weights again."""
+    one, other = streamcodec.load(), streamcodec.load()
+    results(one)
+    packed = [network.executor for network in one.framing.networks]
+    other.notice_writes()
+    scaled(other, lambda tensor: tensor.data.mul_(0.97))
+    results(other)
+    weights = [torch.nn.Parameter(torch.randn(3, 3))]
+    weights[0].grad = torch.ones(3, 3)
+    torch.optim.Adam(weights, fused=True).step()
+    results(one)
+    assert all(a is b.executor for a, b in zip(packed, one.framing.networks, strict=True))
+
+
+def test_an_optimizer_that_torch_does_not_see_write_is_noticed() -> None:
+    codec = streamcodec.load()
+    results(codec)
+    packed = [network.executor for network in codec.framing.networks]
+    for weight in codec.parameters():
+        weight.grad = torch.zeros_like(weight)
+    torch.optim.Adam(codec.parameters(), fused=True).step()
+    results(codec)
+    assert all(a is not b.executor for a, b in zip(packed, codec.framing.networks, strict=True))
+
+
 def test_refresh_notices_a_single_value() -> None:
     codec = streamcodec.load()
     before = codec.fingerprint

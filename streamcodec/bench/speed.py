@@ -160,7 +160,7 @@ def _variants(codec: Codec, backends: list[str], precisions: list[str]) -> list[
                 raise
             tell(f"left out: {error}")
             continue
-        other.notice_writes()  # its first time makes every codec's executors pack their weights again
+        other.notice_writes()  # its first time makes executors of these weights pack them again
         name = f" {backend}{f' {precision}' if low else ''}" if len(wanted) > 1 or low else ""
         made.append(_Variant(other, name, low))
     return made

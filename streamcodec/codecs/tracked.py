@@ -74,7 +74,7 @@ class TrackedModule(nn.Module):
         would go on with the weights as they were. All other writes (`load_state_dict`, `copy_`, an optimizer's step,
         `parameter.data = ...`) are noticed, however small.
         """
-        stamps.count_write()
+        stamps.count_write((*self.parameters(), *self.buffers()))
         self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
         self._sampled = self._sample()
 
