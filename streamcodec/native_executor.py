@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 import torch.nn.functional as F
 from streamcodec_kernels.native import library
-from streamcodec_kernels.native.compiler import CannotCompileError, compiler, ready
+from streamcodec_kernels.native.compiler import CannotCompileError, compiler, ready, shipped
 from streamcodec_kernels.native.library import InstructionSet
 from streamcodec_kernels.native.memory import together
 from torch import Tensor
@@ -50,7 +50,16 @@ from .state import Lent, Spec, State, without_rings
 from .vector_math import angles
 from .workspaces import Workspaces
 
-__all__ = ["NativeExecutor", "about", "check_tiles", "instruction_set", "int8_scales", "lacks", "weight_bytes"]
+__all__ = [
+    "NativeExecutor",
+    "about",
+    "by_itself",
+    "check_tiles",
+    "instruction_set",
+    "int8_scales",
+    "lacks",
+    "weight_bytes",
+]
 
 FLOAT = 4  # bytes
 # Floats after the rows of a buffer: the last row too is read in whole vectors.
@@ -104,6 +113,18 @@ def instruction_set() -> InstructionSet:
         return library.chosen()
     except CannotCompileError as error:
         raise BackendError(f"the native executor cannot run here: {error}. Use backend='auto' or 'torch'") from error
+
+
+@functools.cache
+def by_itself() -> bool:
+    """Whether it runs where nobody asks for it: where it came with the package, and the library opens.
+
+    Not what was compiled here before: then one installation would give other last bits from some day on.
+    """
+    try:
+        return shipped() is not None and bool(instruction_set())
+    except BackendError:
+        return False
 
 
 def about() -> str:

@@ -11,7 +11,7 @@ nothing can compile the native executor, which is the other part of streamcodec_
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -86,9 +86,11 @@ class Runner(NamedTuple):
     auto: Callable[[Program], bool]
 
 
-# In order of preference; torch, which runs everything, is the last. The native one is taken where it is asked for.
+# In order of preference; torch, which runs everything, is the last.
 _EXECUTORS: dict[str, Runner] = {
-    "native": Runner(native_executor.NativeExecutor, native_executor.lacks, lambda program: False),
+    "native": Runner(
+        native_executor.NativeExecutor, native_executor.lacks, lambda program: native_executor.by_itself()
+    ),
     "torch": Runner(TorchExecutor, lambda program: None, lambda program: True),
 }
 
@@ -154,14 +156,29 @@ def check_backend(backend: str) -> None:
         )
 
 
-def backend_of(operation: str, backend: str) -> str:
-    """The backend by which `operation` runs where a codec was asked to run by `backend`: torch where it has no such."""
-    return backend if backend == "auto" or backend in _TABLE[operation].kernels else "torch"
+def backend_of(operation: str, backend: str, *tensors: Tensor) -> str:
+    """The backend by which `operation` runs on such tensors where a codec was asked to run by `backend`.
+
+    Torch where it has no such. On a CPU, `auto` is native where that runs by itself; but never for gradients, of which
+    the native kernels know nothing.
+    """
+    kernels = _TABLE[operation].kernels
+    if backend not in kernels and backend != "auto":
+        return "torch"
+    if "native" in kernels and (backend == "native" or (backend == "auto" and _suits_native(tensors))):
+        needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        return "torch" if needs_gradient else "native"
+    return backend
+
+
+def _suits_native(tensors: Sequence[Tensor]) -> bool:
+    fits = all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
+    return fits and native_executor.by_itself()
 
 
 def serving(operation: str, backend: str, *arguments: Any) -> str:
     """The name of what `operation` would run on, for such arguments as its reference takes."""
-    named = backend_of(operation, backend)
+    named = backend_of(operation, backend, *arguments)
     if named != "auto":
         return named
     kernels = _TABLE[operation].kernels.items()

@@ -14,6 +14,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from streamcodec import native_executor
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is first imported, and transformers imports it
 
@@ -103,6 +105,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def one_thread() -> None:
     """Small problems on a shared machine: a second thread costs more than it gives, and may change the last bits."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=[False])
+def native_by_itself(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> bool:
+    """Whether `auto` may take the native executor: as in a checkout not, as in a wheel with its library it may."""
+    monkeypatch.setattr(native_executor, "by_itself", lambda: request.param)
+    return bool(request.param)
 
 
 @pytest.fixture

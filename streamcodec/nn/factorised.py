@@ -70,7 +70,7 @@ class FactorisedQuantizer(nn.Module):
         tables = self._tables.get(self._sources(), self._make_tables)
         if not tables.comparable:
             return self.encode_reference(latents, num_codebooks)
-        backend = ops.backend_of("factorised_encode", self.backend)
+        backend = ops.backend_of("factorised_encode", self.backend, self.codebooks)
         return ops.factorised_encode(latents, *tables.first(num_codebooks, backend), backend=backend)
 
     def served_by(self) -> dict[str, str]:
@@ -113,8 +113,7 @@ class FactorisedQuantizer(nn.Module):
         return self._project_up(rows, self.out_weight[:stages].flatten(0, 1), self.out_bias[:stages].sum(0))
 
     def _project_up(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (rows, weight, bias))
-        backend = "torch" if gradient else ops.backend_of("factorised_decode", self.backend)
+        backend = ops.backend_of("factorised_decode", self.backend, rows, weight, bias)
         return ops.factorised_decode(rows, weight, bias, backend=backend)
 
     def stages(self, codes: Tensor) -> Tensor:

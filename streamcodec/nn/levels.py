@@ -133,7 +133,7 @@ class LevelQuantizer(FactorisedQuantizer):
         scan, comparable = self._directions_for_search()
         if not comparable:
             return self._search_reference(place, means)
-        backend = ops.backend_of("factorised_encode", self.backend)
+        backend = ops.backend_of("factorised_encode", self.backend, means, self.codebooks)
         if ops.arranges("factorised_encode", backend):
             directions = self.directions
             scan = self._arranged.get((self.codebooks,), lambda: ops.arranged("factorised_encode", backend, directions))

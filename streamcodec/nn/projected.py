@@ -59,7 +59,7 @@ class ProjectedQuantizer(ResidualVectorQuantizer):
 
     def _entries(self, codes: Tensor, stage: int) -> Tensor:
         """Codes [B, T, 1] to the entries of one stage, [B, T, d]."""
-        backend = ops.backend_of("rvq_decode", self.backend)
+        backend = ops.backend_of("rvq_decode", self.backend, self.codebooks)
         return ops.rvq_decode(codes, self.codebooks[stage : stage + 1], backend=backend)
 
     def _down(self, latents: Tensor, stage: int) -> Tensor:

@@ -102,7 +102,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def _search(self, latents: Tensor, used: slice) -> Tensor:
         """Latents [..., D], as the codebooks' entries are, to codes [..., K] of the stages `used`."""
-        backend = ops.backend_of("rvq_encode", self.backend)
+        backend = ops.backend_of("rvq_encode", self.backend, self.codebooks)
         scan = self.scan
         if ops.arranges("rvq_encode", backend):
             scan = self._arranged.get((self.codebooks,), lambda: ops.arranged("rvq_encode", backend, self.codebooks))
@@ -110,7 +110,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
-        return ops.rvq_decode(codes, self.codebooks, backend=ops.backend_of("rvq_decode", self.backend))
+        return ops.rvq_decode(codes, self.codebooks, backend=ops.backend_of("rvq_decode", self.backend, self.codebooks))
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""

@@ -41,14 +41,14 @@ class SplitQuantizer(ResidualVectorQuantizer):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
-        backend = ops.backend_of("rvq_decode", self.backend)
+        backend = ops.backend_of("rvq_decode", self.backend, self.entries(slice(0)))
         parts = self.parts(codes.shape[-1])
         each = [(ops.rvq_decode(codes[..., used], self.entries(used), backend=backend), part) for part, used in parts]
         first, *second = (self._project(entries, self.up[part]) for entries, part in each)
         return first + second[0] if second else first
 
     def _project(self, x: Tensor, weight: Tensor) -> Tensor:
-        return ops.project(x, weight, backend=ops.backend_of("project", self.backend))
+        return ops.project(x, weight, backend=ops.backend_of("project", self.backend, x, weight))
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""

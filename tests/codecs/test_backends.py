@@ -41,6 +41,7 @@ def fresh_dac() -> Codec:
     return dac_models.small_codec((2, 3)).on("auto")
 
 
+@pytest.mark.usefixtures("native_by_itself")
 def test_auto_takes_what_can_run_a_codec(other):
     dac, encodec = fresh_dac(), small_codec("24khz", torch.float32)
     assert dac.served_by() == {
@@ -112,6 +113,7 @@ def test_engines_take_one_by_name(other):
         assert bool(other) == runs
 
 
+@pytest.mark.usefixtures("native_by_itself")
 def test_info_says_what_computes(capsys):
     assert main(["info", "--backend", "torch", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["backend"]

@@ -60,6 +60,7 @@ def talk(codec: Codec, start: str, frames: int, batch: int, pushes: int = 40) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("native_by_itself")
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("start", ["exact", "primed"])
 def test_nothing_is_left_to_be_made(name, start, made):
@@ -82,6 +83,7 @@ def test_nothing_is_left_to_be_made(name, start, made):
         assert made["primed"] == (2 if start == "primed" else 0)
 
 
+@pytest.mark.usefixtures("native_by_itself")
 def test_it_takes_the_size_of_the_pushes_to_come(made):
     codec = oracles.small_codec("24khz", torch.float32)
     forget(codec)

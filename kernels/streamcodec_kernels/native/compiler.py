@@ -16,7 +16,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["BUILT", "CannotCompileError", "compile_into", "compiler", "flags_of", "library_file", "made", "ready"]
+__all__ = [
+    "BUILT",
+    "CannotCompileError",
+    "compile_into",
+    "compiler",
+    "flags_of",
+    "library_file",
+    "made",
+    "ready",
+    "shipped",
+]
 
 SOURCE = Path(__file__).parent / "source"
 BUILT = Path(__file__).parent / "built"  # in wheels for one platform
@@ -80,10 +90,16 @@ def _cache() -> Path:
     return Path(base) / "streamcodec"
 
 
+def shipped() -> Path | None:
+    """The library as the package has it; None where the package came without."""
+    target = BUILT / library_file().name
+    return target if target.exists() else None
+
+
 def ready() -> Path | None:
     """The library as the package has it, or as it was compiled before; None where it is still to be made."""
     target = library_file()
-    return next((path for path in (BUILT / target.name, target) if path.exists()), None)
+    return shipped() or (target if target.exists() else None)
 
 
 def made() -> Path:
