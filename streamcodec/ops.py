@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native_executor, native_quantizers
+from . import native_executor, native_quantizers, triton_executor
 from .errors import BackendError, ConfigError, DtypeError, InputError, ShapeError
 from .install import how_to_install
 from .program import Edges, Program
@@ -86,17 +86,18 @@ class Runner(NamedTuple):
     auto: Callable[[Program], bool]
 
 
-# In order of preference; torch, which runs everything, is the last.
+# In order of preference; torch, which runs everything, is the last. Triton's is taken where it is asked for.
 _EXECUTORS: dict[str, Runner] = {
     "native": Runner(
         native_executor.NativeExecutor, native_executor.lacks, lambda program: native_executor.by_itself()
     ),
+    "triton": Runner(triton_executor.TritonExecutor, triton_executor.lacks, lambda program: False),
     "torch": Runner(TorchExecutor, lambda program: None, lambda program: True),
 }
 
 
 def runner(program: Program, backend: str) -> str:
-    """The name of the executor that runs `program`: `backend`, or the one that suits; torch for a kernel's name.
+    """The name of the executor that runs `program`: `backend`, or the one that suits.
 
     Raises BackendError for a name that nothing has, and for an executor asked for by name that cannot run it.
     """
@@ -105,8 +106,6 @@ def runner(program: Program, backend: str) -> str:
         if lack := _EXECUTORS[backend].lacks(program):
             raise BackendError(f"backend {backend!r} cannot run this codec: it has no {lack}. Use 'auto' or 'torch'")
         return backend
-    if backend != "auto":
-        return "torch"
     return next(name for name, one in _EXECUTORS.items() if one.auto(program) and not one.lacks(program))
 
 
@@ -115,17 +114,23 @@ def lacking(program: Program, backend: str) -> str | None:
     return _EXECUTORS[backend].lacks(program)
 
 
-# Of steps. Below float32 only decoders run: encoders would give other codes (docs/kernels.md).
-PRECISIONS = ("float32", "bfloat16")
+# Of steps, and the backends that have it. Below float32 only decoders run: encoders would give other codes
+# (docs/kernels.md).
+PRECISIONS: Mapping[str, tuple[str, ...]] = {
+    "float32": ("auto", "torch", "native", "triton"),
+    "tf32": ("triton",),
+    "bfloat16": ("native", "triton"),
+}
 
 
 def check_precision(backend: str, precision: str) -> None:
     """Raises ConfigError for a precision that there is not, and BackendError for one that `backend` has not here."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if precision == "bfloat16":
-        if backend != "native":
-            raise BackendError(f"precision 'bfloat16' is one of backend 'native'; the backend is {backend!r}")
+    if precision != "float32" and backend not in PRECISIONS[precision]:
+        having = " and ".join(map(repr, PRECISIONS[precision]))
+        raise BackendError(f"precision {precision!r} is one of backend {having}; the backend is {backend!r}")
+    if precision == "bfloat16" and backend == "native":
         native_executor.check_tiles()
 
 
@@ -134,6 +139,8 @@ def executor(program: Program, backend: str = "auto", precision: str = "float32"
     if precision == "float32":
         return _EXECUTORS[runner(program, backend)].make(program)
     check_precision(backend, precision)
+    if backend == "triton":
+        return triton_executor.TritonExecutor(program, precision)
     return native_executor.NativeExecutor(program, low=True)
 
 

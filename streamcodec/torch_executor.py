@@ -5,7 +5,9 @@ is laid out once, in a `Workspace`: memory for every buffer, and a list of calls
 the state in, runs the list, and copies the state out. Until that last copy the state is what it was.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +52,9 @@ from .vector_math import (
 )
 from .workspaces import Workspaces
 
-__all__ = ["TorchExecutor"]
+__all__ = ["TorchExecutor", "Workspace", "weights"]
 
-Weights = dict[str, Matrix]
+Weights = dict[str, Any]  # of an operation, by name: here each is a `Matrix`
 
 _FUNCTIONS = {
     "elu": elu_,
@@ -73,8 +75,11 @@ class TorchExecutor:
     def __init__(self, program: Program):
         self.program = program
         with torch.inference_mode(False), torch.no_grad():
-            self._weights = [_weights(op) for op in program.ops]
-        self._workspaces = Workspaces(partial(Workspace, program, self._weights))
+            self._workspaces = Workspaces(self._maker())
+
+    def _maker(self) -> Callable[[int, int], "Workspace"]:
+        """What lays out a step of one size. It holds the weights, and nothing of this executor."""
+        return partial(Workspace, self.program, [weights(op) for op in self.program.ops])
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
@@ -111,7 +116,7 @@ def copy_all(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:
         target.copy_(source)
 
 
-def _weights(op: Op) -> Weights:
+def weights(op: Op) -> Weights:
     """The matrices of an operation, ready to be multiplied."""
     if isinstance(op, Product):
         return {"windows": Matrix(op.matrix, op.bias)}
@@ -152,11 +157,12 @@ class Workspace:
     calls: what is run; out: the output.
     """
 
-    def __init__(self, program: Program, weights: list[Weights], batch: int, frames: int):
+    def __init__(self, program: Program, weights: Sequence[Weights], batch: int, frames: int):
         self.program, self.batch = program, batch
         self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
         self.rows = [m[:, b.history :] for m, b in zip(self.memory, program.buffers, strict=True)]
-        self.holds: dict[str, Tensor] = {}
+        self.holds: dict[str, tuple[Tensor, Tensor]] = {}  # of leaves that are no history: before a step, and after it
+        self.masked: set[int] = set()  # the buffers whose calls themselves make the rows outside the signal
         self._hold = _Hold()
         self._rings: list[Attended] = []
         self._places: dict[tuple[str, int, float, int], Places] = {}
@@ -192,7 +198,8 @@ class Workspace:
             places.keep()
 
     def _leaves(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        before, after = dict(self.holds), dict(self.holds)
+        before = {leaf: held[0] for leaf, held in self.holds.items()}
+        after = {leaf: held[1] for leaf, held in self.holds.items()}
         for buffer, memory in zip(self.program.buffers, self.memory, strict=True):
             if buffer.history:
                 before[buffer.leaf] = memory[:, : buffer.history]
@@ -306,7 +313,7 @@ class Workspace:
 
     def _noise(self, op: Noise, target: Tensor) -> Call:
         heard = torch.empty(self.batch, 1, dtype=torch.int64, device=target.device)
-        self.holds[op.heard] = heard
+        self.holds[op.heard] = heard, heard
         rows = torch.arange(target.shape[1], device=target.device) - self.program.buffers[op.buffer].at.lag
         x = self.memory[op.buffer]
 
@@ -327,7 +334,7 @@ class Workspace:
     def _recurrence(self, op: LSTMCell, weights: Weights, target: Tensor) -> Call:
         width = op.weights[1].shape[1]
         hidden, cell = self._room(width), self._room(width)
-        self.holds |= {op.hidden: hidden, op.cell: cell}
+        self.holds |= {op.hidden: (hidden, hidden), op.cell: (cell, cell)}
         x, gates = self.memory[op.buffer], self._room(4 * width)
         cells, hold = partial(_lstm_cell, gates, hidden, cell), self._hold
         if x.shape[1] == 1:  # one product that reads each weight once
@@ -370,7 +377,7 @@ class Workspace:
             for call in calls:
                 call()
             self._hold.rows = None
-            for b in op.into:
+            for b in [b for b in op.into if b not in self.masked]:
                 buffer = self.program.buffers[b]
                 fill(self.memory[b], buffer, self._start(buffer, edges), lengths[buffer.length])
 

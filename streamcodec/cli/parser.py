@@ -367,7 +367,7 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default="auto",
         metavar="NAME",
-        help="what computes: auto, torch, native (in C++), or triton (its kernels for the quantizer)",
+        help="what computes: auto, torch, native (in C++), or triton (kernels for a GPU)",
     )
 
 
@@ -376,7 +376,8 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="float32",
         metavar="NAME",
-        help="of decoding: float32, or bfloat16 (with --backend native, on a processor with AMX)",
+        help="of decoding: float32, bfloat16 (with --backend native, on a processor with AMX, or with triton), or tf32 "
+        "(with --backend triton)",
     )
 
 

@@ -132,7 +132,7 @@ class Codec(CheckedInput, ABC):
     def on(self, backend: str, precision: str = "float32") -> "Codec":
         """The same codec, with the same weights, on another backend; names as for `streamcodec.load`.
 
-        precision: of the decoder's steps. An encoder's are float32 always: in bfloat16 it would give other codes.
+        precision: of the decoder's steps. An encoder's are float32 always: below it they would give other codes.
 
         Raises BackendError where there is no such backend or precision here, ConfigError for another precision.
         """

@@ -1,10 +1,15 @@
 """Kernels run compiled where there is an NVIDIA GPU, and in Triton's interpreter elsewhere."""
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+for folder in ("nn", "codecs", "engine"):  # random stacks of layers, small codecs, mirrors of sessions
+    sys.path.append(str(Path(__file__).parent.parent / folder))
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is first imported

@@ -95,11 +95,13 @@ def test_a_codec_whose_decoder_takes_whole_segments_is_refused():
 
 def test_another_name_or_backend_is_refused():
     codec = streamcodec.load()
-    with pytest.raises(ConfigError, match=r"precision is 'half'; it must be one of float32, bfloat16"):
+    with pytest.raises(ConfigError, match=r"precision is 'half'; it must be one of float32, tf32, bfloat16"):
         codec.on("torch", "half")
     for backend in ("auto", "torch"):
-        with pytest.raises(BackendError, match=rf"one of backend 'native'; the backend is '{backend}'"):
+        with pytest.raises(BackendError, match=rf"one of backend 'native' and 'triton'; the backend is '{backend}'"):
             streamcodec.load(backend=backend, precision="bfloat16")
+    with pytest.raises(BackendError, match=r"'tf32' is one of backend 'triton'; the backend is 'native'"):
+        streamcodec.load(backend="native", precision="tf32")
 
 
 @compiled
