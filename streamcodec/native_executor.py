@@ -380,7 +380,7 @@ class Workspace:
             if numbers.dtype != torch.int64 or numbers.shape != (self.batch,) or not numbers.is_contiguous():
                 raise ShapeError(f"{name} is {numbers.dtype} {list(numbers.shape)}; it must be int64 [{self.batch}]")
 
-    def _check_state(self, state: State, spec: Spec, streams: Sequence[int]) -> None:
+    def _check_state(self, state: State, spec: Spec, streams: Sequence[int] | Tensor) -> None:
         """streams: of the state, on which the step runs."""
         if len(streams) != self.batch or (state.spec is not spec and state.spec != spec):
             raise ShapeError(
@@ -426,7 +426,7 @@ class Workspace:
     def _find_rings(self, state: State) -> None:
         """Say where the rings of the streams lie, and whether the step may write to them."""
         where, streams = (state, range(self.batch)) if state.lent is None else (state.lent.state, state.lent.streams)
-        self._places.copy_(torch.tensor(streams))
+        self._places.copy_(torch.as_tensor(streams))
         self._call.rings, self._call.rings_stream = where.bytes.data_ptr(), where.bytes.stride(0)
         self._call.keeps = state.lent is None
 

@@ -60,11 +60,11 @@ def without_rings(spec: Spec) -> Spec:
 class Ring:
     """A ring of each of several streams, where it lies.
 
-    memory: [M, heads, length, d]; streams: which of them, None for all. Where they are some, what is `put` waits for
-    `write`: until then a step has changed nothing.
+    memory: [M, heads, length, d]; streams: which of them, None for all; those of a tensor are copied to be read. Where
+    they are some, what is `put` waits for `write`: until then a step has changed nothing.
     """
 
-    def __init__(self, memory: Tensor, streams: Sequence[int] | None = None):
+    def __init__(self, memory: Tensor, streams: Sequence[int] | Tensor | None = None):
         self._memory, self._streams = memory, streams
         self._put: tuple[Tensor, Tensor] | None = None
 
@@ -73,6 +73,8 @@ class Ring:
         """[heads, length, d] of each stream."""
         if self._streams is None:
             return self._memory.unbind()
+        if isinstance(self._streams, Tensor):
+            return self._memory.index_select(0, self._streams).unbind()
         return [self._memory[stream] for stream in self._streams]
 
     def put(self, places: Tensor, new: Tensor) -> None:
@@ -82,7 +84,7 @@ class Ring:
         else:
             self._put = places, new.clone()  # they may lie where another step of the thread writes
 
-    def write(self, rows: Sequence[int], streams: Tensor) -> None:
+    def write(self, rows: Sequence[int] | slice, streams: Tensor) -> None:
         """Write what was put for some of the rows, to the rings of `streams` [n]."""
         if self._put is not None:
             places, new = self._put
@@ -96,7 +98,7 @@ class Lent:
     state: whose they are; streams: which of its streams, one for each that the step moves on.
     """
 
-    def __init__(self, state: "State", streams: Sequence[int]):
+    def __init__(self, state: "State", streams: Sequence[int] | Tensor):
         self.state, self.streams = state, streams
         self._rings: dict[str, Ring] = {}
 
@@ -106,7 +108,7 @@ class Lent:
             self._rings[name] = Ring(self.state.leaves[name], self.streams)
         return self._rings[name]
 
-    def write(self, rows: Sequence[int], streams: Tensor) -> None:
+    def write(self, rows: Sequence[int] | slice, streams: Tensor) -> None:
         """Write what a step put for some of its rows, to the rings of `streams` [n]."""
         for ring in self._rings.values():
             ring.write(rows, streams)

@@ -2,26 +2,32 @@
 
 A step copies the states of the ready slots to scratch memory, runs there, and copies them back. What goes wrong before
 that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
+
+On a GPU all of that is a `WholeStep`, which is captured in a CUDA graph.
 """
 
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from threading import Barrier
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..codecs import Codec
 from ..codecs.framed import FramedCore
 from ..counts import whole_numbers
 from ..errors import StateError
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
+from ..ops import Executor
 from ..program import Edges
+from ..stamps import Stamp, stamp
 from ..state import Spec
 from ..stream import Start
 from .arena import Arena, Batch
+from .graphs import Graphs, Replay
 from .lane import Lane, Result, Saved, Side
 from .queue import Queue
 
@@ -76,15 +82,16 @@ class Plan(NamedTuple):
 class Scratch(NamedTuple):
     """What a thread runs a step on. inputs: [B, rows, channels] for each number of frames; batch: the states.
 
-    Scratch rows hold leftovers.
+    numbers: [3, B] int64, of a whole step: slots, and the two of `Edges`. Scratch rows hold leftovers.
     """
 
     inputs: dict[int, Tensor]
     batch: Batch
+    numbers: Tensor
 
 
 class Done(NamedTuple):
-    """A step that ran, before anything is committed. output: what `_finish_batch` gave; error: the step failed."""
+    """A step that ran, before anything is committed. output: what `_finish` gave; error: the step failed."""
 
     plans: list[Plan]
     scratch: Scratch
@@ -92,11 +99,49 @@ class Done(NamedTuple):
     error: Exception | None = None
 
 
+class Size(NamedTuple):
+    """What makes whole steps different.
+
+    edges: whether it may touch an edge; asked: as for `BatchedLane._finish`; written: changes with the weights of that.
+    """
+
+    batch: int
+    frames: int
+    edges: bool
+    asked: int
+    executor: Executor
+    written: Stamp
+
+
+class WholeStep:
+    """A step from slots to slots, on memory that keeps its place: `numbers` of the scratch memory says which slots."""
+
+    def __init__(self, lane: "BatchedLane", scratch: Scratch, size: Size):
+        self._scratch, self._size, self._arena = scratch, size, lane.arena
+        self._work, self._finish = size.executor.workspace(size.batch, size.frames), lane._finish
+        self.nbytes: int = self._work.nbytes
+
+    def __call__(self) -> Tensor:
+        """Run it; returns the batch's output."""
+        (batch, frames, edges, asked, executor, _), scratch = self._size, self._scratch
+        slots, position, length = scratch.numbers[:, :batch].unbind()
+        state = self._arena.gather(slots, scratch.batch, batch)
+        y = executor.step(self._work, scratch.inputs[frames][:batch], state, Edges(position, length) if edges else None)
+        y = self._finish(y, asked)
+        self._arena.scatter(slots, scratch.batch, slice(batch))
+        return y
+
+
+def runs_whole(device: torch.device) -> bool:
+    """Whether steps on a device are whole ones."""
+    return device.type == "cuda"
+
+
 class BatchedLane(Lane[Any]):
     """Slots of one network, in an arena.
 
     pool: threads that run parts of a step beside the caller's, or None. They read the slots and write to their own
-    scratch memory; everything else happens on the caller's thread.
+    scratch memory; everything else happens on the caller's thread. On a GPU one thread launches all.
     """
 
     def __init__(
@@ -116,11 +161,13 @@ class BatchedLane(Lane[Any]):
         self.step_frames, self.frames_at_once = step_frames, frames_at_once
         self.network, self.batch_sizes = network, batch_sizes
         self.device, self.dtype = codec.device, codec.dtype
-        self.threads, self.pool = threads, pool
+        whole = runs_whole(self.device)
+        self.threads, self.pool = (1, None) if whole else (threads, pool)
         self.first_frames = max(step_frames[0], network.prefill_frames)  # of a session's first step
         spec = network.spec
-        self.arena = Arena(spec, slots, self.device)
-        self.scratches = [self._scratch(spec) for _ in range(threads)]
+        self.arena = Arena(spec, slots + whole, self.device)  # the last one is nobody's
+        self.scratches = [self._scratch(spec) for _ in range(self.threads)]
+        self.steps = Graphs(self._whole) if whole else None
 
     def _scratch(self, spec: Spec) -> Scratch:
         largest, network = self.batch_sizes[-1], self.network
@@ -129,7 +176,8 @@ class BatchedLane(Lane[Any]):
             for frames in {*self.step_frames, self.first_frames}
         }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
-        return Scratch(inputs, Batch(spec, largest, self.device))
+        numbers = torch.zeros(3, largest, dtype=torch.int64, device=self.device)
+        return Scratch(inputs, Batch(spec, largest, self.device), numbers)
 
     @property
     def nbytes(self) -> int:
@@ -149,11 +197,14 @@ class BatchedLane(Lane[Any]):
     def _prepare(self, scratch: Scratch, together: Barrier) -> None:
         together.wait()
         for size in reversed(self.batch_sizes):  # of what a thread has no room to keep, the largest go
-            edges = self._edge_tensors([(0, UNKNOWN)] * size)
             self.arena.lend([0], scratch.batch, size)
-            for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
+            for frames, edges in [(frames, False) for frames in self.step_frames] + [(self.first_frames, True)]:
+                if self.steps is not None:
+                    self.steps.get(self._size(size, frames, edges, self._asked([])))
+                    continue
+                edge = self._edge_tensors([(0, UNKNOWN)] * size) if edges else None
                 y = self.network.step(scratch.inputs[frames][:size], scratch.batch.state(size), edge)
-                self._finish_batch(y, [])
+                self._finish(y, self._asked([]))
 
     # -- slots -----------------------------------------------------------------------------------------------------
 
@@ -302,34 +353,76 @@ class BatchedLane(Lane[Any]):
 
     @torch.inference_mode()
     def _compute(self, plans: list[Plan], scratch: Scratch) -> Done:
-        """Run a step, the same frames for all, on `scratch`; changes nothing else: any thread may, and it may fail."""
+        """Run a step, the same frames for all, on `scratch`; unless it is a whole one, that changes nothing else: any
+        thread may, and it may fail.
+        """
         size = next(size for size in self.batch_sizes if size >= len(plans))
         try:
+            if self.steps is not None:
+                return Done(plans, scratch, self._compute_whole(self.steps, plans, scratch, size))
             state = self.arena.gather([plan.side.slot for plan in plans], scratch.batch, size)
             x = scratch.inputs[plans[0].frames]
             self._fill(plans, x)
             edges = self._edges(plans, size)
-            y = self.network.step(x[:size], state, edges)
-            return Done(plans, scratch, self._finish_batch(y, plans))
+            y = self.network.step(x[:size], state, None if edges is None else self._edge_tensors(edges))
+            return Done(plans, scratch, self._finish(y[: len(plans)], self._asked(plans)))
         except Exception as error:
             return Done(plans, scratch, error=error)
+
+    def _compute_whole(self, steps: Graphs[Size], plans: list[Plan], scratch: Scratch, size: int) -> Tensor:
+        frames, edges = plans[0].frames, self._edges(plans, size)
+        step = steps.get(self._size(size, frames, edges is not None, self._asked(plans)))
+        self._fill(plans, scratch.inputs[frames])
+        # From here on nothing of the caller's runs: a side that was closed until now has no slot any more.
+        self._place(scratch, [self._nobody if plan.side.closed else plan.side.slot for plan in plans], edges, size)
+        return step()
+
+    def _whole(self, size: Size) -> WholeStep | Replay:
+        """A whole step of this size; it is made on the slot that is nobody's."""
+        scratch = self.scratches[0]
+        step = WholeStep(self, scratch, size)
+        if self.device.type != "cuda":
+            return step
+        self._place(scratch, [], [(0, UNKNOWN)] * size.batch, size.batch)
+        return Replay(step)
+
+    def _size(self, batch: int, frames: int, edges: bool, asked: int) -> Size:
+        quantizer = cast(nn.Module, self.codec.quantizer)
+        written = stamp(chain(quantizer.parameters(), quantizer.buffers()))
+        return Size(batch, frames, edges, asked, self.network.executor, written)
+
+    @property
+    def _nobody(self) -> int:
+        return len(self.sides)
+
+    def _place(self, scratch: Scratch, slots: list[int], edges: list[tuple[int, int]] | None, size: int) -> None:
+        """Say which slots the next whole step moves on, and where their signals lie."""
+        ends = [(0, UNKNOWN)] * size if edges is None else edges
+        rows = [slots + [self._nobody] * (size - len(slots)), *zip(*ends, strict=True)]
+        scratch.numbers[:, :size].copy_(torch.tensor(rows, dtype=torch.int64))
 
     @abstractmethod
     def _fill(self, plans: list[Plan], x: Tensor) -> None:
         """Write the input of the step to the first rows of `x`; zeros where the queue has too little."""
 
     @abstractmethod
-    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
-        """What is left to do for the whole batch, row by row; `y`: the network's output, scratch rows included."""
+    def _asked(self, plans: list[Plan]) -> int:
+        """What `_finish` has to make for these; for none, the most it may have to."""
 
-    def _edges(self, plans: list[Plan], size: int) -> Edges | None:
-        """None where no side of the batch may touch an edge of its signal: then the step is cheaper."""
+    @abstractmethod
+    def _finish(self, y: Tensor, asked: int) -> Tensor:
+        """What is left to do for the whole batch, row by row; `y`: the network's output."""
+
+    def _edges(self, plans: list[Plan], size: int) -> list[tuple[int, int]] | None:
+        """Frames and length of each row. None where no side of the batch may touch an edge of its signal: then the step
+        is cheaper.
+        """
         if not any(plan.side.ended or plan.side.stream.progress.frames < self.network.warmup_frames for plan in plans):
             return None
         edges = [
             (plan.side.stream.progress.frames, plan.side.received if plan.side.ended else UNKNOWN) for plan in plans
         ]
-        return self._edge_tensors(edges + [(0, UNKNOWN)] * (size - len(edges)))
+        return edges + [(0, UNKNOWN)] * (size - len(edges))
 
     def _edge_tensors(self, edges: list[tuple[int, int]]) -> Edges:
         return Edges(*(self._index(list(numbers)) for numbers in zip(*edges, strict=True)))
@@ -351,7 +444,8 @@ class BatchedLane(Lane[Any]):
         if not kept:
             return []
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
-        self.arena.scatter([plans[i].side.slot for i in kept], done.scratch.batch, kept)
+        if self.steps is None:
+            self.arena.scatter([plans[i].side.slot for i in kept], done.scratch.batch, kept)
         with torch.inference_mode(False):  # what is copied from here on is the callers'
             return [self._advance(plans[i], done.output[i]) for i in kept]
 

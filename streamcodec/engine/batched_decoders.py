@@ -128,7 +128,10 @@ class BatchedDecoders(BatchedLane):
             for part, (row, place) in zip(latents.split(sizes), places[codebooks], strict=True):
                 x[row, place : place + part.shape[0]] = part
 
-    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
+    def _asked(self, plans: list[Plan]) -> int:
+        return 0
+
+    def _finish(self, y: Tensor, asked: int) -> Tensor:
         return y
 
     @property

@@ -91,13 +91,15 @@ class BatchedEncoders(BatchedLane):
             if place < plan.rows:
                 row[place:] = 0
 
-    def _finish_batch(self, y: Tensor, plans: list[Plan]) -> Tensor:
-        """Codes [B, T, K] for the highest bandwidth of any; the stages of a lower one are the first of a higher."""
+    def _asked(self, plans: list[Plan]) -> int:
+        """The codebooks of the highest bandwidth of any; the stages of a lower one are the first of a higher."""
         spec = self.codec.spec
         asked = [bandwidth for plan in plans for _, bandwidth in self._runs(plan.side, plan.stop - plan.start)]
-        return self.codec.quantizer.encode(
-            y[: len(plans) or None], spec.codebooks(max(asked, default=spec.bandwidths[-1]))
-        )
+        return spec.codebooks(max(asked, default=spec.bandwidths[-1]))
+
+    def _finish(self, y: Tensor, asked: int) -> Tensor:
+        """Codes [B, T, K]."""
+        return self.codec.quantizer.encode(y, asked)
 
     @staticmethod
     def _runs(side: Any, frames: int) -> list[tuple[int, float]]:
