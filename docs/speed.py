@@ -74,14 +74,16 @@ PARTS = (
     Part("Qwen3-TTS, 12.5 Hz", f"--codec qwen3_tts_12hz {BOTH} --steps 1 --seconds 2 --repeats 2"),
     Part("SNAC 24 kHz", f"--codec snac_24khz {BOTH} --steps 1 --seconds 2 --repeats 3"),
 )  # fmt: skip
+ALL = "--backend torch,triton --precision float32,tf32,bfloat16"
 ON_GPU = (
-    Part("EnCodec 24 kHz", "--codec encodec_24khz --backend torch,triton --steps 1,6 --seconds 3 --repeats 5"),
+    Part("EnCodec 24 kHz", f"--codec encodec_24khz {ALL} --steps 1,6 --seconds 3 --repeats 5"),
     Part(
         "32 conversations of EnCodec 24 kHz",
-        "--codec encodec_24khz --backend torch,triton --steps 1 --batch 32 --seconds 3 --repeats 3",
+        f"--codec encodec_24khz {ALL} --steps 1 --batch 32 --seconds 3 --repeats 3",
     ),
-    Part("DAC 44.1 kHz", "--codec dac_44khz --backend torch,triton --steps 1,7 --seconds 3 --repeats 3"),
-    Part("Mimi", "--codec mimi --backend torch,triton --steps 1 --seconds 4 --repeats 3"),
+    Part("The bundled codec", f"--codec streamcodec_24khz {ALL} --steps 1,4 --seconds 3 --repeats 5"),
+    Part("DAC 44.1 kHz", f"--codec dac_44khz {ALL} --steps 1,7 --seconds 3 --repeats 3"),
+    Part("Mimi", f"--codec mimi {ALL} --steps 1 --seconds 4 --repeats 3"),
 )
 LYRA = "--backend torch,native --steps 1,4 --seconds 4 --repeats 5"
 OPUS_SECONDS, OPUS_KBPS = 110, 12
@@ -236,14 +238,24 @@ def of(result: dict[str, Any] | None, direction: str) -> list[dict[str, Any]]:
 def told(result: dict[str, Any]) -> str:
     """What the table does not have."""
     names = {"float32_gemm_gflops": "a large product in float32 {} GFLOP/s", "bfloat16_gemm_gflops": "in bfloat16 {}"}
+    names |= {"tf32_gemm_gflops": "in TF32 {}"}
     names |= {f"{way}_bandwidth_gb": f"reading the weights to {way} {{}} GB/s" for way in ("encode", "decode")}
     limits = ", ".join(text.format(f"{result[name]:g}") for name, text in names.items() if name in result)
     said = f"Limits: {limits}. " if limits else ""
     sizes = [f"{result[f'{side}_bytes_per_stream'] / 1000:,.0f}" for side in ("encoder", "decoder")]
     said += f"State of a stream: {sizes[0]} kB to encode, {sizes[1]} kB to decode. "
-    losses = [(key.split("_")[2], value) for key, value in result.items() if key.startswith("bfloat16_db_")]
-    said += "".join(f"Float32 is {value:g} dB above what bfloat16 changes ({n}-frame steps). " for n, value in losses)
-    return said.strip()
+    return (said + "".join(changed(result))).strip()
+
+
+def changed(result: dict[str, Any]) -> Iterator[str]:
+    """What lower precisions and other kernels change."""
+    for key, value in result.items():
+        if found := re.fullmatch(r"(\w+)_(\w+)_(db|codes)_(\d+)_frames", key):
+            backend, precision, kind, frames = found.groups()
+            if kind == "db":
+                yield f"Float32 is {value:g} dB above what {precision} changes ({backend}, {frames}-frame steps). "
+            else:
+                yield f"Encoding by {backend} in {precision} keeps {value:.2%} of the codes ({frames}-frame steps). "
 
 
 def command_lines(text: str) -> list[str]:

@@ -48,12 +48,21 @@ def best(run: Callable[[], object]) -> float:
 
 
 @torch.inference_mode()
-def gemm_peak(dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> float:
-    """Floating-point operations a second of a large matrix product in torch, on as many threads as torch has now."""
+def gemm_peak(precision: str = "float32", device: torch.device | None = None) -> float:
+    """Floating-point operations a second of a large matrix product in torch, on as many threads as torch has now.
+
+    precision: one of `ops.PRECISIONS`.
+    """
     device = device or torch.device("cpu")
     size = SIZE if device.type == "cpu" else 8 * SIZE
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / best(synchronized(lambda: left @ right, device))
+    matmul = torch.backends.cuda.matmul
+    allowed, matmul.allow_tf32 = matmul.allow_tf32, precision == "tf32"
+    try:
+        return 2 * size**3 / best(synchronized(lambda: left @ right, device))
+    finally:
+        matmul.allow_tf32 = allowed
 
 
 @torch.inference_mode()

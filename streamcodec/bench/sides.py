@@ -11,26 +11,27 @@ from torch import Tensor
 from ..codecs import Codec
 from ..codecs.mimi import MimiCodec
 from ..codes import Codes
+from ..engine import Direction, Engine
 from ..errors import StreamcodecError
 from .machine import synchronized
 from .pairs import AGREEMENT, AUDIO_ERROR, agreement
 from .upstream import Upstream, moshi_steps
 from .work import Work, work_of
 
-__all__ = ["Side", "check_steps", "loss_of_precision", "moshi", "offline", "parts", "streamed"]
+__all__ = ["Side", "check_steps", "loss_of_precision", "moshi", "offline", "parts", "same_codes", "served", "streamed"]
 
 Run = Callable[[], Sequence[float]]  # the whole audio; returns the seconds of each step
 
 
 class Side(NamedTuple):
     """name: for the tables; run: by direction; frames: of a step, 0 offline; work: by direction, where it is known;
-    low: whether it decodes in bfloat16."""
+    precision: of decoding."""
 
     name: str
     run: dict[str, Run]
     frames: int = 0
     work: dict[str, Work] = {}  # noqa: RUF012 (of a tuple, it cannot be changed by accident)
-    low: bool = False
+    precision: str = "float32"
 
 
 def offline(name: str, encode: Callable[[], object], decode: Callable[[], object], codec: Codec) -> Side:
@@ -45,8 +46,10 @@ def offline(name: str, encode: Callable[[], object], decode: Callable[[], object
     return Side(name, {way: lambda call=call: at_once(call) for way, call in calls.items()})  # type: ignore[misc]
 
 
-def streamed(name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: float, frames: int, low: bool) -> Side:
-    """Streams in steps of `frames` frames; of a codec that decodes in bfloat16 the decoder alone."""
+def streamed(
+    name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: float, frames: int, precision: str
+) -> Side:
+    """Streams in steps of `frames` frames; of a codec that decodes in a lower precision the decoder alone."""
     blocks, pieces, batch = audio.split(frames * codec.spec.hop_length, -1), parts(codec, codes, frames), len(audio)
 
     def encode() -> Sequence[float]:
@@ -57,9 +60,42 @@ def streamed(name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: fl
         stream = codec.open_decoder(batch, start="primed")
         return _timed(codec, stream.push, pieces, stream.flush)
 
-    run: dict[str, Run] = {"decode": decode} if low else {"encode": encode, "decode": decode}
-    work = work_of(codec, bandwidth, "bfloat16" if low else "float32", frames * batch)
-    return Side(name, run, frames, work, low)
+    work = work_of(codec, bandwidth, precision, frames * batch)
+    return _side(name, encode, decode, frames, precision, work)
+
+
+def served(name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: float, frames: int, precision: str) -> Side:
+    """The same as sessions of an engine, each fed its part before a step; what an engine costs beside it counts."""
+    batch = len(audio)
+    engine = Engine(codec, slots=batch, batch_sizes=(batch,), step_frames=(frames,))
+    engine.prepare()
+    blocks = [list(block.split(1)) for block in audio.split(frames * codec.spec.hop_length, -1)]
+    pieces = [[Codes(row, None, piece.length) for row in piece.data.split(1)] for piece in parts(codec, codes, frames)]
+
+    def run(direction: Direction, inputs: Sequence[Sequence[Any]]) -> Sequence[float]:
+        sessions = [engine.open(direction, bandwidth=bandwidth, start="primed") for _ in range(batch)]
+
+        def step(rows: Sequence[Any]) -> None:
+            for session, row in zip(sessions, rows, strict=True):
+                engine.feed(session, row)
+            while engine.ready:
+                engine.step()
+
+        def end() -> None:
+            for session in sessions:
+                engine.flush(session)
+            while engine.ready:
+                engine.step()
+
+        return _timed(codec, step, inputs, end)
+
+    work = work_of(codec, bandwidth, precision, frames * batch)
+    return _side(name, partial(run, "encode", blocks), partial(run, "decode", pieces), frames, precision, work)
+
+
+def _side(name: str, encode: Run, decode: Run, frames: int, precision: str, work: dict[str, Work]) -> Side:
+    run = {"encode": encode, "decode": decode} if precision == "float32" else {"decode": decode}
+    return Side(name, run, frames, work, precision)
 
 
 def _timed(
@@ -101,6 +137,15 @@ def loss_of_precision(codec: Codec, low: Codec, codes: Codes, frames: int) -> fl
 
     exact = audio(codec)
     return float(10 * torch.log10(exact.square().sum() / (exact - audio(low)).square().sum()))
+
+
+def same_codes(codec: Codec, other: Codec, precision: str, audio: Tensor, bandwidth: float, frames: int) -> float:
+    """The part of the codes of `codec`'s offline call that `other` has where it encodes in that precision, in steps."""
+    other = other.on(other.backend)
+    other.framing.networks[0].use(other.backend, precision)  # `Codec.on` leaves the encoder in float32
+    stream = other.open_encoder(bandwidth, len(audio))
+    pieces = [stream.push(block) for block in audio.split(frames * codec.spec.hop_length, -1)]
+    return agreement(Codes.cat([*pieces, stream.flush()]).data, codec.encode(audio, bandwidth).data)
 
 
 def check_steps(codec: Codec, audio: Tensor, bandwidth: float, frames: int, directions: Sequence[str]) -> None:

@@ -10,7 +10,9 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +27,7 @@ from .machine import bandwidth as memory_bandwidth
 from .machine import gemm_peak, processor
 from .pairs import BUNDLED, check_same, open_pair, tell
 from .presets import PRESETS
-from .sides import Side, check_steps, loss_of_precision, moshi, offline, streamed
+from .sides import Side, check_steps, loss_of_precision, moshi, offline, same_codes, served, streamed
 from .steps import noise, p99
 from .upstream import Upstream
 from .work import work_of
@@ -60,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=["float32"],
         metavar="NAME,NAME",
-        help=f"of decoding: {', '.join(PRECISIONS)}; the latter on the backend native alone (default: float32)",
+        help=f"of decoding: {', '.join(PRECISIONS)}; tf32 on the backend triton alone, bfloat16 on native and triton "
+        "(default: float32)",
     )
     parser.add_argument("--device", default="cpu", help="where to compute, such as cpu or cuda (default: cpu)")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")
@@ -109,20 +112,15 @@ def run(args: argparse.Namespace) -> int:
     steps = args.steps or sorted({1, max(1, round(STEP_SECONDS * codec.spec.frame_rate))})
     variants = _variants(codec, args.backend, args.precision)
     for variant in variants:
-        if not variant.low:
+        if variant.precision == "float32":
             for frames in steps:
                 check_steps(variant.codec, short, bandwidth, frames, directions)
     sides = _sides(codec, upstream, variants, audio, bandwidth, steps)
     times = _measure(sides, directions, args.repeats)
     limits = _limits(codec, bandwidth, args.precision)
     rows = [_row(side, way, of, args, codec, limits) for side in sides for way, of in times[side.name].items()]
-    losses = {
-        f"bfloat16_db_{frames}_frames": round(loss_of_precision(codec, variant.codec, codec.encode(short), frames), 1)
-        for variant in variants
-        if variant.low
-        for frames in steps
-    }
-    facts = _facts(args, codec, bandwidth, variants) | limits.facts() | losses
+    losses = [_losses(codec, variant, short, bandwidth, steps, directions) for variant in variants]
+    facts = _facts(args, codec, bandwidth, variants) | limits.facts() | dict(chain.from_iterable(losses))
     _report(args, facts, _with_ratios(rows))
     return 0
 
@@ -143,7 +141,25 @@ class _Variant(NamedTuple):
 
     codec: Codec
     name: str
-    low: bool
+    precision: str
+
+
+def _losses(
+    codec: Codec, variant: _Variant, audio: Tensor, bandwidth: float, steps: list[int], directions: tuple[str, ...]
+) -> Iterator[tuple[str, float]]:
+    """What a variant changes, by its name and the frames of a step.
+
+    db: of a lower precision, by how much the decoder's audio is above the difference; codes: of that, and of the Triton
+    kernels in any, the part that stays the same where the encoder is in it too.
+    """
+    other, _, precision = variant
+    low, name = precision != "float32", f"{other.backend}_{precision}"
+    for frames in steps:
+        if low and "decode" in directions:
+            yield f"{name}_db_{frames}_frames", round(loss_of_precision(codec, other, codec.encode(audio), frames), 1)
+        if (low or other.backend == "triton") and "encode" in directions:
+            same = same_codes(codec, other, precision, audio, bandwidth, frames)
+            yield f"{name}_codes_{frames}_frames", round(same, 5)
 
 
 def _variants(codec: Codec, backends: list[str], precisions: list[str]) -> list[_Variant]:
@@ -151,8 +167,8 @@ def _variants(codec: Codec, backends: list[str], precisions: list[str]) -> list[
     wanted, made = [(precision, backend) for precision in precisions for backend in backends], list[_Variant]()
     for precision, backend in wanted:
         low = precision != "float32"
-        if low and backend != "native" and len(wanted) > 1:
-            continue  # no other has it
+        if low and backend not in PRECISIONS[precision] and len(wanted) > 1:
+            continue
         try:
             other = codec.on(backend, precision)
         except BackendError as error:
@@ -162,7 +178,7 @@ def _variants(codec: Codec, backends: list[str], precisions: list[str]) -> list[
             continue
         other.notice_writes()  # its first time makes executors of these weights pack them again
         name = f" {backend}{f' {precision}' if low else ''}" if len(wanted) > 1 or low else ""
-        made.append(_Variant(other, name, low))
+        made.append(_Variant(other, name, precision))
     return made
 
 
@@ -183,9 +199,16 @@ def _sides(
         made.append(other)
     for variant in variants:
         for frames in steps:
-            name = f"streamcodec{variant.name}, {frames}-frame steps"
-            made.append(streamed(name, variant.codec, audio, codes, bandwidth, frames, variant.low))
+            name, given = f"streamcodec{variant.name}, {frames}-frame steps", (audio, codes, bandwidth, frames)
+            made.append(streamed(name, variant.codec, *given, variant.precision))
+            if _in_engines(codec):
+                made.append(served(f"{name} of an engine", variant.codec, *given, variant.precision))
     return made
+
+
+def _in_engines(codec: Codec) -> bool:
+    """Whether an engine's steps are worth a side of their own: where they are CUDA graphs."""
+    return codec.device.type == "cuda" and codec.segments is None
 
 
 class _Times(NamedTuple):
@@ -222,7 +245,7 @@ class _Limits(NamedTuple):
 
 def _limits(codec: Codec, bandwidth: float, precisions: list[str]) -> _Limits:
     return _Limits(
-        {name: gemm_peak(getattr(torch, name), codec.device) for name in precisions},
+        {name: gemm_peak(name, codec.device) for name in precisions},
         {way: memory_bandwidth(work.weights, codec.device) for way, work in work_of(codec, bandwidth).items()},
     )
 
@@ -241,7 +264,7 @@ def _row(
         step, done = statistics.median(times.steps), side.frames * args.batch
         row |= {"step_median_ms": 1000 * step, "step_p99_ms": 1000 * p99(times.steps)}
     if work := side.work.get(way):
-        rate, peak = work.operations * done / step, limits.peak.get("bfloat16" if side.low else "float32")
+        rate, peak = work.operations * done / step, limits.peak.get(side.precision)
         row |= {"gflops": rate / 1e9} | ({"of_gemm": rate / peak} if peak else {})
         if times.steps:
             read = work.step_bytes(args.batch) / step

@@ -9,6 +9,7 @@ import small_presets
 import torch
 from safetensors.torch import load_file, save_file
 
+from streamcodec import triton_executor
 from streamcodec.bench import machine, presets, speed
 from streamcodec.bench.pairs import AGREEMENT, agreement
 from streamcodec.bench.presets import PRESETS
@@ -18,6 +19,7 @@ from streamcodec.checkpoint import load, save
 from streamcodec.cli import main
 from streamcodec.codes import Codes
 from streamcodec.errors import BackendError
+from streamcodec.torch_executor import TorchExecutor
 
 pytest.importorskip("transformers", reason="bench speed compares with transformers")
 
@@ -136,6 +138,35 @@ def test_backends_take_turns_and_what_does_not_run_here_is_left_out(tmp_path, ca
     assert "no such thing here" in capsys.readouterr().err
 
 
+def test_of_the_triton_kernels_every_precision_is_a_side_with_what_it_changes_and_engines_are_where_they_have_graphs(
+    tmp_path, capsys, monkeypatch
+):
+    """Without a GPU the steps run in torch here: in Triton's interpreter they take minutes."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(triton_executor.TritonExecutor, "_maker", TorchExecutor._maker)
+    monkeypatch.setattr(speed, "CHECKED_SECONDS", 0.08)
+    monkeypatch.setattr(speed, "_in_engines", lambda codec: True)
+    directory = save(small("encodec_24khz"), tmp_path / "codec")
+    quick = ["--seconds", "0.05", "--repeats", "1", "--steps", "3", "--json"]
+    device = ["--device", "cuda" if torch.cuda.is_available() else "cpu"]
+    asked = ["--backend", "torch,triton", "--precision", "float32,tf32,bfloat16"]
+    assert main(["bench", "speed", "--codec", str(directory), *quick, *device, *asked]) == 0
+    result = json.loads(capsys.readouterr().out)
+    ways: dict[str, list[str]] = {}
+    for row in result["rows"]:
+        ways.setdefault(row["side"], []).append(row["direction"])
+    for name in ("torch", "triton", "triton tf32", "triton bfloat16"):
+        for place in ("", " of an engine"):
+            expected = ["decode"] if " " in name else ["encode", "decode"]
+            assert ways[f"streamcodec {name}, 3-frame steps{place}"] == expected
+    assert result["triton_float32_codes_3_frames"] >= AGREEMENT
+    for name in ("tf32", "bfloat16"):
+        assert 0 < result[f"triton_{name}_codes_3_frames"] <= 1
+        assert result[f"triton_{name}_db_3_frames"] > 20
+        assert result[f"{name}_gemm_gflops"] > 0
+
+
 def test_of_a_frame_that_differs_one_code_of_the_first_codebooks_counts():
     codes = torch.zeros(1, 8, 50, dtype=torch.int64)
     other = codes.clone()
@@ -159,6 +190,7 @@ def test_what_a_step_reads_and_computes_is_counted():
     low = work_of(codec, 6.0, "bfloat16")
     assert low["encode"] == work["encode"]
     assert low["decode"].operations == work["decode"].operations
+    assert work_of(codec, 6.0, "tf32") == work
 
 
 def test_sides_that_differ_are_not_timed(directory, capsys, monkeypatch):

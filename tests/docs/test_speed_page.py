@@ -36,7 +36,8 @@ def result(options):
     return {
         "codec": "x", "batch": int(options[options.index("--batch") + 1]) if "--batch" in options else 1,
         "encoder_bytes_per_stream": 1000, "decoder_bytes_per_stream": 2000, "processor": "Abacus 3", "torch": "9.9",
-        "float32_gemm_gflops": 80.0, "encode_bandwidth_gb": 20.0, "bfloat16_db_7_frames": 36.4,
+        "float32_gemm_gflops": 80.0, "encode_bandwidth_gb": 20.0, "native_bfloat16_db_7_frames": 36.4,
+        "triton_tf32_codes_1_frames": 0.98765,
         "rows": [
             {"side": "theirs, offline", "direction": "encode", "ratio": 1.0, **ROW},
             {"side": "streamcodec native, 1-frame steps", "direction": "encode", "ratio": 0.75, **ROW, **STEPS},
@@ -76,7 +77,8 @@ def test_it_writes_between_its_marks_and_leaves_the_rest(script, monkeypatch, de
     assert "Abacus 3" in made
     assert "torch 9.9" in made
     assert "| streamcodec native, 1-frame steps | encode | 2.000 | 0.75 | 3.00 | 4.00 | 40 | 50% | 5.0 | 25% |" in made
-    assert "Float32 is 36.4 dB above what bfloat16 changes (7-frame steps)." in " ".join(made.split())
+    assert "Float32 is 36.4 dB above what bfloat16 changes (native, 7-frame steps)." in " ".join(made.split())
+    assert "Encoding by triton in tf32 keeps 98.77% of the codes (1-frame steps)." in " ".join(made.split())
     assert "X-Codec" not in made
     assert (device == "cuda") is ("--device cuda\n```" in made)
     if device == "cpu":
