@@ -1,8 +1,9 @@
 """A codec computes what it says, whatever surrounds the call: torch's switches that would change its numbers.
 
-They are autocast, and a precision of float32 products below float32's own (`torch.set_float32_matmul_precision`). Both
-are meant for the model around a codec; half of a codec's codes would be others. To look at them takes less than a
-microsecond, so that every push and step can.
+They are autocast, and a precision of float32 products below float32's own (`torch.set_float32_matmul_precision`), which
+on a GPU is torch's default for convolutions (`torch.backends.cudnn.allow_tf32`). They are meant for the model around a
+codec; half of a codec's codes would be others. To look at them takes less than a microsecond, so that every push and
+step can.
 """
 
 import threading
@@ -24,7 +25,7 @@ KINDS = ("cpu", "cuda")  # of devices that codecs run on; autocast is switched f
 # the last puts it back.
 _lock = threading.Lock()
 _inside = 0
-_kept = "highest"
+_kept = ("highest", True)
 
 
 def undisturbed(function: Callable[P, T]) -> Callable[P, T]:
@@ -33,12 +34,18 @@ def undisturbed(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         autocast = torch.is_autocast_enabled
-        if not (_inside or autocast("cpu") or autocast("cuda")) and torch.get_float32_matmul_precision() == "highest":
+        if not (_inside or autocast("cpu") or autocast("cuda")) and _is_full():
             return function(*args, **kwargs)
         with _sheltered():
             return function(*args, **kwargs)
 
     return call
+
+
+def _is_full() -> bool:
+    """Whether float32 products are in float32 already."""
+    on_gpu = torch.cuda.is_initialized() and torch.backends.cudnn.allow_tf32
+    return torch.get_float32_matmul_precision() == "highest" and not on_gpu
 
 
 @contextmanager
@@ -56,8 +63,8 @@ def _full_float32() -> Iterator[None]:
     global _inside, _kept
     with _lock:
         if not _inside:
-            _kept = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
+            _kept = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+            _set(("highest", False))
         _inside += 1
     try:
         yield
@@ -65,7 +72,12 @@ def _full_float32() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if not _inside:
-                torch.set_float32_matmul_precision(_kept)
+                _set(_kept)
+
+
+def _set(precision: tuple[str, bool]) -> None:
+    torch.set_float32_matmul_precision(precision[0])
+    torch.backends.cudnn.allow_tf32 = precision[1]
 
 
 def built_alone(function: Callable[P, T]) -> Callable[P, T]:

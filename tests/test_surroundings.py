@@ -15,6 +15,7 @@ from streamcodec import Codes, Engine
 from streamcodec.checkpoint import DEFAULT_CODEC, save
 from streamcodec.codecs import Codec
 from streamcodec.errors import DtypeError, StreamError
+from streamcodec.surroundings import undisturbed
 
 
 @contextmanager
@@ -98,6 +99,19 @@ def test_what_surrounds_load_changes_no_weight(source: str, codec: Codec, name: 
     assert loaded.fingerprint == codec.fingerprint
     pairs = zip((*loaded.parameters(), *loaded.buffers()), (*codec.parameters(), *codec.buffers()), strict=True)
     assert all(a.dtype == b.dtype and torch.equal(a, b) and not a.is_inference() for a, b in pairs)
+
+
+def test_on_a_gpu_convolutions_are_in_float32_too_and_the_switch_is_the_callers_again(monkeypatch):
+    """Torch has them in TF32 there by default."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    switch, seen = torch.backends.cudnn, []
+    look = undisturbed(lambda: seen.append(switch.allow_tf32))
+    for allowed in (True, False):
+        monkeypatch.setattr(switch, "allow_tf32", allowed)
+        look()
+        undisturbed(look)()
+        assert switch.allow_tf32 is allowed
+    assert seen == [False] * 4
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int32])

@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     for name in {*args.precision} - {*PRECISIONS}:
         check_precision("native", name)
     torch.set_num_threads(args.threads)
+    if args.device != "cpu":  # torch's default on a GPU is TF32; ours are in float32, and so is what they are held to
+        torch.backends.cudnn.allow_tf32 = False
     codec, upstream, bandwidth = open_pair(args.codec, args.bandwidth, device=args.device)
     directions = _directions(codec, args.only)
     hop = codec.spec.hop_length
