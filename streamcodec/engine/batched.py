@@ -384,7 +384,8 @@ class BatchedLane(Lane[Any]):
         if self.device.type != "cuda":
             return step
         self._place(scratch, [], [(0, UNKNOWN)] * size.batch, size.batch)
-        return Replay(step)
+        with torch.cuda.device(self.device):
+            return Replay(step)
 
     def _size(self, batch: int, frames: int, edges: bool, asked: int) -> Size:
         quantizer = cast(nn.Module, self.codec.quantizer)

@@ -24,10 +24,10 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batched, "runs_whole", lambda device: True)
 
 
-@pytest.mark.parametrize("kind", ["mirrored causal", "zeros with look-ahead", "attention", "noise", "dac odd"])
+@pytest.mark.parametrize("kind", ["mirrored causal", "zeros with look-ahead", "attention", "noise"])
 def test_any_schedule_of_whole_steps_equals_single_streams(whole, kind):
     torch.manual_seed(1)
-    play(codec_of(kind), len(kind), 1e-9, actions=80, threads=2)
+    play(codec_of(kind), len(kind), 1e-9, actions=60, threads=2)
 
 
 def lanes(engine: Engine) -> tuple[Any, Any]:

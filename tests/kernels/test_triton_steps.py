@@ -46,7 +46,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * size)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     pair=stacks(max_layers=3),
     length=st.integers(0, 24),
@@ -61,7 +61,7 @@ def test_any_partition_equals_torch(device, pair, length, sizes, frame, ahead, m
     close(stream(by_kernels, x, cuts(length, sizes), max_frames), stream(in_torch, x, [(0, length)]))
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(
     pair=stacks(max_layers=3),
     lengths=st.lists(st.integers(0, 16), min_size=1, max_size=3),
@@ -83,7 +83,7 @@ def test_neighbours_at_other_places_do_not_matter(device, pair, lengths, known, 
         close(row.result(), stream(in_torch, signal(1, length, device), [(0, length)], 1000))
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(pair=stacks(max_layers=3), length=st.integers(1, 12), cut=st.integers(0, 12), first=st.booleans())
 def test_a_state_goes_on_in_the_other_executor(device, pair, length, cut, first):
     nets = networks(pair, device)[:: -1 if first else 1]
@@ -125,7 +125,9 @@ def test_all_that_kernels_do_equals_torch_and_nothing_is_read_that_was_not_writt
 
 
 def test_a_row_has_the_same_bits_in_any_partition_and_batch(device, ordered_dot):
-    net, x = runs(everything(device), "triton"), signal(5, 6, device)  # 30 rows: more than a program has
+    torch.manual_seed(2)
+    layers = [Conv1d(CHANNELS, 5, 3, padding=Padding(2)), LSTM(5, 1), ConvTranspose1d(5, 2, 4, stride=2, trim_right=2)]
+    net, x = runs(Sequential(layers).to(device), "triton"), signal(5, 6, device)  # 30 rows: more than a program has
     whole = stream(net, x, [(0, 6)], 1000)
     assert torch.equal(stream(net, x[2:3], cuts(6, [1]), 2), whole[2:3])
 
@@ -180,13 +182,15 @@ def test_in_bfloat16_both_operands_are_rounded_and_nothing_else(device):
     y = stream(net, x, [(0, 6)])
     with torch.no_grad():
         layer.weight.copy_(layer.weight.bfloat16())
-        close(y, layer(x.bfloat16().float()))
+        close(y.double(), layer.double()(x.bfloat16().double()))
 
 
 @pytest.mark.parametrize(("precision", "least"), [("tf32", 50.0), ("bfloat16", 30.0)])
 def test_lower_precisions_are_near_float32(device, precision, least):
-    layer, x = everything(device), signal(1, 6, device)
-    exact, low = stream(runs(layer, "torch"), x, [(0, 6)]), stream(runs(layer, "triton", precision), x, [(0, 6)])
+    torch.manual_seed(3)
+    layers = [Conv1d(CHANNELS, 40, 11, padding=Padding(10)), Elementwise("elu"), Conv1d(40, 2, 3, padding=Padding(2))]
+    layer, x = Sequential(layers).to(device), signal(2, 12, device)
+    exact, low = stream(runs(layer, "torch"), x, [(0, 12)]), stream(runs(layer, "triton", precision), x, [(0, 12)])
     assert 10 * torch.log10(exact.square().mean() / (low - exact).square().mean()) > least
 
 

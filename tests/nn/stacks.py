@@ -428,7 +428,7 @@ class Row:
         self.steps = 0
         while net.out.rows(self.steps) < self.total:
             self.steps += 1
-        before = torch.full((1, net.at.lag, CHANNELS), math.nan, dtype=signal.dtype)
+        before = torch.full((1, net.at.lag, CHANNELS), math.nan).to(signal)
         after = torch.full((1, max(0, self.steps * rate - net.at.lag - self.length), CHANNELS), math.nan).to(signal)
         self.input = torch.cat([before, signal, after], 1)
         self.outputs: list[Tensor] = []
@@ -455,7 +455,8 @@ def step_together(net: Network, active: list[Row], state: State, slots: list[int
     """One step of `frames` frames for the streams in `slots` of a batched state, each at its own place."""
     part = state.select(slots)
     x = torch.cat([row.next_input(frames) for row in active])
-    edges = Edges(*(torch.tensor(values) for values in zip(*(row.edge(frames) for row in active), strict=True)))
+    numbers = zip(*(row.edge(frames) for row in active), strict=True)
+    edges = Edges(*(torch.tensor(values, device=x.device) for values in numbers))
     y = net.step(x, part, edges)
     state.assign(slots, part)
     for row, output in zip(active, y.split(1), strict=True):
