@@ -4,13 +4,13 @@ import math
 from typing import NamedTuple
 
 from ..codecs import Codec
-from ..native_executor import weight_bytes
+from ..native_executor import pays, weight_bytes
 from ..nn.transducer import Network
 from ..program import Attention
 
 __all__ = ["Work", "work_of"]
 
-FLOAT = 4
+FLOAT, HALF = 4, 2
 
 
 class Work(NamedTuple):
@@ -57,6 +57,6 @@ def _of_network(network: Network, frames: int | None, low: bool) -> Work:
             rings += FLOAT * op.multiply_adds  # each key and each value is multiplied once
         else:
             rows = math.inf if frames is None else frames * (value.at.rate // op.spread)
-            each = weight_bytes(op, rows, low) if native else FLOAT
+            each = weight_bytes(op, rows, low) if native else HALF if low and pays(op) else FLOAT
             weights += each * op.multiply_adds  # and so is each weight of a window
     return Work(2 * program.multiply_adds, weights, rings)

@@ -198,13 +198,20 @@ class BatchedLane(Lane[Any]):
         together.wait()
         for size in reversed(self.batch_sizes):  # of what a thread has no room to keep, the largest go
             self.arena.lend([0], scratch.batch, size)
-            for frames, edges in [(frames, False) for frames in self.step_frames] + [(self.first_frames, True)]:
-                if self.steps is not None:
-                    self.steps.get(self._size(size, frames, edges, self._asked([])))
-                    continue
-                edge = self._edge_tensors([(0, UNKNOWN)] * size) if edges else None
+            if self.steps is not None:
+                self._prepare_whole(self.steps, size)
+                continue
+            edges = self._edge_tensors([(0, UNKNOWN)] * size)
+            for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
                 y = self.network.step(scratch.inputs[frames][:size], scratch.batch.state(size), edge)
                 self._finish(y, self._asked([]))
+
+    def _prepare_whole(self, steps: Graphs[Size], size: int) -> None:
+        """Those at edges are other steps, and a session's last one must not have to wait for them either."""
+        for frames in self.step_frames:
+            steps.get(self._size(size, frames, False, self._asked([])))
+        for frames in {*self.step_frames, self.first_frames}:
+            steps.get(self._size(size, frames, True, self._asked([])))
 
     # -- slots -----------------------------------------------------------------------------------------------------
 

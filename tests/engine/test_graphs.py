@@ -45,7 +45,7 @@ def test_after_prepare_no_step_is_made_any_more_and_no_slot_has_changed(whole, m
     engine.prepare()
     assert not any(part.any() for part in bits(engine))
     for lane in lanes(engine):
-        assert len(lane.steps) == 3 * (2 + 1)  # sizes by lengths, and the first one
+        assert len(lane.steps) == 3 * (2 + 2 + 1)  # sizes by lengths, at edges and not, and the first one
         monkeypatch.setattr(lane.steps, "_make", None)
     best = codec.spec.bandwidths[-1]
     live = [Mirror(engine, "roundtrip", best, "exact", i) for i in range(3)]
@@ -53,7 +53,10 @@ def test_after_prepare_no_step_is_made_any_more_and_no_slot_has_changed(whole, m
         for mirror in live[part % 2 :]:
             mirror.feed(5 * codec.spec.hop_length)
         drain(engine, live)
-    assert all(mirror.audio for mirror in live)
+    for mirror in live:
+        mirror.flush()
+    drain(engine, live)
+    assert all(mirror.done for mirror in live)
 
 
 def test_a_step_moves_the_slots_of_those_that_are_ready_and_no_others(whole):
