@@ -6,8 +6,8 @@ import sys
 import types
 from functools import cache
 from typing import Any
-from unittest import mock
 
+import pytest
 import torch
 from dac_models import randomise
 from torch import Tensor
@@ -56,7 +56,8 @@ def module() -> Any:
     """transformers' module of the model, which wants torchaudio for its resampler alone."""
     torchaudio = types.ModuleType("torchaudio")
     torchaudio.functional = types.SimpleNamespace(resample=resampled)
-    with mock.patch.dict(sys.modules, {"torchaudio": torchaudio}):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torchaudio", torchaudio)  # this one alone: torch's own modules load only once
         name = "transformers.models.higgs_audio_v2_tokenizer.modeling_higgs_audio_v2_tokenizer"
         return importlib.import_module(name)
 

@@ -8,7 +8,6 @@ import types
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import mimi_models
 import pytest
@@ -78,7 +77,9 @@ def package_model() -> Any:
     config = types.ModuleType("pocket_tts.utils.config")
     config.MimiConfig = config.FlowLMTransformerConfig = Any
     stubs = {"pocket_tts": package, "pocket_tts.utils.config": config}
-    with mock.patch.dict(sys.modules, stubs):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stubs.items():
+            patch.setitem(sys.modules, name, module)  # these alone: torch's own modules load only once
         parts = {name: importlib.import_module(f"pocket_tts.modules.{name}") for name in ("seanet", "transformer")}
         quantizer = importlib.import_module("pocket_tts.modules.dummy_quantizer")
         mimi = importlib.import_module("pocket_tts.models.mimi")

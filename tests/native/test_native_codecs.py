@@ -1,6 +1,7 @@
 """The codecs of every family in C++: their streams' bits depend on nothing but the stream."""
 
 import copy
+import importlib
 import math
 import threading
 import time
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Callable[[], Codec]] = {
     "qwen-tts": lambda: qwen_tts_models.small_codec(torch.float32),
     "pocket-tts": lambda: pocket_tts_models.small_codec(torch.float32),
     "xcodec": lambda: xcodec_models.small_codec("hubert", torch.float32),
+    "higgs": lambda: higgs_codec(),
     "bundled": streamcodec.load,
 }
 
@@ -57,6 +59,11 @@ def lyra_codec() -> LyraCodec:
         for name, weight in codec.named_parameters():
             weight.mul_(0.1 if name.endswith("bias") else 0.6)
     return codec
+
+
+def higgs_codec() -> Codec:
+    pytest.importorskip("transformers.models.higgs_audio_v2_tokenizer", reason="this transformers has no Higgs Audio")
+    return importlib.import_module("higgs_models").small_codec(torch.float32)
 
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -107,8 +114,8 @@ def test_every_network_is_as_exact_as_in_torch_and_has_the_same_bits_however_it_
             assert torch.equal(streamed(network, x, [1, 7 * network.at.rate, 5, 3 * network.at.rate], 3), whole)
 
 
-# X-Codec encodes in windows, which are not batched, and Pocket TTS has no codes.
-BATCHED = [name for name in FAMILIES if name not in ("xcodec", "pocket-tts")]
+# X-Codec and Higgs Audio encode in windows, which are not batched, and Pocket TTS has no codes.
+BATCHED = [name for name in FAMILIES if name not in ("xcodec", "higgs", "pocket-tts")]
 
 
 @compiled
