@@ -18,22 +18,20 @@ from typing import Any
 
 import torch
 from exactness_table import (
-    HEAVY,
+    PAIRS,
     PUBLISHED,
     SIZES,
     Upstream,
-    from_dac,
     from_double,
     from_transformers,
 )
-from oracles import codec_of, compare_codes, latents_of, random_transformers_model
+from oracles import KINDS_OF_QUANTIZERS, codec_of, compare_codes, latents_of, random_transformers_model
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes
 from streamcodec.audio import AudioReader
 from streamcodec.bench.presets import make
-from streamcodec.nn.factorised import FactorisedQuantizer
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 Upstreams = Callable[[Tensor, float], Upstream]
@@ -55,6 +53,11 @@ def recordings(folder: Path, rate: int, minutes: float) -> Iterator[Tensor]:
 def frame_by_frame(codec: Codec, wav: Tensor, bandwidth: float) -> Tensor:
     encoder = codec.open_encoder(bandwidth)
     return Codes.cat([*map(encoder.push, wav.split(codec.spec.hop_length, 2)), encoder.flush()]).data
+
+
+def from_dac(model: Any, wav: Tensor, count: int) -> Upstream:
+    codes = model.encode(wav, n_quantizers=count).audio_codes
+    return Upstream(codes, model.decode(audio_codes=codes).audio_values[:, None])
 
 
 def bundled() -> tuple[Codec, Codec, Upstreams]:
@@ -79,7 +82,7 @@ def dac() -> tuple[Codec, Codec, Upstreams]:
     from transformers import DacModel
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = streamcodec.save(make(HEAVY["DAC 16 kHz"]), scratch)
+        folder = streamcodec.save(make(PAIRS["DAC 16 kHz"].preset), scratch)
         codec, model = streamcodec.load(folder, pad=False), DacModel.from_pretrained(folder).eval()  # as the bare model
     return codec, copy.deepcopy(codec).double(), lambda x, kbps: from_dac(model, x, codec.spec.codebooks(kbps))
 
@@ -95,7 +98,7 @@ CODECS = {
 def counts(made: tuple[Codec, Codec, Upstreams], folder: Path, minutes: float) -> dict[str, Any]:
     """Frames in all, and those that differ between each pair of runs, with how many of them are no near tie."""
     codec, double, upstream = made
-    quantizer = double.quantizer if isinstance(double.quantizer, FactorisedQuantizer) else double.quantizer.codebooks
+    quantizer = double.quantizer if isinstance(double.quantizer, KINDS_OF_QUANTIZERS) else double.quantizer.codebooks
     total = {"frames": 0, "stream": 0, "stream, no near tie": 0, "upstream": 0, "upstream, no near tie": 0}
     kbps = codec.spec.bandwidths[-1]
     for wav in recordings(folder, codec.spec.sample_rate, minutes):

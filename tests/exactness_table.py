@@ -1,7 +1,8 @@
-"""Prints the table of docs/exactness.md: ``python tests/exactness_table.py``.
+"""Prints the table of docs/exactness.md: ``python tests/exactness_table.py [BEGINNING]``, or the lines that begin so.
 
 Published sizes, random weights with codebooks fitted to their latents, noise of moving level; and the bundled codec,
-which nobody else runs, against itself in float64, on the beginning of its recording. Exits with 1 where any code
+which nobody else runs, and Lyra v2, whose own library computes in int8, against themselves in float64, on the beginning
+of the bundled recording. (Lyra where LYRA_MODEL_COEFFS names the folder of its networks.) Exits with 1 where any code
 differs that is no near tie.
 """
 
@@ -11,27 +12,34 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # transformers imports Triton
 
 import encodec_package
-import soundfile
 import torch
+from oracles import KINDS_OF_QUANTIZERS as KINDS
 from oracles import codec_of, compare_codes, cuts, fitted_codebooks, latents_of, random_transformers_model, signal
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes, codecs
-from streamcodec.bench.pairs import open_pair
+from streamcodec.audio import AudioReader
 from streamcodec.bench.presets import PRESETS, Preset, make
+from streamcodec.bench.upstream import upstream_of
 from streamcodec.cli.roundtrip import RECORDING
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
+from streamcodec.codecs.pocket_tts import PocketTtsCodec
+from streamcodec.codecs.qwen_tts import QwenTtsCodec
 from streamcodec.codecs.semantic import SemanticBase
+from streamcodec.codecs.snac import SnacCodec
 from streamcodec.codecs.xcodec import XcodecCodec
-from streamcodec.nn.factorised import FactorisedQuantizer
-from streamcodec.nn.split import SplitQuantizer
+
+sys.path.append(str(Path(__file__).parent / "codecs"))
+import mimi_models
+import pocket_tts_models
 
 # What a line of the table is measured on; tests take a part of it.
 SECONDS, FITTED = 3, 300  # of the signal, and the frames that codebooks are fitted to
@@ -63,17 +71,35 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "use_causal_conv": False,
     },
 }
-# The heavy families, half a second of each: a preset's weights, saved, and read by transformers and by us.
-HEAVY_SECONDS, HEAVY_FITTED = 0.5, 256
-HEAVY = {
-    "DAC 16 kHz": PRESETS["dac_16khz"],
-    "DAC 24 kHz": PRESETS["dac_24khz"],
-    "DAC 44.1 kHz": PRESETS["dac_44khz"],
-    "DAC 44.1 kHz, 16 kbps": Preset(DacCodec, PRESETS["dac_44khz"].config | {"n_codebooks": 18, "hidden_size": 128}),
-    "X-Codec, HuBERT": PRESETS["xcodec"],
-    "X-Codec, WavLM": Preset(XcodecCodec, {"semantic_model_config": {"model_type": "wavlm"}}),
+
+
+class Pair(NamedTuple):
+    """A preset whose weights are saved, and read by another implementation and by us.
+
+    seconds: of noise; fitted: frames that codebooks are fitted to.
+    """
+
+    preset: Preset
+    seconds: float = 0.5
+    fitted: int = 256
+
+
+PAIRS = {
+    "DAC 16 kHz": Pair(PRESETS["dac_16khz"]),
+    "DAC 24 kHz": Pair(PRESETS["dac_24khz"]),
+    "DAC 44.1 kHz": Pair(PRESETS["dac_44khz"]),
+    "DAC 44.1 kHz, 16 kbps": Pair(
+        Preset(DacCodec, PRESETS["dac_44khz"].config | {"n_codebooks": 18, "hidden_size": 128})
+    ),
+    "X-Codec, HuBERT": Pair(PRESETS["xcodec"]),
+    "X-Codec, WavLM": Pair(Preset(XcodecCodec, {"semantic_model_config": {"model_type": "wavlm"}})),
+    "SNAC 24 kHz": Pair(PRESETS["snac_24khz"]),
+    "SNAC 32 kHz": Pair(PRESETS["snac_32khz"], fitted=64),
+    "SNAC 44.1 kHz": Pair(PRESETS["snac_44khz"]),
+    "Mimi": Pair(PRESETS["mimi"], 2, 64),
+    "Qwen3-TTS, 12.5 Hz": Pair(PRESETS["qwen3_tts_12hz"], 2, 64),
 }
-SNAC = {"SNAC 24 kHz": "snac_24khz", "SNAC 44.1 kHz": "snac_44khz"}
+LATENTS_WITHIN = 1e-5, 1e-9  # of the largest one, where there are no codes to compare, in float32 and float64
 SEPARATE = [7, 960, 4001, 1, 320, 12_345]  # samples a push, in turn
 HEAD = [
     "configuration",
@@ -169,8 +195,12 @@ def streamed_pcm(codec: Codec, codes: Codes) -> Tensor:
 
 
 def some_bandwidths(codec: Codec) -> list[float]:
-    """All of EnCodec's; of the others, the lowest and the highest."""
+    """All of EnCodec's; the highest of SNAC and Qwen3-TTS, whose packages decode no fewer codebooks; of the others, the
+    lowest and the highest.
+    """
     offered = codec.spec.bandwidths
+    if isinstance(codec, (SnacCodec, QwenTtsCodec)):
+        return [offered[-1]]
     return list(offered) if isinstance(codec, EncodecCodec) else [offered[0], offered[-1]]
 
 
@@ -206,7 +236,7 @@ def row(against: str, codec: Codec, double: Codec, upstream: Callable[[Tensor, f
     counts = {"compared": 0, "differ": 0, "wrong": 0}
     streams = {"compared": 0, "differ": 0, "wrong": 0}
     pcm = own_pcm = 0.0
-    known = isinstance(double.quantizer, (FactorisedQuantizer, SplitQuantizer))
+    known = isinstance(double.quantizer, KINDS)
     quantizer = double.quantizer if known else double.quantizer.codebooks
     latents = latents_of(double, wav)
     heard = latents_windowed(double, wav) if isinstance(double, SemanticBase) else latents
@@ -254,49 +284,88 @@ def package_row(stereo: bool, part: float) -> Row:
     return row("encodec package", codec, double, lambda x, kbps: from_package(model, x, kbps), noise(codec, part))
 
 
-def heavy_row(name: str, part: float) -> Row:
-    import transformers
-
-    kind = name.partition(" ")[0].partition(",")[0]
-    family = getattr(transformers, {"DAC": "DacModel", "X-Codec": "XcodecModel"}[kind])
+def pair_row(name: str, part: float) -> Row:
+    preset, seconds, fitted = PAIRS[name]
+    snac = preset.build is SnacCodec
     with tempfile.TemporaryDirectory() as scratch:
-        folder = streamcodec.save(make(HEAVY[name], frames=HEAVY_FITTED), scratch)
-        codec = streamcodec.load(folder, pad=False)  # as the bare models, without their processors
-        model = family.from_pretrained(folder).eval()
-    double = copy.deepcopy(codec).double()
-    # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.
-    frames = int(part * HEAVY_SECONDS * codec.spec.frame_rate)
-    wav = signal(1, 1, frames * codec.spec.hop_length + 200)
+        folder = streamcodec.save(make(preset, frames=fitted), scratch)
+        # The others as bare models, without their processors; the snac package draws its noise anew at each call.
+        codec = streamcodec.load(folder, noise="off") if snac else streamcodec.load(folder, pad=False)
+        hop, frames = codec.spec.hop_length, max(2, int(part * seconds * codec.spec.frame_rate))
+        # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.
+        wav = signal(1, 1, frames * hop + (0 if snac else 200))
 
-    def upstream(x: Tensor, bandwidth: float) -> Upstream:
-        if kind == "X-Codec":
-            return from_xcodec(model, x, bandwidth)
-        return from_dac(model, x, codec.spec.codebooks(bandwidth))
+        def upstream(x: Tensor, bandwidth: float) -> Upstream:
+            other = upstream_of(codec, bandwidth, folder)
+            assert other is not None
+            encoded = other.encode(x)
+            return Upstream(other.codes(encoded), other.decode(encoded))
 
-    return row("transformers", codec, double, upstream, wav)
-
-
-def snac_row(name: str, part: float) -> Row:
-    """Against the snac package, without the noise that it draws anew at each call."""
-    codec, upstream, highest = open_pair(name, None, frames=HEAVY_FITTED)
-    wav = signal(1, 1, max(2, round(part * HEAVY_SECONDS * codec.spec.frame_rate)) * codec.spec.hop_length)
-
-    def from_snac(x: Tensor, bandwidth: float) -> Upstream:
-        codes, count = upstream.encode(x), codec.spec.codebooks(bandwidth)
-        if bandwidth == highest:
-            return Upstream(upstream.codes(codes), upstream.decode(codes))
-        fewer = Codes(upstream.codes(codes)[:, :count])  # which the package cannot decode
-        return Upstream(fewer.data, codec.decode(fewer))
-
-    return row("snac package", codec, copy.deepcopy(codec).double(), from_snac, wav)
+        return row(AGAINST.get(preset.build, "transformers"), codec, copy.deepcopy(codec).double(), upstream, wav)
 
 
-def bundled_row(part: float) -> Row:
-    codec, double = streamcodec.load(), streamcodec.load(dtype=torch.float64)
-    samples, rate = soundfile.read(RECORDING, dtype="float32", always_2d=True)
-    assert rate == codec.spec.sample_rate
-    wav = torch.from_numpy(samples[: round(part * SECONDS * rate)].T.copy())[None]
+AGAINST: dict[Any, str] = {SnacCodec: "snac package", QwenTtsCodec: "transformers' Mimi, qwen-tts"}
+
+
+def higgs_row(part: float) -> Row:
+    import higgs_models  # which needs a transformers that has it
+
+    acoustic = {"encoder_hidden_size": 64, "decoder_hidden_size": 1024, "hidden_size": 256}
+    model = higgs_models.transformers_model(
+        acoustic_model_config=higgs_models.SMALL["acoustic_model_config"] | acoustic, codebook_size=1024,
+        semantic_model_config={"model_type": "hubert"}, codebook_dim=64, target_bandwidths=[0.5, 1, 1.5, 2],
+    )  # fmt: skip
+    codec, double = (higgs_models.codec_of(model, dtype) for dtype in (torch.float32, torch.float64))
+    codec.pad = double.pad = False
+    wav = signal(1, 1, int(part * 25) * codec.spec.hop_length + 200)
+    return row("transformers", codec, double, lambda x, kbps: from_xcodec(model, x, kbps), wav)
+
+
+def pocket_row(part: float) -> Row:
+    """It has latents and no codes: those are counted that lie further off than `LATENTS_WITHIN`."""
+    torch.manual_seed(0)
+    codec = PocketTtsCodec({}).eval()
+    mimi_models.settle_layers(codec)
+    wav = signal(1, 1, int(part * 25) * codec.spec.hop_length)
+    mimi_models.settle_level(codec, lambda: codec.decode_latents(codec.encode_latents(wav)))
+    double, theirs = copy.deepcopy(codec).double(), pocket_tts_models.transformers_model(codec)
+    expected = theirs.encode(wav).latents.transpose(1, 2)
+    latents, audio = codec.encode_latents(wav), codec.decode_latents(expected)
+    apart = audio - theirs.decode(expected.transpose(1, 2)).audio_values
+    differ, streamed = far(latents, expected, 0), far(latents_streamed(codec, wav), latents, 0)
+    exact = far(latents_streamed(double, wav.double()), double.encode_latents(wav.double()), 1)
+    own = latents_heard(codec, expected) - audio
+    pcm, own_pcm = (float(difference.abs().max()) for difference in (apart, own))
+    return Row("transformers", pcm, latents.numel(), differ, differ, own_pcm, streamed, streamed, exact)
+
+
+def far(latents: Tensor, others: Tensor, precision: int) -> int:
+    return int(((latents - others).abs() > LATENTS_WITHIN[precision] * others.abs().max()).sum())
+
+
+def latents_streamed(codec: Codec, wav: Tensor) -> Tensor:
+    encoder = codec.open_latent_encoder()
+    pieces = cuts(wav.shape[2], SEPARATE * (1 + wav.shape[2] // sum(SEPARATE)))
+    return torch.cat([*(encoder.push(wav[:, :, start:stop]) for start, stop in pieces), encoder.flush()], 2)
+
+
+def latents_heard(codec: Codec, latents: Tensor) -> Tensor:
+    decoder = codec.open_latent_decoder()
+    pieces = cuts(latents.shape[2], [1, 5, 40])
+    return torch.cat([*(decoder.push(latents[:, :, start:stop]) for start, stop in pieces), decoder.flush()], 2)
+
+
+def own_row(load: Callable[..., Codec], part: float) -> Row:
+    """A codec that nobody else runs in float32, on the bundled recording."""
+    codec, double = load(), load(dtype=torch.float64)
+    with AudioReader(RECORDING, codec.spec.sample_rate, 1, codec.spec.sample_rate) as reader:
+        wav = torch.cat([torch.from_numpy(block) for block in reader], 1)[None]
+    wav = wav[..., : round(part * SECONDS * codec.spec.sample_rate)]
     return row("itself in float64", codec, double, lambda x, kbps: from_double(double, x, kbps), wav)
+
+
+def lyra(**options: Any) -> Codec:
+    return streamcodec.load(os.environ["LYRA_MODEL_COEFFS"], **options)
 
 
 # Of what part of the table's noise.
@@ -304,18 +373,22 @@ ROWS: dict[str, Callable[[float], Row]] = {
     **{name: partial(encodec_row, name) for name in PUBLISHED},
     "EnCodec 24 kHz, `.th`": partial(package_row, False),
     "EnCodec 48 kHz, `.th`": partial(package_row, True),
-    **{name: partial(heavy_row, name) for name in HEAVY},
-    **{name: partial(snac_row, key) for name, key in SNAC.items()},
-    "bundled codec": bundled_row,
+    **{name: partial(pair_row, name) for name in PAIRS},
+    "Higgs Audio v2": higgs_row,
+    "Pocket TTS": pocket_row,
+    "bundled codec": partial(own_row, streamcodec.load),
+    "Lyra v2": partial(own_row, lyra),
 }
 
 
-def main() -> int:
+def main(wanted: str = "") -> int:
     torch.set_num_threads(1)
     print("| " + " | ".join(HEAD) + " |")
     print("|---|---|" + "--:|" * (len(HEAD) - 2))
     failed = False
     for name, make_row in ROWS.items():
+        if not name.startswith(wanted) or (name == "Lyra v2" and "LYRA_MODEL_COEFFS" not in os.environ):
+            continue
         with torch.no_grad():
             line = make_row(1)
         print("| " + " | ".join(line.cells(name)) + " |", flush=True)
@@ -324,4 +397,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

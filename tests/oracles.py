@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from streamcodec_kernels.factorised_reference import excess_direction
 from streamcodec_kernels.rvq_reference import NEAR_TIE, excess_distance
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamcodec import Codec, codecs
 from streamcodec.checkpoint import weights
@@ -15,7 +15,11 @@ from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.segments import Segments
 from streamcodec.nn.factorised import FactorisedQuantizer
 from streamcodec.nn.levels import LevelQuantizer
+from streamcodec.nn.projected import ProjectedQuantizer
 from streamcodec.nn.split import SplitQuantizer
+
+# Those that are more than their codebooks.
+KINDS_OF_QUANTIZERS = FactorisedQuantizer, SplitQuantizer, ProjectedQuantizer
 
 # 100 frames of 6 samples a second; each codebook of 16 entries is 0.4 kbps.
 SMALL: dict[str, Any] = {
@@ -165,14 +169,23 @@ def excess_of_levels(quantizer: LevelQuantizer, latents: Tensor, codes: Tensor) 
     return torch.stack(columns, 1)
 
 
-def compare_codes(
-    latents: Tensor, quantizer: Tensor | FactorisedQuantizer | SplitQuantizer, codes: Tensor, oracle: Tensor
-) -> dict[str, int]:
+def excess_of_projections(quantizer: ProjectedQuantizer, latents: Tensor, codes: Tensor) -> Tensor:
+    """`excess_distance` of codes [M, K'] of latents [M, D], where each stage sees a projection of what is left."""
+    left, columns = latents.double(), []
+    for stage in range(codes.shape[1]):
+        seen = left @ quantizer.in_weight[stage].double() + quantizer.in_bias[stage].double()
+        entries, chosen = quantizer.codebooks[stage].double(), codes[:, stage]
+        columns.append(excess_distance(seen, entries[None], chosen[:, None]))
+        left = left - entries[chosen] @ quantizer.out_weight[stage].double() - quantizer.out_bias[stage].double()
+    return torch.cat(columns, 1)
+
+
+def compare_codes(latents: Tensor, quantizer: Tensor | nn.Module, codes: Tensor, oracle: Tensor) -> dict[str, int]:
     """How two encoders' codes [B, K, T] of the same `latents` [B, T, D] (float64) relate.
 
-    quantizer: the codebooks [K, N, D] of a euclidean one, or DAC's, SNAC's or Mimi's. compared: codes; differ: those
-    that are not equal; wrong: frames that differ although their first difference is no near tie of the two nearest
-    entries.
+    quantizer: the codebooks [K, N, D] of a euclidean one, or one of the `KINDS_OF_QUANTIZERS`. compared: codes;
+    differ: those that are not equal; wrong: frames that differ although their first difference is no near tie of the
+    two nearest entries.
     After a near tie the two go separate ways in that frame, and may.
     """
     assert codes.shape == oracle.shape, f"codes are {list(codes.shape)}, the oracle's {list(oracle.shape)}"
@@ -196,6 +209,9 @@ def compare_codes(
                 return excess_of_levels(quantizer, z, side)
             if isinstance(quantizer, FactorisedQuantizer):
                 return excess_of_directions(quantizer, z, side)
+            if isinstance(quantizer, ProjectedQuantizer):
+                return excess_of_projections(quantizer, z, side)
+            assert isinstance(quantizer, Tensor)
             return excess_distance(z, quantizer.double()[: codes.shape[1]], side)
 
         worst = torch.maximum(*(excess(side[rows]).gather(1, first) for side in (ours, theirs)))

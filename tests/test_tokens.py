@@ -1,7 +1,11 @@
 """Tokens of language models to codes and back: as the models' own code does it, for any partition, row by row."""
 
+import ast
 import copy
-from types import SimpleNamespace
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import cuts, small_codec
 
-from streamcodec import tokens
+from streamcodec import Codes, tokens
 from streamcodec.errors import CodesError, ConfigError, DtypeError, InputError, ShapeError
 from streamcodec.tokens import MISSING, PRESETS, Pattern, leading, preset
 
@@ -113,16 +117,53 @@ def test_higgs_is_written_as_transformers_writes_it() -> None:
     np.testing.assert_array_equal(np.stack(written(pattern, codes.numpy())), theirs.numpy())
 
 
-def test_orpheus_places_its_seven_tokens_as_its_decoder_reads_them() -> None:
-    """Its decoder takes ``token - 128266 - 4096 * place`` and gives SNAC's levels in the order 0, 1, 2, 2, 1, 2, 2."""
-    levels = [np.array([10]), np.array([20, 21]), np.array([30, 31, 32, 33])]
-    order = [levels[0][0], levels[1][0], *levels[2][:2], levels[1][1], *levels[2][2:]]
-    sequence = [128266 + 4096 * place + code for place, code in enumerate(order)]
+def test_parler_is_written_as_its_package_writes_what_it_learns_from() -> None:
+    """Its module is of another transformers; the function stands by itself."""
+    tree = ast.parse(source_of("parler_tts", "modeling_parler_tts.py", "parler-tts"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found: dict[str, Any] = {"torch": torch}
+    exec(compile(ast.Module([functions["build_delay_pattern_mask"]], []), "parler_tts", "exec"), found)
+    pattern, frames = preset("parler"), 12
+    codes = torch.from_numpy(codes_for(pattern, frames, batch=2))
+    edges = [torch.full((2, 9, 1), token) for token in (1025, 1024)]
+    labels = torch.cat([edges[0], codes, edges[1]], 2)
+    _, mask = found["build_delay_pattern_mask"](labels.flatten(0, 1), 1025, 1024, labels.shape[2] + 9, 9)
+    mask = torch.where(mask == -1, 1024, mask).view(2, 9, -1).numpy()  # as its training does
+    theirs, last = np.split(mask, [-1], 2)  # a step more than is needed
+    np.testing.assert_array_equal(np.stack(written(pattern, codes.numpy())), theirs)
+    assert (last == 1024).all()
+
+
+def test_orpheus_is_read_as_its_package_reads_it() -> None:
+    heard: list[list[torch.Tensor]] = []
+    snac = SimpleNamespace(decode=lambda levels: heard.append(levels) or torch.zeros(1, 1, 8192))
+    snac.eval = lambda: snac
+    snac.to = lambda device: snac
+    stub = SimpleNamespace(SNAC=SimpleNamespace(from_pretrained=lambda name: snac))
+    decoder = ModuleType("orpheus_decoder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "snac", stub)
+        exec(source_of("orpheus_tts", "decoder.py", "orpheus-speech"), decoder.__dict__)
+    decoder.snac_device = "cpu"
+    # The text of the token 128256 + n is <custom_token_n>.
+    sequence = np.random.default_rng(0).integers(1, 4096, 28) + 128266 + 4096 * (np.arange(28) % 7)
+    theirs = [decoder.turn_token_into_id(f"<custom_token_{token - 128256}>", i) for i, token in enumerate(sequence)]
+    assert decoder.convert_to_audio(theirs, 28)
+    (levels,) = heard
     prompt = [128259, 9906, 11, 128009, 128260, 128261, 128257]  # a prompt of text before the speech
     reader = preset("orpheus").reader()
     (codes,) = reader.push([[*prompt, *sequence, 128258, 128262]])
-    np.testing.assert_array_equal(codes[:, 0], np.concatenate(levels))
+    ours = Codes(torch.from_numpy(codes)[None]).levels((1, 2, 4))
+    assert all(torch.equal(own, their.long()) for own, their in zip(ours, levels, strict=True))
     assert reader.ended == [True]
+
+
+def source_of(package: str, file: str, name: str) -> str:
+    """A file of a package that is not to be imported. The test is skipped where it is not there."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(f"pip install --no-deps {name}")
+    return Path(found.submodule_search_locations[0], file).read_text()
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------

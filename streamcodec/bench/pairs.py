@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 AGREEMENT = 0.99  # least share of codes that are equal, as `agreement` counts them
-FIRST_CODEBOOKS = 8
 AUDIO_ERROR = 1e-4  # of the loudest sample, at least of full scale
 
 
@@ -83,16 +82,11 @@ def open_pair(
 
 
 def agreement(ours: Tensor, theirs: Tensor) -> float:
-    """The share of equal codes in [B, K, T], of the first eight codebooks; of each frame only the first that differs
-    counts.
+    """The share of equal codes in [B, K, T]; of each frame only the first that differs counts, as one of eight at most.
 
     Near ties between entries fall either way with the order of summation, and one moves all later codes of its frame.
-    With random weights what a ninth codebook gets is so little that rounding decides. A wrong one is heard: the audio
-    of all codes is compared too.
     """
-    first = slice(FIRST_CODEBOOKS)
-    different = (ours[:, first] != theirs[:, first]).any(1).double()
-    return 1 - float(different.mean()) / min(FIRST_CODEBOOKS, ours.shape[1])
+    return 1 - float((ours != theirs).any(1).double().mean()) / min(8, ours.shape[1])
 
 
 @torch.inference_mode()

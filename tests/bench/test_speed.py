@@ -167,13 +167,14 @@ def test_of_the_triton_kernels_every_precision_is_a_side_with_what_it_changes_an
         assert result[f"{name}_gemm_gflops"] > 0
 
 
-def test_of_a_frame_that_differs_one_code_of_the_first_codebooks_counts():
+def test_of_a_frame_that_differs_one_code_counts_and_many_codebooks_hide_none():
     codes = torch.zeros(1, 8, 50, dtype=torch.int64)
     other = codes.clone()
     assert agreement(codes, other) == 1
     other[:, 3:, 7] = 1
     assert agreement(codes, other) == pytest.approx(1 - 1 / 400)
-    assert agreement(codes.repeat(1, 2, 1), torch.cat([codes, codes + 1], 1)) == 1
+    assert agreement(codes.repeat(1, 4, 1), other.repeat(1, 4, 1)) == agreement(codes, other)
+    assert agreement(codes.repeat(1, 2, 1), torch.cat([codes, codes + 1], 1)) < AGREEMENT
     assert agreement(codes, codes + 1) < AGREEMENT
     for count in (1, 60):  # of codebooks, as few and as many as a codec has
         assert agreement(torch.zeros(1, count, 9), torch.ones(1, count, 9)) < AGREEMENT
