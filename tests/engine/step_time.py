@@ -1,41 +1,60 @@
-"""Time of an engine's step: `python tests/engine/step_time.py [sessions] [threads]` on a quiet machine."""
+"""Time of an engine's step, every session ready at every step, both directions. On a quiet machine:
 
-import sys
+    python tests/engine/step_time.py                                                    # the bundled codec
+    python tests/engine/step_time.py --codec mimi --sessions 8 --threads 2 --frames 1 --backend native \\
+        --precision bfloat16 --bandwidth 1.1                                            # a preset: random weights
+"""
+
+import argparse
 import time
 
 import torch
 
-import streamcodec
+from streamcodec import Codec
+from streamcodec.bench.pairs import open_codec
 from streamcodec.engine import Engine
 
-STEPS = 60
+SECONDS = 16.0  # of each
+FIRST = 5
 
 
-def measure(sessions: int, frames: int, threads: int) -> str:
-    """The bundled codec, round trip, bandwidths in turn, every session ready at every step."""
-    codec = streamcodec.load()
+def measure(codec: Codec, sessions: int, frames: int, threads: int, bandwidth: float | None) -> str:
     engine = Engine(codec, slots=sessions, step_frames=(frames,), threads=threads)
     engine.prepare()
-    bandwidths, hop = codec.spec.bandwidths, codec.spec.hop_length
-    opened = [engine.open("roundtrip", bandwidth=bandwidths[i % len(bandwidths)]) for i in range(sessions)]
-    pcm = (0.1 * torch.randn(sessions, 1, 1, frames * hop)).numpy()
-    steps, feeds = [], []
-    for _ in range(STEPS):
+    opened = [engine.open("roundtrip", bandwidth=bandwidth) for _ in range(sessions)]
+    pcm = (0.1 * torch.randn(sessions, 1, codec.spec.channels, frames * codec.spec.hop_length)).numpy()
+    steps, feeds, end = list[float](), list[float](), time.perf_counter() + SECONDS
+    while len(steps) < 2 * FIRST or time.perf_counter() < end:
         began = time.perf_counter()
         for session, samples in zip(opened, pcm, strict=True):
             engine.feed(session, samples)
         fed = time.perf_counter()
-        assert len(engine.step()) == sessions
-        steps.append(time.perf_counter() - fed)
-        feeds.append(fed - began)
-    steps, feeds = sorted(steps[5:]), sorted(feeds[5:])
-    middle, high = len(steps) // 2, int(len(steps) * 0.95)
-    budget = frames / codec.spec.frame_rate
-    times = f"p50 {1e3 * steps[middle]:.2f} ms, p95 {1e3 * steps[high]:.2f} ms, feeding {1e3 * feeds[middle]:.2f} ms"
-    return f"{sessions} sessions, {frames} frames a step, {threads} threads: {times}, of {1e3 * budget:.2f} ms"
+        engine.step()
+        steps.append(1e3 * (time.perf_counter() - fed))
+        feeds.append(1e3 * (fed - began))
+    budget = 1e3 * frames / codec.spec.frame_rate
+    late = sum(step > budget for step in steps[FIRST:])
+    p50, p99 = (torch.tensor(steps[FIRST:]).quantile(q) for q in (0.5, 0.99))
+    times = f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, feeding {torch.tensor(feeds[FIRST:]).median():.2f} ms"
+    said = f"{sessions} sessions, {frames} frames a step, {threads} threads: {times}, of {budget:.2f} ms"
+    return f"{said}; {late} of {len(steps) - FIRST} steps took longer"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codec")
+    for name in ("backend", "precision"):
+        parser.add_argument(f"--{name}", default={"backend": "auto", "precision": "float32"}[name])
+    parser.add_argument("--bandwidth", type=float, help="kbps; default: the codec's")
+    parser.add_argument("--sessions", type=int, default=24)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--frames", type=int, nargs="*", default=[1, 2, 4])
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    codec, _ = open_codec(args.codec, args.backend, args.precision)
+    for frames in args.frames:
+        print(measure(codec, args.sessions, frames, args.threads, args.bandwidth), flush=True)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for count in (1, 2, 4):
-        print(measure(int((sys.argv[1:2] or ["24"])[0]), count, int((sys.argv[2:3] or ["1"])[0])))
+    main()
