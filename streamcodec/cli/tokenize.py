@@ -47,7 +47,8 @@ def run(args: Namespace) -> int:
     for failure in done.failures[:TOLD]:
         tell(f"left out: {failure.key}: {failure.reason}")
     if done.failed:
-        tell(f"{done.failed} recordings were left out; {args.out}/failures*.jsonl has them all")
+        names = f"failures{'*' if ranks > 1 else ''}.jsonl"
+        tell(f"{_counted(done.failed)} left out; all of them are in {args.out}/{names}")
     result = {
         "items": done.done,
         "before": done.before,
@@ -63,7 +64,11 @@ def run(args: Namespace) -> int:
 def _line(done: Progress) -> str:
     earlier = f", {done.before} from earlier runs" if done.before else ""
     hours = f"{done.seconds / 3600:.3f} hours of audio in {done.elapsed:.0f} s"
-    return f"{done.done} recordings{earlier}, {done.failed} left out | {hours} | {done.speed:.1f} hours an hour"
+    return f"{_counted(done.done)}{earlier}, {done.failed} left out | {hours} | {done.speed:.1f} hours an hour"
+
+
+def _counted(recordings: int) -> str:
+    return f"{recordings} recording{'' if recordings == 1 else 's'}"
 
 
 def _cores() -> int:
@@ -89,7 +94,8 @@ def _bar(ranks: int) -> Iterator[Callable[[Progress], object]]:
         return
     from tqdm import tqdm
 
-    with tqdm(unit="file", file=sys.stderr) as bar:
+    # The speed of the whole run: recordings differ in length, and those of earlier runs cost nothing.
+    with tqdm(unit="file", file=sys.stderr, smoothing=0) as bar:
 
         def advance(progress: Progress) -> None:
             check_ended()

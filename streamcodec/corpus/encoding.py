@@ -1,5 +1,6 @@
 """Recordings to codes, one after the other, while the next ones are being read and resampled."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..checkpoint import load
 from ..codecs import Codec
 from ..codes import Codes
+from ..errors import BackendError
 from ..sources import reason
 from .items import Failure, Item, Tokens
 
@@ -19,7 +21,7 @@ __all__ = ["Encoder", "Settings"]
 T = TypeVar("T")
 Block = NDArray[np.float32]
 
-AHEAD = 16  # blocks that may wait for the codec
+AHEAD = 32  # blocks that may wait for the codec
 SILENCE = 1e-3  # -60 dBFS, of the root mean square of a tenth of a second
 CHUNK_SECONDS = 30.0  # of recordings that are encoded together
 BATCHES = 4  # that are gathered, so that recordings of about one length can be encoded together
@@ -29,8 +31,8 @@ GATHERED_SECONDS = 1200.0  # after which no more are gathered, however few they 
 class Settings(NamedTuple):
     """How to encode.
 
-    codec, device, backend: as for `streamcodec.load`; num_codebooks: how many; batch: recordings encoded together, 1
-    for one after the other, each as a stream.
+    codec, device: as for `streamcodec.load`; backend: likewise, but "auto" is on a CPU "native" where that can run;
+    num_codebooks: how many; batch: recordings encoded together, 1 for one after the other, each as a stream.
     """
 
     codec: str | None
@@ -45,8 +47,12 @@ class Settings(NamedTuple):
         return 1 if self.batch == 1 else BATCHES * self.batch
 
     def load(self) -> Codec:
-        """The codec."""
-        return load(self.codec, device=self.device, backend=self.backend)
+        """The codec, on what encodes whole recordings fastest."""
+        codec = load(self.codec, device=self.device, backend=self.backend)
+        if self.backend == "auto" and self.device == "cpu":
+            with contextlib.suppress(BackendError):  # no library here, and no compiler
+                return codec.on("native")
+        return codec
 
 
 class _End(NamedTuple):

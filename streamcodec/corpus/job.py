@@ -84,13 +84,13 @@ def tokenize(
     """All recordings of a corpus to tokens; run it again after an interruption, and it goes on with those left.
 
     source: see `corpus_of`: a folder, list, manifest, tar shards, data set on disk, or a URL. out: the folder of the
-    data set, read by `TokenDataset`. codec, device, backend: as for `streamcodec.load`; bandwidth, num_codebooks: as
-    for `Codec.encode`. format: "safetensors", "tar" (webdataset), "parquet" or "arrow". processes: that encode, one
-    thread each; 0 for none but this one (a script that asks for more needs `if __name__ == "__main__"`). batch:
-    recordings that are encoded together, for a GPU. rank, ranks: this machine encodes every `ranks`-th recording, from
-    the one numbered `rank` on. ray: the address of a Ray cluster that encodes instead ("auto", "local"), with
-    `processes` of its workers or, where that is 0, as many as it has room for; this process reads and writes.
-    shard_bytes, shard_items: of a file. progress: called after each recording.
+    data set, read by `TokenDataset`. codec, device, backend: as for `streamcodec.load`, but "auto" is on a CPU "native"
+    where that can run; bandwidth, num_codebooks: as for `Codec.encode`. format: "safetensors", "tar" (webdataset),
+    "parquet" or "arrow". processes: that encode, one thread each; 0 for none but this one (a script that asks for more
+    needs `if __name__ == "__main__"`). batch: recordings that are encoded together, for a GPU. rank, ranks: this
+    machine encodes every `ranks`-th recording, from the one numbered `rank` on. ray: the address of a Ray cluster that
+    encodes instead ("auto", "local"), with `processes` of its workers or, where that is 0, as many as it has room for;
+    this process reads and writes. shard_bytes, shard_items: of a file. progress: called after each recording.
 
     A recording that cannot be read is told in `failures.jsonl`, and tried again by the next run. Raises
     StreamcodecError where nothing can begin: no source, no codec, tokens of another kind in `out`.
@@ -108,7 +108,7 @@ def tokenize(
     try:
         writer.adopt(ranks)
         before = folder.done()
-        items = _left(corpus.items(), rank, ranks, before, state)
+        items = _left(_own(corpus.items(), rank, ranks), before, state)
         for result in _results(items, processes, settings, loaded, ray):
             if isinstance(result, Failure):
                 state.failures.append(result)
@@ -118,7 +118,6 @@ def tokenize(
                 state.seconds += result.length / folder.header.sample_rate
             if progress is not None:
                 progress(state)
-        state.ended = time.monotonic()
         writer.close()
     except BaseException:
         writer.abandon()
@@ -127,6 +126,7 @@ def tokenize(
         _report(folder.path, rank, ranks, state.failures)
     if not folder.journals():  # the last rank that ends has all of it before it
         write_card(folder, write_statistics(folder))
+    state.ended = time.monotonic()
     return state
 
 
@@ -164,21 +164,24 @@ def _settled(
     return settings._replace(num_codebooks=count), Folder(Path(out), header, format, count), codec
 
 
-def _left(items: Iterator[Item | Failure], rank: int, ranks: int, before: set[str], state: Progress) -> Iterator[Item]:
-    """Those that are this rank's and in no shard yet, ready for other processes; the others go to the failures."""
+def _own(items: Iterator[Item | Failure], rank: int, ranks: int) -> Iterator[Item | Failure]:
+    """This rank's. An item whose key came before, to whatever rank, is a failure."""
     seen: set[str] = set()
     for number, item in enumerate(items):
-        if number % ranks != rank:
-            continue
+        again = isinstance(item, Item) and item.key in seen
+        seen.add(item.key)
+        if number % ranks == rank:
+            yield Failure(item.key, "another recording has this key; each needs one of its own") if again else item
+
+
+def _left(items: Iterator[Item | Failure], before: set[str], state: Progress) -> Iterator[Item]:
+    """Those that are in no shard yet, ready for other processes; what cannot be read goes to the failures."""
+    for item in items:
         if isinstance(item, Failure):
             state.failures.append(item)
-        elif item.key in seen:
-            state.failures.append(Failure(item.key, "another recording has this key; each needs one of its own"))
+        elif item.key in before:
+            state.before += 1
         else:
-            seen.add(item.key)
-            if item.key in before:
-                state.before += 1
-                continue
             try:
                 loaded = item.loaded()
             except Exception as error:  # of one file's member, or of a store that did not answer

@@ -6,8 +6,10 @@ taken once, and what never comes is told: so the data set is the same as that of
 
 import contextlib
 import importlib
+import logging
 import math
 import pickle
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -59,6 +61,7 @@ def _connected(ray: Any, address: str, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every plan that it makes
     own = {"num_cpus": workers or None, "include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
@@ -120,15 +123,17 @@ def _mapped(ray: Any, items: list[Item], block: int, workers: int, settings: Set
     # A worker that dies takes with it what it was given beside the recording that is to blame: alone means alone.
     given = {"max_tasks_in_flight_per_actor": 1} if block == 1 else {}
     asked: dict[str, Any] = {"num_cpus": 1} if settings.device == "cpu" else {"num_gpus": 1}
-    results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-        _Worker,
-        fn_constructor_args=(settings,),
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), **given),
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-        **asked,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # max_...; 2.64 has no others
+        results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+            _Worker,
+            fn_constructor_args=(settings,),
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), **given),
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+            **asked,
+        )
     for row in results.iter_rows():
         yield pickle.loads(row["result"])
 

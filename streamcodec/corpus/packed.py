@@ -134,7 +134,7 @@ def arrow_items(files: list[str], audio_column: str | None, key_column: str | No
                 for batch in _batches(arrow, name, file):
                     audio = _audio_column(arrow, batch.schema, audio_column, name)
                     for row in batch.to_pylist():
-                        yield _row(row, audio, key_column, place, str(Path(name).parent))
+                        yield _row(row, audio, key_column, place, name[: name.rfind("/") + 1])
                         place += 1
         except (arrow.ArrowException, OSError) as error:
             yield Failure(name, f"cannot be read as {Path(name).suffix[1:]}: {error}")
@@ -176,7 +176,7 @@ def _row(row: dict[str, Any], audio: str, key_column: str | None, place: int, ro
         (str(row[name]) for name in ([key_column] if key_column else ("key", "id")) if row.get(name) is not None), ""
     )
     if isinstance(data, str) and not is_url(data) and not Path(data).is_absolute():
-        data = f"{root}/{data}"
+        data = f"{root}{data}"
     fields = {name: value for name, value in row.items() if name != key_column}
     if path:
         fields.setdefault("path", path)

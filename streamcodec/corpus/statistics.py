@@ -40,32 +40,33 @@ class Statistics:
 def write_statistics(folder: Folder) -> Statistics:
     """Count all items of a data set and write `statistics.json`, and a picture of it where matplotlib is installed."""
     counts = np.zeros((folder.codebooks, folder.header.codebook_size), np.int64)
-    seconds, silent, fields = [], 0.0, dict[str, None]()
+    seconds, silence, fields = list[float](), list[float](), dict[str, None]()
     for path in find_shards(folder.path):
         shard = open_shard(path)
         for row in range(len(shard.keys)):
             item = shard.item(row)
             seconds.append(item.length / folder.header.sample_rate)
-            silent += item.silence * seconds[-1]
+            silence.append(item.silence)
             fields |= dict.fromkeys(item.fields)
             for stage, codes in enumerate(item.codes):
                 counts[stage] += np.bincount(codes, minlength=counts.shape[1])
         shard.close()
-    found = _summed(counts, np.array(seconds), silent, list(fields))
+    found = _summed(counts, np.array(seconds), np.array(silence), list(fields))
     write_text(folder.path / JSON, json.dumps(asdict(found), indent=1) + "\n")
     with contextlib.suppress(ModuleNotFoundError):
-        _draw(folder, found, counts, np.array(seconds))
+        if seconds:
+            _draw(folder, found, counts, np.array(seconds), np.array(silence))
     return found
 
 
-def _summed(counts: NDArray[Any], seconds: NDArray[Any], silent: float, fields: list[str]) -> Statistics:
+def _summed(counts: NDArray[Any], seconds: NDArray[Any], silence: NDArray[Any], fields: list[str]) -> Statistics:
     share = counts / np.maximum(1, counts.sum(1, keepdims=True))
     entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(1)
     return Statistics(
         items=len(seconds),
         frames=int(counts[0].sum()),
         seconds=round(float(seconds.sum()), 3),
-        silent_seconds=round(silent, 3),
+        silent_seconds=round(float(seconds @ silence), 3),
         shortest=float(seconds.min(initial=np.inf if len(seconds) else 0)),
         longest=float(seconds.max(initial=0)),
         used=(counts > 0).mean(1).round(4).tolist(),
@@ -75,18 +76,36 @@ def _summed(counts: NDArray[Any], seconds: NDArray[Any], silent: float, fields: 
     )
 
 
-def _draw(folder: Folder, found: Statistics, counts: NDArray[Any], seconds: NDArray[Any]) -> None:
-    """How often each entry of each codebook occurs, the most frequent first, and how long the items are."""
+def _draw(
+    folder: Folder, found: Statistics, counts: NDArray[Any], seconds: NDArray[Any], silence: NDArray[Any]
+) -> None:
+    """How evenly the codebooks are used, entry by entry and in one number each; how long items are, and how silent."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    use, lengths = figure.subplots(1, 2)
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    ((entries, books), (lengths, silences)) = figure.subplots(2, 2)
+    numbers = np.arange(len(counts))
+    scale = ScalarMappable(Normalize(0, max(1, len(counts) - 1)), "viridis")  # any number of codebooks, in order
+    colours = scale.to_rgba(numbers)
     for stage, row in enumerate(counts):
         ranked = np.sort(row)[::-1] / max(1, row.sum())
-        use.plot(np.arange(1, len(ranked) + 1), ranked, label=f"{stage}: {found.perplexity[stage]:.0f}")
-    use.set(xscale="log", yscale="log", xlabel="entry, by how often it occurs", ylabel="share of frames")
-    use.set_title("Use of the codebooks (number: perplexity)")
-    use.legend(fontsize="x-small", ncols=2)
-    lengths.hist(seconds, bins=BINS)
-    lengths.set(xlabel="seconds", ylabel="items", title=f"{found.items} items, {found.seconds / 3600:.2f} hours")
+        entries.plot(np.arange(1, len(ranked) + 1), ranked, color=colours[stage], linewidth=1)
+    entries.set(xscale="log", yscale="log", xlabel="entry, by how often it occurs", ylabel="share of frames")
+    entries.set_title("How often each entry occurs")
+    figure.colorbar(scale, ax=entries, label="codebook")
+    books.bar(numbers, 100 * np.array(found.used), color="lightgrey", label="entries that occur")
+    books.bar(numbers, 100 * np.array(found.perplexity) / counts.shape[1], 0.5, label="perplexity")
+    books.set(xlabel="codebook", ylabel=f"% of {counts.shape[1]} entries", ylim=(0, 120), yticks=range(0, 101, 20))
+    books.set_title("Use of the codebooks")
+    books.legend(loc="upper right", ncols=2)
+    bins = int(np.clip(np.sqrt(len(seconds)), 10, BINS))
+    lengths.hist(seconds, bins=bins)
+    lengths.set(xlabel="seconds", ylabel="items", title=f"{found.items} items, {found.seconds / 3600:.3g} hours")
+    silences.hist(100 * silence, bins=bins, range=(0, 100))
+    share = found.silent_seconds / max(1e-9, found.seconds)
+    silences.set(xlabel="% of an item's time", ylabel="items", title=f"Silence: {share:.1%} of all time")
+    for axis in (books.xaxis, lengths.yaxis, silences.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     figure.savefig(folder.path / PICTURE, dpi=120)

@@ -1,5 +1,10 @@
 """The command `tokenize`, as a person sees it."""
 
+import io
+import re
+import sys
+import time
+
 import pytest
 import soundfile
 from commands import assert_fails
@@ -7,8 +12,9 @@ from commands import assert_fails
 import streamcodec
 from streamcodec.cli import main
 from streamcodec.cli.parser import build_parser
+from streamcodec.cli.tokenize import _bar
 from streamcodec.cli.tokenize_options import FORMATS
-from streamcodec.corpus import formats
+from streamcodec.corpus import Failure, Progress, formats
 from streamcodec.corpus import tokenize as corpus_tokenize
 
 
@@ -36,11 +42,31 @@ def test_a_folder_becomes_a_data_set_and_what_was_left_out_is_said(cli, corpus, 
     assert code == 0
     assert out.startswith("3 recordings, 1 left out | ")
     assert "left out: bad.wav: " in err
-    assert "failures*.jsonl" in err
+    assert "1 recording left out; all of them are in tokens/failures.jsonl" in err
+    assert (corpus.parent / "tokens" / "failures.jsonl").exists()
     assert len(streamcodec.TokenDataset("tokens")) == 3
     code, out, _ = cli("tokenize", "recordings", "tokens", "--codec", tiny, "--shard", "0/1")
     assert code == 0
     assert out.startswith("0 recordings, 3 from earlier runs, 1 left out | ")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_bar_tells_what_is_done_what_is_left_and_the_speed(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with _bar(ranks=1) as advance:
+        for done in range(1, 4):
+            time.sleep(0.12)  # tqdm draws ten times a second at most
+            progress = Progress(2000, before=1000, done=done, seconds=3600.0, began=time.monotonic() - 3600)
+            progress.failures += [Failure("bad.wav", "why")]
+            advance(progress)
+    shown = sys.stderr.getvalue().split("\r")[-1]
+    match = re.search(r"1004/2000 \[00:00<(\d\d):\d\d, .*, 1\.0 h of audio an hour, 1 left out\]", shown)
+    assert match, shown
+    assert int(match[1]) >= 1  # a thousand recordings at ten a second: those of earlier runs took none of this time
 
 
 def test_json_has_the_figures(result, corpus, tiny):

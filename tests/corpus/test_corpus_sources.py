@@ -182,6 +182,23 @@ def test_urls(root, codec):
     assert heard(corpus_of("memory://corpus/audio"), codec) == expected([f"{i}.wav" for i in range(4)], [None] * 4)
     with pytest.raises(AudioError, match="does not exist"):
         corpus_of("memory://corpus/nothing")
+    files.pipe("/corpus/bad/bad.wav", b"RIFF")
+    (bad,) = corpus_of("memory://corpus/bad").items()
+    with pytest.raises(AudioError, match=r"memory://.*corpus/bad/bad\.wav cannot be read as audio"):
+        list(bad.blocks(codec.spec))
+
+
+def test_a_table_behind_a_url_may_name_its_recordings_from_there(root, codec):
+    fsspec = pytest.importorskip("fsspec", reason="URLs are opened by fsspec")
+    arrow = pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
+    pytest.importorskip("pyarrow.parquet", reason="Parquet is read by pyarrow")
+    audio = [{"bytes": None, "path": f"audio/{i}.wav"} for i in range(4)]
+    arrow.parquet.write_table(arrow.table({"audio": audio, "text": TEXTS}), root / "set.parquet")
+    wanted = expected([f"{i:09d}" for i in range(4)])
+    assert heard(corpus_of(root / "set.parquet"), codec) == wanted
+    for path in ["set.parquet", *(f"audio/{i}.wav" for i in range(4))]:
+        fsspec.filesystem("memory").pipe(f"/table/{path}", (root / path).read_bytes())
+    assert heard(corpus_of("memory://table/set.parquet"), codec) == wanted
 
 
 def test_a_bad_row_costs_no_other(root, codec):
