@@ -115,6 +115,25 @@ def test_a_padded_batch_with_lengths_or_a_mask_is_the_list(codec, way):
     same(codec.decode(Codes(data, scale), padding_mask=mask), expected)
 
 
+@pytest.mark.parametrize("family", ["encodec 24 kHz", "encodec 48 kHz", "dac"])
+def test_what_a_feature_extractor_of_transformers_gives_is_taken_as_it_is(family):
+    transformers = pytest.importorskip("transformers", reason="the feature extractors are those of transformers")
+    codec = FAMILIES[family]()
+    rate, channels = codec.spec.sample_rate, codec.spec.channels
+    if family == "dac":
+        extractor = transformers.DacFeatureExtractor(sampling_rate=rate, hop_length=codec.spec.hop_length)
+    else:
+        extractor = transformers.EncodecFeatureExtractor(channels, rate)
+    waves = [wave.float() for wave in signals(codec, (611, 47, 240))]
+    raw = [(wave[0] if channels == 1 else wave).numpy() for wave in waves]
+    for side in ("right", "left"):
+        extractor.padding_side = side
+        inputs = extractor(raw_audio=raw, sampling_rate=rate, return_tensors="pt", padding=True)
+        found = codec.encode(inputs["input_values"], padding_mask=inputs["padding_mask"])
+        assert [codes.length for codes in found] == [611, 47, 240]
+        same(found, codec.encode(waves))
+
+
 @pytest.mark.parametrize("seconds", [0.01, 0.31, 100])
 def test_a_long_signal_in_pieces_has_the_same_codes(codec, seconds):
     wav = oracles.signal(2, codec.spec.channels, 700)

@@ -88,7 +88,7 @@ def by_transformers(source: str, size: int) -> Encode:
 
     def encode(recordings: list[np.ndarray]) -> None:
         for first in range(0, len(recordings), size):
-            batch = [wav[0] if len(wav) == 1 else wav.T for wav in recordings[first : first + size]]
+            batch = [wav[0] if len(wav) == 1 else wav for wav in recordings[first : first + size]]
             inputs = extract(raw_audio=batch, sampling_rate=rate, return_tensors="pt", padding=True)
             with torch.inference_mode():
                 model.encode(inputs["input_values"], **({"padding_mask": inputs["padding_mask"]} if masked else {}))

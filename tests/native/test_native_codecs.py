@@ -27,6 +27,7 @@ from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes, Engine, native_executor
+from streamcodec.codecs import batches
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.engine import Session
 from streamcodec.native_executor import Workspace
@@ -138,6 +139,21 @@ def test_a_session_of_an_engine_has_the_bits_of_a_stream(family, threads):
     drain(engine, live)
     for mirror in live:
         mirror.check(0.0)
+
+
+@compiled
+@pytest.mark.parametrize("family", BATCHED)
+def test_a_batch_of_unequal_lengths_in_pieces_of_any_size_has_the_bits_of_each_item_alone(family, monkeypatch):
+    """One after the other, as on a CPU, and in steps together."""
+    codec = codec_of(family).on("native")
+    hop, rate = codec.spec.hop_length, codec.spec.sample_rate
+    lengths = (3 * hop, 11 * hop + 1, 5 * hop - 1)
+    waves = [oracles.signal(1, codec.spec.channels, n, seed=n)[0].float() for n in lengths]
+    alone = [codec.encode(wave[None], chunk_seconds=100) for wave in waves]
+    for together in (1, 3):
+        monkeypatch.setattr(batches, "batching", lambda device, n=together: batches.Batching(n, None))
+        for frames in (1, 4):
+            assert codec.encode(waves, chunk_seconds=(frames + 0.5) * hop / rate) == alone
 
 
 def step_of(live: list[Mirror], engine: Engine, hop: int) -> None:
