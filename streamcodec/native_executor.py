@@ -55,8 +55,8 @@ __all__ = [
     "about",
     "by_itself",
     "check_tiles",
+    "in_int8",
     "instruction_set",
-    "int8_scales",
     "lacks",
     "weight_bytes",
 ]
@@ -69,9 +69,9 @@ WIDE = 32
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
 HALVES_BYTES, HELD, FEW = 1 << 20, 1 << 18, 64
-# Columns by which most matrices are known to be none of int8 weights, and how far a scale may be from a 127th of the
-# largest value, in units in the last place.
-LOOKED_AT, ULPS = 4, 2
+# Columns by which most matrices are known to be none of int8 weights, and values of a column; and how far a scale may
+# be from a 127th of the largest value, in units in the last place.
+LOOKED_AT, NEARBY = 16, (0, 1, -1, 2, -2)
 # Multiply-adds of a step from which on it is shared among threads: some milliseconds of one.
 SHARED_WORK = 100_000_000
 FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
@@ -214,24 +214,29 @@ def _together(weights: list[list[Weights]]) -> list[list[Weights]]:
     return weights
 
 
-def int8_scales(matrix: Tensor) -> Tensor | None:
-    """Of a float32 matrix [K, N]: a number for each column, [N], such that each value is that times a whole number of
-    at most 127, to the bit. None where there are no such numbers.
+def in_int8(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
+    """A float32 matrix [K, N] as int8 numbers of at most 127, [K, N], and a scale for each column, [N]: the products of
+    both are its values to the bit. None where there are no such numbers.
     """
-    if matrix.shape[1] > LOOKED_AT and int8_scales(matrix[:, :LOOKED_AT]) is None:
+    if matrix.shape[1] > LOOKED_AT and in_int8(matrix[:, :LOOKED_AT]) is None:
         return None
-    most = matrix.abs().amax(0)
+    columns = matrix.t().contiguous()
+    most = columns.abs().amax(1)
     near = torch.where(most == 0, 1.0, most / 127)
-    sign = torch.where(((matrix == 0) & matrix.signbit()).any(0), -1.0, 1.0)  # zeros have one, and a scale gives it
-    found = torch.zeros_like(near)
-    for ulps in range(-ULPS, ULPS + 1):
-        scales = (near.view(torch.int32) + ulps).view(torch.float32) * sign
-        again = (matrix / scales).round().to(torch.int8) * scales
-        same = again.view(torch.int32) == matrix.contiguous().view(torch.int32)
-        found = torch.where(same.all(0), scales, found)
+    below = (columns.view(torch.int32) == torch.iinfo(torch.int32).min).any(1)  # a zero has a sign, that of its scale
+    sign = torch.where(below, -1.0, 1.0)
+    numbers = (columns / (near * sign)[:, None]).round_().to(torch.int8)
+    scales = torch.zeros_like(near)
+    for ulps in NEARBY:
+        tried = (near.view(torch.int32) + ulps).view(torch.float32) * sign
+        left = (scales == 0).nonzero()[:, 0]
+        for count in (LOOKED_AT, columns.shape[1]):  # some values tell of most scales that they are wrong
+            again = numbers[left, :count].float().mul_(tried[left, None])
+            left = left[(again.view(torch.int32) == columns[left, :count].view(torch.int32)).all(1)]
+        scales[left] = tried[left]
     # The library takes scales below the least normal number for 0, and the weights that they make may be above it.
-    usable = found.isfinite() & (found.abs() >= torch.finfo(torch.float32).tiny)
-    return found if bool(usable.all()) else None
+    usable = scales.isfinite() & (scales.abs() >= torch.finfo(torch.float32).tiny)
+    return (numbers.t(), scales) if bool(usable.all()) else None
 
 
 def pays(op: Op) -> TypeGuard[Product]:
@@ -243,7 +248,7 @@ def weight_bytes(op: Op, rows: float, low: bool = False) -> int:
     """Bytes of each weight that an operation reads for so many rows of all streams together."""
     if low and pays(op):
         return 2
-    if not isinstance(op, Product) or rows > instruction_set().int8 or int8_scales(op.matrix) is None:
+    if not isinstance(op, Product) or rows > instruction_set().int8 or in_int8(op.matrix) is None:
         return FLOAT
     return 1
 
@@ -309,12 +314,12 @@ class _Packer:
         return {"weights": self._panels(matrix)} | self._int8(matrix) | self._bias(bias)
 
     def _int8(self, matrix: Tensor) -> Weights:
-        scales = int8_scales(matrix) if self.set.int8 else None
-        if scales is None:
+        found = in_int8(matrix) if self.set.int8 else None
+        if found is None:
             return {}
-        numbers = self._panels((matrix / scales).round().to(torch.int8))
+        numbers = self._panels(found[0])
         packed = F.pad(numbers, (0, -len(numbers) % FLOAT)).view(torch.float32)
-        return {"int8_weights": packed, "scales": self._filled(scales)}
+        return {"int8_weights": packed, "scales": self._filled(found[1])}
 
     def _bias(self, bias: Tensor | None) -> Weights:
         return {} if bias is None else {"bias": self._filled(bias)}

@@ -14,7 +14,7 @@ from torch import Tensor
 import streamcodec
 from streamcodec import native_executor
 from streamcodec.bench.work import work_of
-from streamcodec.native_executor import int8_scales
+from streamcodec.native_executor import in_int8
 
 
 @given(seed=st.integers(0, 1000), negative=st.booleans(), size=st.sampled_from([1e-30, 1e-3, 1.0, 1e30]))
@@ -23,9 +23,9 @@ def test_scales_are_found_that_give_the_very_weights(seed, negative, size):
     numbers, scales = whole_numbers(20, 9), torch.randn(9) * size * (torch.rand(9) + 0.1)
     numbers[:, 4] = 0
     matrix = numbers * (-scales.abs() if negative else scales.abs())
-    found = int8_scales(matrix)
+    found = in_int8(matrix)
     assert found is not None
-    again = (matrix / found).round().to(torch.int8) * found
+    again = found[0] * found[1]
     assert torch.equal(again.view(torch.int32), matrix.view(torch.int32))
 
 
@@ -34,10 +34,10 @@ def test_scales_are_found_that_give_the_very_weights(seed, negative, size):
 def test_a_matrix_with_one_other_value_has_no_scales(value, row):
     """Not even a zero of the other sign, nor scales so small that the library takes them for 0."""
     matrix = torch.tensor([[127.0, 127.0], [5.0, 1.0], [0.0, -3.0], [0.0, 9.0]])
-    assert int8_scales(matrix) is not None
+    assert in_int8(matrix) is not None
     matrix[row, 0] = value
-    assert int8_scales(matrix.repeat(1, 5)) is None
-    assert int8_scales(torch.full((4, 4), 127.0) * 1e-39) is None
+    assert in_int8(matrix.repeat(1, 5)) is None
+    assert in_int8(torch.full((4, 4), 127.0) * 1e-39) is None
 
 
 @each_set
@@ -45,11 +45,11 @@ def test_steps_of_few_rows_read_int8_and_have_the_bits_of_floats(name, monkeypat
     x = rows(3, 40).float()
     with on(name):
         net = network()
-        assert all(int8_scales(op.matrix) is not None for op in net.program.ops if hasattr(op, "matrix"))
+        assert all(in_int8(op.matrix) is not None for op in net.program.ops if hasattr(op, "matrix"))
         sizes = cuts(40, [1, 2, 3, 4, 5, 6, 7, 8])
         cut, alone = stream(net, x, sizes, 3), stream(net, x[1:2], sizes, 6)
         whole = stream(net, x, [(0, 40)], 1000)
-        monkeypatch.setattr(native_executor, "int8_scales", lambda matrix: None)
+        monkeypatch.setattr(native_executor, "in_int8", lambda matrix: None)
         floats = stream(network(), x, [(0, 40)], 1000)
     for found, expected in ((cut, floats), (alone, floats[1:2]), (whole, floats)):
         assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
