@@ -1,9 +1,6 @@
 """Mimi: equal to transformers' and moshi's, streams equal to offline past the reach of attention, files, refusals."""
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -12,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mimi_models import SMALL, codec_of, small_codec, transformers_model
 from oracles import cuts, signal
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from streamcodec import Codes
@@ -113,35 +110,6 @@ def test_copied_and_saved_streams_go_on_to_the_bit(codec: MimiCodec, samples: in
     assert torch.equal(*rest)
     whole = codec.decode(codec.encode(wav))
     torch.testing.assert_close(torch.cat([audio, rest[0]], 2), whole, rtol=0, atol=1e-10)
-
-
-@pytest.mark.slow
-def test_a_state_is_saved_by_one_process_and_taken_up_by_another(tmp_path: Any) -> None:
-    codec = small_codec(torch.float32)
-    save(codec, tmp_path / "codec")
-    wav = signal(1, 1, 400)
-    encoder = load(tmp_path / "codec").open_encoder()
-    encoder.push(wav[..., :205])
-    (tmp_path / "state").write_bytes(encoder.save())
-    save_file({"wav": wav[..., 205:].contiguous()}, tmp_path / "wav")
-    script = (
-        "import sys, streamcodec, torch; from safetensors.torch import load_file, save_file; torch.set_num_threads(1)\n"
-        "codec = streamcodec.load('codec'); stream = codec.open_encoder(state=open('state', 'rb').read())\n"
-        "parts = [stream.push(load_file('wav')['wav']), stream.flush()]\n"
-        "save_file({'codes': streamcodec.Codes.cat(parts).data}, 'codes')"
-    )
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120, env=dict(os.environ))
-    ours = Codes.cat([encoder.push(wav[..., 205:]), encoder.flush()]).data
-    assert torch.equal(load_file(tmp_path / "codes")["codes"], ours)
-
-
-def test_a_row_of_a_batch_gives_what_it_gives_alone() -> None:
-    codec = small_codec()
-    wav = signal(3, 1, 300)
-    together = codec.open_encoder(batch=3)
-    parts = Codes.cat([*(together.push(wav[..., i : i + 37]) for i in range(0, 300, 37)), together.flush()])
-    for row in range(3):
-        assert torch.equal(parts.data[row], codec.encode(wav[row : row + 1]).data[0])
 
 
 def test_tokens_of_a_frame_depend_on_no_sample_after_its_end() -> None:

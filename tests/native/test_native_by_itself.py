@@ -1,6 +1,7 @@
 """Where the library comes with the package, `auto` takes the native executor; else it is asked for by name."""
 
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import dac_models
@@ -47,7 +48,7 @@ def test_a_library_that_does_not_open_is_left_alone(package: Path) -> None:
 @pytest.mark.parametrize("name", CODECS)
 def test_auto_is_then_native_to_the_bit(name: str, native_by_itself: bool) -> None:
     del native_by_itself
-    codec = CODECS[name]().float()
+    codec = deepcopy(CODECS[name]()).float()
     by_name = codec.on("native")
     assert codec.on("auto").served_by() == by_name.served_by()
     wav = signal(1, codec.spec.channels, 4 * codec.spec.hop_length, 0)
@@ -59,7 +60,7 @@ def test_auto_is_then_native_to_the_bit(name: str, native_by_itself: bool) -> No
 @pytest.mark.parametrize("make", [lambda: small_codec("24khz", torch.float64), lambda: dac_models.small_codec((2, 3))])
 def test_what_is_not_float32_runs_in_torch(make, native_by_itself: bool) -> None:
     del native_by_itself
-    codec: Codec = make().double()
+    codec: Codec = deepcopy(make()).double()
     assert set(codec.on("auto").served_by().values()) == {"torch"}
     codec.decode(codec.encode(signal(1, 1, 1200, 0).double()))
 
@@ -70,7 +71,7 @@ def test_what_is_not_float32_runs_in_torch(make, native_by_itself: bool) -> None
 def test_gradients_are_those_of_torch(name: str, backend: str, native_by_itself: bool) -> None:
     """The library knows none: what they are asked of runs in torch."""
     del native_by_itself
-    codec = CODECS[name]().float()
+    codec = deepcopy(CODECS[name]()).float()
     wav = signal(1, codec.spec.channels, 4 * codec.spec.hop_length, 0)
     codes = codec.encode(wav)
     found = []
