@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import dac_models
+import int8_layers
 import mimi_models
 import oracles
 import pocket_tts_models
@@ -19,6 +20,7 @@ from streamcodec_kernels.native import library
 from streamcodec import Codec, native_executor
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.nn.transducer import Transducer
+from streamcodec.state import State
 
 library.made = lambda: Path(sys.argv[1])
 
@@ -38,6 +40,9 @@ FAMILIES: list[Codec] = [
 ]
 for name in library.instruction_sets():
     with on(name):
+        in_int8 = int8_layers.network()
+        for size in (1, 3, 20):
+            in_int8.step(torch.randn(1, size * in_int8.at.rate, in_int8.channels), State(in_int8.spec, 1))
         for codec in FAMILIES:
             native = codec.on("native")
             latents = torch.randn(1, 8, native.quantizer.dimension)
