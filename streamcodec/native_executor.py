@@ -12,7 +12,7 @@ import functools
 import itertools
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeGuard
@@ -66,9 +66,11 @@ FLOAT = 4  # bytes
 SPARE = 16
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
+# The most stretches of memory that a window in bfloat16 may lie in.
+STRETCHES = 64
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
-HALVES_BYTES, HELD, FEW = 1 << 20, 1 << 18, 64
+HALVES_BYTES, HELD = 1 << 20, 1 << 18
 # Columns by which most matrices are known to be none of int8 weights, and values of a column; and how far a scale may
 # be from a 127th of the largest value, in units in the last place.
 LOOKED_AT, NEARBY = 16, (0, 1, -1, 2, -2)
@@ -362,6 +364,9 @@ class Workspace:
         self._looked: dict[tuple[str, int, float], Any] = {}
         self._attended: list[tuple[Attention, Tensor, Tensor]] = []  # and a step's keys and values, [B, heads, n, d]
         self._places, self._bare = torch.arange(batch), without_rings(program.state)
+        self._of = [
+            i for i, of in enumerate(weights) for _ in of
+        ]  # which operation of the program each of the plan's is
         operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
         self._work = program.multiply_adds * frames * batch
         self._call = library.Call(turn=library.OVER, places=self._places.data_ptr())
@@ -413,6 +418,21 @@ class Workspace:
         if self._attended and state.lent is not None:
             self._put(state.lent)
         return out
+
+    def profile(self, run: Callable[[], object]) -> list[float]:
+        """Call `run`, which makes steps here; returns which part of them each operation of the program took, and what
+        was copied, last.
+        """
+        spent = (ctypes.c_int64 * (len(self._of) + 1))()
+        self._call.spent = ctypes.addressof(spent)
+        try:
+            run()
+        finally:
+            self._call.spent = None
+        parts = [0.0] * (len(self.program.ops) + 1)
+        for op, ticks in zip([*self._of, -1], spent, strict=True):
+            parts[op] += ticks / max(1, sum(spent))
+        return parts
 
     def _run_shared(self, threads: int) -> None:
         """The call, with the help of other threads, which come if they can. They hold on to the workspace."""
@@ -573,10 +593,32 @@ class Workspace:
 
     def _own_low(self, op: Product, made: Any) -> str:
         width = -(-op.matrix.shape[0] // WIDE) * WIDE
-        most = FEW if width * made.columns <= HELD else max(WIDE, HALVES_BYTES // 2 // width // WIDE * WIDE)
-        made.halves_rows = min(-(-self.batch * made.rows // WIDE) * WIDE, most)
-        made.halves = self._keep(torch.zeros(made.halves_rows * width + WIDE, dtype=torch.int16)).data_ptr()
+        held, rows = width * made.columns <= HELD, -(-self.batch * made.rows // WIDE) * WIDE
+        if made.rows >= WIDE and self._lie_in_tiles(op):
+            sources = [self._source(window) for window in op.windows]
+            made.sources, made.source_count = self._array(library.Source, sources), len(sources)
+            most = WIDE if held else HALVES_BYTES // 2 // sum(s.channels * s.stride for s in sources)
+            made.halves_rows = min(rows, max(WIDE, most // WIDE * WIDE))
+            overlap = self.batch * max((s.taps - 1) * s.dilation + 1 for s in sources)
+            room = sum((made.halves_rows * s.stride + overlap + WIDE * s.stride) * s.channels for s in sources)
+        else:
+            most = WIDE if held else max(WIDE, HALVES_BYTES // 2 // width // WIDE * WIDE)
+            made.halves_rows = min(rows, most)
+            room = made.halves_rows * width
+        made.halves = self._keep(torch.zeros(room + WIDE, dtype=torch.int16)).data_ptr()
         return "low_product"
+
+    def _lie_in_tiles(self, op: Product) -> bool:
+        """Whether the rows of the windows fill whole tiles, and are in few enough stretches."""
+        whole = all(self.memory[window.buffer].shape[2] % WIDE == 0 for window in op.windows)
+        return whole and sum(1 if window.dilation == 1 else window.taps for window in op.windows) <= STRETCHES
+
+    def _source(self, window: Window) -> Any:
+        """The rows that windows are of."""
+        memory = self.memory[window.buffer]
+        channels, stream = memory.shape[2], memory.stride(0)
+        first = memory.data_ptr() + FLOAT * channels * window.first
+        return library.Source(first, stream, channels, window.stride, window.taps, window.dilation)
 
     def _own_lstm(self, op: LSTMCell, made: Any) -> None:
         width, at = made.columns, self.program.buffers[op.buffer].at

@@ -1,5 +1,5 @@
-"""``streamcodec bench speed | drift | entropy | serve``: what streaming costs, what a window changes, what entropy
-coding saves, and what a server carries.
+"""``streamcodec bench speed | live | drift | entropy | serve``: what streaming costs, what a window changes, what
+entropy coding saves, and what a server carries.
 
 A subcommand is a module of this package with `HELP`, `add_arguments(parser)` and `run(args)`, named in `SUBCOMMANDS`.
 """
@@ -10,7 +10,7 @@ import sys
 
 __all__ = ["SUBCOMMANDS", "add_arguments"]
 
-SUBCOMMANDS = ("speed", "drift", "entropy", "serve")
+SUBCOMMANDS = ("speed", "live", "drift", "entropy", "serve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from .machine import bandwidth as memory_bandwidth
 from .machine import gemm_peak, processor
 from .pairs import BUNDLED, check_same, open_pair, tell
 from .presets import PRESETS
+from .profile import Spent, profile
 from .sides import Side, check_steps, loss_of_precision, moshi, offline, same_codes, served, streamed
 from .steps import noise, p99
 from .upstream import Upstream
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="audio to run (default: 10)")
     parser.add_argument("--repeats", type=int, default=7, help="runs of each side (default: 7)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
+    parser.add_argument("--profile", action="store_true", help="say what each operation of a native step takes too")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -123,7 +125,8 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(side, way, of, args, codec, limits) for side in sides for way, of in times[side.name].items()]
     losses = [_losses(codec, variant, short, bandwidth, steps, directions) for variant in variants]
     facts = _facts(args, codec, bandwidth, variants) | limits.facts() | dict(chain.from_iterable(losses))
-    _report(args, facts, _with_ratios(rows))
+    profiles = _profiles(sides, variants, directions, steps, args.batch) if args.profile else {}
+    _report(args, facts, _with_ratios(rows), profiles)
     return 0
 
 
@@ -211,6 +214,20 @@ def _sides(
 def _in_engines(codec: Codec) -> bool:
     """Whether an engine's steps are worth a side of their own: where they are CUDA graphs."""
     return codec.device.type == "cuda" and codec.segments is None
+
+
+def _profiles(
+    sides: list[Side], variants: list[_Variant], directions: tuple[str, ...], steps: list[int], batch: int
+) -> dict[str, list[Spent]]:
+    """By side and direction, of what runs natively."""
+    found, named = {}, {side.name: side for side in sides}
+    for variant, frames in product(variants, steps):
+        side = named[f"streamcodec{variant.name}, {frames}-frame steps"]
+        networks = dict(zip(DIRECTIONS, variant.codec.framing.networks, strict=False))
+        for way in directions:
+            if way in side.run and way in networks and (spent := profile(networks[way], batch, frames)):
+                found[f"{side.name}, {way}"] = spent
+    return found
 
 
 class _Times(NamedTuple):
@@ -324,16 +341,23 @@ HEADS = {
 }
 
 
-def _report(args: argparse.Namespace, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def _report(
+    args: argparse.Namespace, facts: dict[str, Any], rows: list[dict[str, Any]], profiles: dict[str, list[Spent]]
+) -> None:
     both = _totals(rows)
     if args.json:
-        print(json.dumps(facts | {"rows": rows, "both": both}))
+        spent = {name: [each._asdict() for each in of] for name, of in profiles.items()}
+        print(json.dumps(facts | {"rows": rows, "both": both} | ({"profile": spent} if args.profile else {})))
         return
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print("\n" + "\n".join(table(rows)))
     if len(both) > 1:
         told = "; ".join(f"{side} {ratio:.2f}" for side, ratio in list(both.items())[1:])
         print(f"\nboth directions over {next(iter(both))}: {told}")
+    for name, operations in profiles.items():
+        print(f"\n{name}:\n      ms  GFLOP/s")
+        for each in operations:
+            print(f"{each.ms:8.3f}  {each.gflops:7.1f}  {each.operation}")
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

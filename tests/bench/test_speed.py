@@ -8,6 +8,7 @@ import pytest
 import small_presets
 import torch
 from safetensors.torch import load_file, save_file
+from sets import compiled
 
 from streamcodec import triton_executor
 from streamcodec.bench import machine, presets, speed
@@ -66,6 +67,23 @@ def test_the_table_has_every_side_and_direction(directory, capsys):
         assert not stepped or row["step_p99_ms"] >= row["step_median_ms"]
     assert set(result["both"]) == set(SIDES)
     assert result["both"][SIDES[0]] == 1
+
+
+@compiled
+def test_the_profile_has_a_line_for_each_operation_of_a_native_step(directory, capsys):
+    command = ["bench", "speed", "--codec", str(directory), *QUICK, "--backend", "torch,native", "--profile"]
+    assert main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    ways = [f"streamcodec native, {frames}-frame steps, {way}" for frames in (2, 5) for way in ("encode", "decode")]
+    assert list(result["profile"]) == ways
+    for spent in result["profile"].values():
+        assert spent[0]["operation"].startswith("input -> ")
+        assert all(each["gflops"] > 0 for each in spent if each["operation"].startswith("product"))
+        assert all(each["ms"] > 0 for each in spent)
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "\nstreamcodec native, 5-frame steps, decode:\n" in out
+    assert out.splitlines()[-1].endswith("state and output, copied")
 
 
 def base(result, direction):

@@ -27,6 +27,7 @@ __all__ = [
     "Plan",
     "Search",
     "Segment",
+    "Source",
     "Target",
     "chosen",
     "instruction_sets",
@@ -78,6 +79,10 @@ class Segment(ctypes.Structure):
     _fields_ = [*_fields(pointers="first"), *_fields("row stream width")]
 
 
+class Source(ctypes.Structure):
+    _fields_ = [*_fields(pointers="first"), *_fields("stream channels stride taps dilation")]
+
+
 class Target(ctypes.Structure):
     _fields_ = [*_fields(pointers="first"), *_fields("row stream buffer activation", "alpha inverse")]
 
@@ -94,7 +99,8 @@ class Operation(ctypes.Structure):
         *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
         *_fields("lag rate seed", "row bands"),
         *_fields("band_count", "low_weights halves"),
-        *_fields("halves_rows"),
+        *_fields("halves_rows", "sources"),
+        *_fields("source_count"),
         ("numbers", c_float * 4),
     ]
 
@@ -117,7 +123,7 @@ class Call(ctypes.Structure):
         *_fields("state_stream", "rings"),
         *_fields("rings_stream", "places"),
         *_fields("keeps", "position length out"),
-        *_fields("shared turn done"),
+        *_fields("shared turn done", "spent"),
     ]
 
 
@@ -137,7 +143,7 @@ class Lookup(ctypes.Structure):
     _fields_ = _fields("rows stages size dimension", "entries codes out")
 
 
-_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup)
+_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source)
 
 
 class InstructionSet(NamedTuple):

@@ -33,6 +33,7 @@ static bool has_tiles() {
     uint32_t a, b, c, d;
     const uint32_t needed = 1u << 22 | 1u << 24;  // AMX-BF16, AMX-TILE
     if (!has_avx512() || !keeps(0x60000) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & needed) != needed) return false;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return false;  // AVX512-BF16
     int64_t result;
     __asm__ volatile("syscall" : "=a"(result) : "a"(158), "D"(0x1023), "S"(18) : "rcx", "r11", "memory");
     return result == 0;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
@@ -58,6 +59,6 @@ EXPORTED int streamcodec_has(const char *set) {
 EXPORTED void streamcodec_sizes(int64_t *sizes) {
     const int64_t own[] = {sizeof(Buffer), sizeof(Leaf), sizeof(Length), sizeof(Segment), sizeof(Target),
                            sizeof(Operation), sizeof(Plan), sizeof(Call), sizeof(Search), sizeof(Affine),
-                           sizeof(Lookup)};
+                           sizeof(Lookup), sizeof(Source)};
     memcpy(sizes, own, sizeof own);
 }

@@ -44,6 +44,17 @@ struct Segment {
     int64_t row, stream, width;
 };
 
+// The rows of a buffer that windows are of, side by side: `taps` rows `dilation` apart, every `stride` rows from `first` on.
+struct Source {
+    const float *first;
+    int64_t stream, channels, stride, taps, dilation;
+};
+
+// How many of its rows are in `windows` windows.
+static inline int64_t source_rows(const Source &source, int64_t windows) {
+    return (windows - 1) * source.stride + (source.taps - 1) * source.dilation + 1;
+}
+
 // Where results go; alpha, inverse: [columns], of Snake.
 struct Target {
     float *first;
@@ -83,8 +94,10 @@ struct Operation {
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
     const uint16_t *low_weights;          // of a product in bfloat16: see low_precision.h
-    uint16_t *halves;                     // room for `halves_rows` rows of windows
+    uint16_t *halves;                     // room for what `halves_rows` rows of the result are made of
     int64_t halves_rows;
+    const Source *sources;                // whose rows are rounded; none: windows are
+    int64_t source_count;
     float numbers[4];
 };
 
@@ -117,6 +130,7 @@ struct Call {
     int64_t shared;                       // whether other threads may help: then `turn` and `done` are used
     uint64_t turn;                        // which operation runs, and above it which of its shares is the next (share.h)
     int64_t done;                         // shares of it that are done
+    int64_t *spent;                       // null, or [operations + 1]: the clock's ticks of each are added, of copies last
 };
 
 // Residual quantization, stage after stage: the entry of the highest score, the first of several.

@@ -17,48 +17,52 @@ static void give_way() { SwitchToThread(); }
 static void give_way() { sched_yield(); }
 #endif
 
-// The most shares of an operation, so many that a slow thread is not waited for long, and the fewest rows of one. They do
-// not depend on the number of threads: who comes late from one step may help with the next.
-static constexpr int64_t SHARES = 16, SHARED_ROWS = 32;
+// The most shares of an operation, so many that a slow thread is not waited for long; as many as there should be, where
+// that needs panels to be divided by rows; and the fewest rows of one. They do not depend on the number of threads: who
+// comes late from one step may help with the next.
+static constexpr int64_t MOST_SHARES = 64, SHARES = 24, SHARED_ROWS = 32;
 // The operation of a turn when a step is done, and when it has not come to a first one.
 static constexpr uint64_t OVER = UINT64_C(0xffffffff), WAITING = OVER - 1;
+// A turn: the operation, and above it how many of its shares were taken from the first on, and from the last.
+static constexpr int FRONT = 32, BACK = 48;
 
-// Into how many shares an operation is divided, and whether by panels.
+// Into how many parts the panels of an operation are divided, and each of them into how many of rows.
 struct Shares {
-    int64_t count;
-    bool panels;
+    int64_t panels, rows;
+
+    int64_t count() const { return panels * rows; }
 };
 
 static Shares shares_of(const Operation &op, const Plan &plan) {
-    const int64_t rows = plan.batch * op.rows;
-    const auto up_to_most = [](int64_t count) { return count < 1 ? 1 : count < SHARES ? count : SHARES; };
+    const auto from_1_to = [](int64_t count, int64_t most) { return count < 1 ? 1 : count < most ? count : most; };
+    const int64_t parts = plan.batch * op.rows / SHARED_ROWS;
     switch (op.kind) {
-        case PRODUCT:
-            if (held(op)) return {up_to_most(rows / SHARED_ROWS), false};
-            return {up_to_most(panel_count(op)), true};
-        case COPY: return {op.segment_count ? up_to_most(rows / SHARED_ROWS) : 1, false};
+        case PRODUCT: {
+            if (held(op)) return {1, from_1_to(parts, MOST_SHARES)};
+            const int64_t panels = from_1_to(panel_count(op), MOST_SHARES);
+            return {panels, from_1_to(parts, (SHARES + panels - 1) / panels)};
+        }
+        case COPY: return {1, op.segment_count ? from_1_to(parts, MOST_SHARES) : 1};
         case DOT:
         case DEPTHWISE:
         case NORMALISE:
         case GATED_SILU:
-        case LAYER_NORM: return {up_to_most(rows / SHARED_ROWS), false};
-        default: return {1, false};  // it has a state, or room for one row
+        case LAYER_NORM: return {1, from_1_to(parts, MOST_SHARES)};
+        default: return {1, 1};  // it has a state, or room for one row
     }
 }
 
 static void run(const Operation &op, const Plan &plan, const Call &call, Shares shares, int64_t share) {
-    const int64_t rows = plan.batch * op.rows;
-    const auto part_of = [&](int64_t whole, int64_t place) { return whole * place / shares.count; };
-    const int64_t first = part_of(rows, share), end = part_of(rows, share + 1);
+    const int64_t rows = plan.batch * op.rows, panel = share / shares.rows, place = share % shares.rows;
+    const int64_t first = rows * place / shares.rows, end = rows * (place + 1) / shares.rows;
     const Range part = {place_of(first, op.rows), place_of(end, op.rows)};
     switch (op.kind) {
         case COPY: return op.segment_count ? copy(op, part) : copy_input(op, call, plan.batch);
-        case PRODUCT:
-            if (shares.count == 1) return product(op, plan.batch);
-            if (!shares.panels) return panels(op, window_width(op), part.first, end - first, 0, 0, panel_count(op));
-            return panels(
-                op, window_width(op), {0, 0}, rows, 0, part_of(panel_count(op), share), part_of(panel_count(op), share + 1)
-            );
+        case PRODUCT: {
+            if (shares.count() == 1) return product(op, plan.batch);
+            const int64_t all = panel_count(op), from = all * panel / shares.panels, to = all * (panel + 1) / shares.panels;
+            return panels(op, window_width(op), part.first, end - first, 0, from, to);
+        }
         case DOT: return dot(op, part);
         case DEPTHWISE: return depthwise(op, part);
         case NORMALISE: return normalise(op, part);
@@ -71,7 +75,7 @@ static void run(const Operation &op, const Plan &plan, const Call &call, Shares 
         case NOISE: return noise(op, plan.batch);
         case LOCAL_ATTENTION: return local_attention(op, plan.batch);
 #if HAS_TILES
-        case LOW_PRODUCT: return low_product(op, plan.batch);
+        case LOW_PRODUCT: return low_product(op, part.first, end - first);
 #endif
         default: return;
     }
@@ -85,14 +89,17 @@ static void wait(int64_t &waits) {
 #endif
 }
 
-// Take shares of the operation `which` until none is left; returns how many.
-static int64_t take_shares(const Operation &op, const Plan &plan, Call &call, uint64_t which, Shares shares) {
+// Take shares of the operation `which` until none is left; returns how many. The thread that was called takes the first
+// ones, the others the last: so of what one operation writes and the next one reads most stays in the same caches.
+static int64_t take_shares(const Operation &op, const Plan &plan, Call &call, uint64_t which, Shares shares, int side) {
     int64_t taken = 0;
     uint64_t turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
-    while ((turn & OVER) == which && (int64_t)(turn >> 32) < shares.count) {
-        const uint64_t next = turn + (UINT64_C(1) << 32);
+    while ((turn & OVER) == which) {
+        const int64_t front = turn >> FRONT & 0xffff, back = turn >> BACK;
+        if (front + back >= shares.count()) break;
+        const uint64_t next = turn + (UINT64_C(1) << side);
         if (!__atomic_compare_exchange_n(&call.turn, &turn, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
-        run(op, plan, call, shares, (int64_t)(turn >> 32));
+        run(op, plan, call, shares, side == FRONT ? front : shares.count() - 1 - back);
         __atomic_fetch_add(&call.done, 1, __ATOMIC_RELEASE);
         ++taken;
         turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
@@ -103,12 +110,12 @@ static int64_t take_shares(const Operation &op, const Plan &plan, Call &call, ui
 // An operation, with those who help.
 static void run_shared(const Plan &plan, Call &call, int64_t which) {
     const Operation &op = plan.operations[which];
-    const Shares shares = call.shared ? shares_of(op, plan) : Shares{1, false};
-    if (shares.count == 1) return run(op, plan, call, shares, 0);
+    const Shares shares = call.shared ? shares_of(op, plan) : Shares{1, 1};
+    if (shares.count() == 1) return run(op, plan, call, shares, 0);
     __atomic_store_n(&call.done, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&call.turn, (uint64_t)which, __ATOMIC_RELEASE);
-    take_shares(op, plan, call, (uint64_t)which, shares);
-    for (int64_t waits = 0; __atomic_load_n(&call.done, __ATOMIC_ACQUIRE) < shares.count;) wait(waits);
+    take_shares(op, plan, call, (uint64_t)which, shares, FRONT);
+    for (int64_t waits = 0; __atomic_load_n(&call.done, __ATOMIC_ACQUIRE) < shares.count();) wait(waits);
 }
 
 // Help until the step is done; returns how many shares were taken.
@@ -120,7 +127,7 @@ static int64_t help(const Plan &plan, Call &call) {
         int64_t more = 0;
         if (which != WAITING) {
             const Operation &op = plan.operations[which];
-            more = take_shares(op, plan, call, which, shares_of(op, plan));
+            more = take_shares(op, plan, call, which, shares_of(op, plan), BACK);
         }
         if (more) taken += more, waits = 0;
         else wait(waits);

@@ -52,15 +52,39 @@ static void copy_state(const Plan &plan, const Call &call, bool back) {
     }
 }
 
+// A clock of the processor's, in ticks that are all of one length.
+static int64_t ticks() {
+#if defined(__x86_64__) || defined(__i386__)
+    return (int64_t)__builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    int64_t now;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(now));
+    return now;
+#else
+    return 0;
+#endif
+}
+
+// What passed since `since` was the operation's; `since` is now.
+static void spend(const Call &call, int64_t operation, int64_t &since) {
+    if (!call.spent) return;
+    const int64_t now = ticks();
+    call.spent[operation] += now - since;
+    since = now;
+}
+
 EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     const auto before = flush_to_zero();
+    int64_t since = call->spent ? ticks() : 0;
     copy_state(*plan, *call, false);
     if (call->position) measure(*plan, *call);
+    spend(*call, plan->operation_count, since);
     for (int64_t i = 0; i < plan->operation_count; ++i) {
         const Operation &op = plan->operations[i];
         run_shared(*plan, *call, i);
         if (call->position)
             for (int64_t t = 0; t < op.target_count; ++t) fill(*plan, *call, op.targets[t].buffer);
+        spend(*call, i, since);
     }
     __atomic_store_n(&call->turn, OVER, __ATOMIC_RELEASE);
     copy_state(*plan, *call, true);
@@ -68,6 +92,7 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     const int64_t size = (out.rows - out.history) * out.channels;
     for (int64_t b = 0; b < plan->batch; ++b)
         memcpy(call->out + b * size, out.memory + b * out.stream + out.history * out.channels, size * sizeof(float));
+    spend(*call, plan->operation_count, since);
     restore(before);
 }
 

@@ -1,0 +1,168 @@
+"""Conversations as a server runs them: one step after the other, of all of them at once and in both directions.
+
+What a live stream must not exceed is the time that its frames last. So it is the 99th percentile that counts, of steps
+that follow each other as those of a server do. A loop of the same work every time is timed between them: what takes
+longer there was the machine's doing.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from typing import NamedTuple
+
+import torch
+
+from ..codecs import Codec
+from ..errors import InputError
+from .pairs import BUNDLED, add_backend, open_codec
+from .presets import PRESETS
+from .steps import noise, p99
+
+__all__ = ["HELP", "Live", "add_arguments", "live", "run"]
+
+HELP = "conversations as a server runs them: how long a step takes, at the 99th percentile"
+WARM = 20  # steps before those that count: the first ones pack weights and lay out memory
+LOOP = 30_000  # rounds of the loop, about a millisecond
+START_SECONDS = 120.0  # until all processes are ready
+
+
+class Live(NamedTuple):
+    """Seconds: that the frames of a step last, of each step, and of the loop after each."""
+
+    lasts: float
+    steps: list[float]
+    loop: list[float]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "--codec",
+        metavar="DIR|NAME",
+        default="encodec_24khz",
+        help=f"what `load` takes, {BUNDLED}, or a published codec's sizes with random weights: {', '.join(PRESETS)} "
+        "(default: encodec_24khz)",
+    )
+    add_backend(parser)
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
+    parser.add_argument("--conversations", type=int, default=10, metavar="N", help="of each process (default: 10)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="at once, a thread each (default: 1)")
+    parser.add_argument("--frames", type=int, default=1, metavar="N", help="of a step (default: 1)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="to measure (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and return the exit code: 0, or 1 where the 99th percentile is more than the frames last."""
+    if min(args.conversations, args.processes, args.frames) < 1 or not 0 < args.seconds < math.inf:
+        raise InputError("--conversations, --processes, --frames and --seconds must be positive")
+    result = _result(args, _together(args) if args.processes > 1 else [_alone(args)])
+    print(json.dumps(result) if args.json else _table(result))
+    return 0 if result["p99_ms"] <= result["lasts_ms"] else 1
+
+
+def live(codec: Codec, conversations: int, frames: int, bandwidth: float, seconds: float) -> Live:
+    """Steps of so many conversations, for so long; each decodes what it has just encoded."""
+    encoder = codec.open_encoder(bandwidth, conversations, start="primed")
+    decoder = codec.open_decoder(conversations, start="primed", bandwidth=bandwidth)
+    block, found = (
+        noise(codec, frames * codec.spec.hop_length, conversations),
+        Live(frames / codec.spec.frame_rate, [], []),
+    )
+    for _ in range(WARM):
+        decoder.push(encoder.push(block))
+    end = time.perf_counter() + seconds
+    while not found.steps or time.perf_counter() < end:
+        begun = time.perf_counter()
+        decoder.push(encoder.push(block))
+        stepped = time.perf_counter()
+        for _ in range(LOOP):
+            pass
+        found.steps.append(stepped - begun)
+        found.loop.append(time.perf_counter() - stepped)
+    return found
+
+
+def _opened(args: argparse.Namespace) -> tuple[Codec, float]:
+    torch.set_num_threads(1)
+    codec, random = open_codec(args.codec, args.backend)
+    if codec.spec.segment_length is not None:
+        raise InputError(f"{codec.spec.name} works on segments, so its steps have no number of frames")
+    preset = PRESETS[args.codec].bandwidth if random else None
+    return codec, args.bandwidth or preset or codec.spec.default_bandwidth
+
+
+def _alone(args: argparse.Namespace) -> Live:
+    codec, bandwidth = _opened(args)
+    return live(codec, args.conversations, args.frames, bandwidth, args.seconds)
+
+
+_barrier: Barrier | None = None  # of a process that measures beside others
+
+
+def _begin(barrier: Barrier) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _beside(args: argparse.Namespace) -> Live:
+    """The same in one of several processes, when all are ready."""
+    codec, bandwidth = _opened(args)
+    live(codec, args.conversations, args.frames, bandwidth, 0)
+    assert _barrier is not None
+    _barrier.wait(START_SECONDS)
+    return live(codec, args.conversations, args.frames, bandwidth, args.seconds)
+
+
+def _together(args: argparse.Namespace) -> list[Live]:
+    context = get_context("spawn")
+    barrier = context.Barrier(args.processes)
+    plain = argparse.Namespace(**{name: value for name, value in vars(args).items() if name in FIELDS})
+    with ProcessPoolExecutor(args.processes, context, _begin, (barrier,)) as pool:
+        return list(pool.map(_beside, [plain] * args.processes))
+
+
+FIELDS = ("codec", "backend", "bandwidth", "conversations", "frames", "seconds")
+
+
+def _result(args: argparse.Namespace, found: Sequence[Live]) -> dict[str, float]:
+    """Of several processes the slowest counts."""
+    lasts = found[0].lasts
+    return {
+        "processes": args.processes,
+        "conversations": args.conversations * args.processes,
+        "frames": args.frames,
+        "steps": sum(len(each.steps) for each in found),
+        "lasts_ms": 1000 * lasts,
+        "median_ms": 1000 * max(statistics.median(each.steps) for each in found),
+        "p99_ms": 1000 * max(p99(each.steps) for each in found),
+        "late_percent": 100 * max(sum(step > lasts for step in each.steps) / len(each.steps) for each in found),
+        "loop_median_ms": 1000 * max(statistics.median(each.loop) for each in found),
+        "loop_p99_ms": 1000 * max(p99(each.loop) for each in found),
+    }
+
+
+HEADS = {
+    "conversations": ("conversations", "{:.0f}"),
+    "processes": ("processes", "{:.0f}"),
+    "frames": ("frames a step", "{:.0f}"),
+    "lasts_ms": ("they last, ms", "{:.2f}"),
+    "steps": ("steps", "{:.0f}"),
+    "median_ms": ("median, ms", "{:.2f}"),
+    "p99_ms": ("p99", "{:.2f}"),
+    "late_percent": ("late", "{:.2f}%"),
+    "loop_median_ms": ("a loop, median", "{:.2f}"),
+    "loop_p99_ms": ("p99 of it", "{:.2f}"),
+}
+
+
+def _table(result: dict[str, float]) -> str:
+    cells = [form.format(result[key]) for key, (_, form) in HEADS.items()]
+    heads = [title for title, _ in HEADS.values()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["--:"] * len(heads), cells))
