@@ -194,7 +194,7 @@ def section(part: Part, result: dict[str, Any], device: str) -> Iterator[str]:
         "",
         NOT_RUN,
         "```sh",
-        f"{before}streamcodec bench speed {re.sub(FOLDER, '--codec DIR', part.command)}{after}",
+        *command_lines(f"{before}streamcodec bench speed {re.sub(FOLDER, '--codec DIR', part.command)}{after}"),
         "```",
     )
     if part.said:
