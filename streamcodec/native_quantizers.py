@@ -11,7 +11,7 @@ from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
 from .errors import BackendError
-from .native_executor import instruction_set
+from .native_support import instruction_set
 
 __all__ = ["factorised_decode", "factorised_encode", "in_strips", "project", "rvq_decode", "rvq_encode"]
 

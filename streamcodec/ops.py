@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native_executor, native_quantizers, triton_executor
+from . import native_executor, native_quantizers, native_support, triton_executor
 from .errors import BackendError, ConfigError, DtypeError, InputError, ShapeError
 from .install import how_to_install
 from .program import Edges, Program
@@ -88,9 +88,7 @@ class Runner(NamedTuple):
 
 # In order of preference; torch, which runs everything, is the last. Triton's is taken where it is asked for.
 _EXECUTORS: dict[str, Runner] = {
-    "native": Runner(
-        native_executor.NativeExecutor, native_executor.lacks, lambda program: native_executor.by_itself()
-    ),
+    "native": Runner(native_executor.NativeExecutor, native_executor.lacks, lambda program: native_support.by_itself()),
     "triton": Runner(triton_executor.TritonExecutor, triton_executor.lacks, lambda program: False),
     "torch": Runner(TorchExecutor, lambda program: None, lambda program: True),
 }
@@ -131,7 +129,7 @@ def check_precision(backend: str, precision: str) -> None:
         having = " and ".join(map(repr, PRECISIONS[precision]))
         raise BackendError(f"precision {precision!r} is one of backend {having}; the backend is {backend!r}")
     if precision == "bfloat16" and backend == "native":
-        native_executor.check_tiles()
+        native_support.check_tiles()
 
 
 def executor(program: Program, backend: str = "auto", precision: str = "float32") -> Executor:
@@ -155,7 +153,7 @@ def check_backend(backend: str) -> None:
     if backend not in backends():
         raise BackendError(f"backend is {backend!r}; it must be one of {', '.join(backends())}")
     if backend == "native":
-        native_executor.instruction_set()
+        native_support.instruction_set()
     if backend == "triton" and not _has_triton():
         raise BackendError(
             f"backend is 'triton', and Triton is not installed. Use 'auto' or 'torch', or install it (on Linux) with: "
@@ -180,7 +178,7 @@ def backend_of(operation: str, backend: str, *tensors: Tensor) -> str:
 
 def _suits_native(tensors: Sequence[Tensor]) -> bool:
     fits = all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
-    return fits and native_executor.by_itself()
+    return fits and native_support.by_itself()
 
 
 def serving(operation: str, backend: str, *arguments: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .native_executor import pays
+from .native_weights import pays
 from .program import Buffer, Edges, LSTMCell, Op, Product, Program
 from .torch_executor import TorchExecutor, Weights, Workspace, weights
 from .vector_math import Call

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
-from streamcodec import native_executor
+from streamcodec import native_support
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is first imported, and transformers imports it
@@ -110,7 +110,7 @@ def one_thread() -> None:
 @pytest.fixture(params=[False])
 def native_by_itself(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> bool:
     """Whether `auto` may take the native executor: as in a checkout not, as in a wheel with its library it may."""
-    monkeypatch.setattr(native_executor, "by_itself", lambda: request.param)
+    monkeypatch.setattr(native_support, "by_itself", lambda: request.param)
     return bool(request.param)
 
 

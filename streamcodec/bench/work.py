@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from ..codecs import Codec
-from ..native_executor import pays, weight_bytes
+from ..native_weights import pays, weight_bytes
 from ..nn.transducer import Network
 from ..program import Attention
 

@@ -5,7 +5,7 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from .. import native_executor
+from .. import native_support
 from ..codecs import Codec, CodecSpec
 from .running import milliseconds, open_codec
 from .scx import describe
@@ -75,7 +75,7 @@ def _gflops(codec: Codec) -> tuple[float, float]:
 def _native(codec: Codec) -> str:
     """What the native executor runs on, and what of this codec it cannot run."""
     lacks = (f"; no {lack}, so not the {name}" for name, lack in codec.lacking("native").items())
-    return "".join([native_executor.about(), *lacks])
+    return "".join([native_support.about(), *lacks])
 
 
 def _facts(codec: Codec) -> dict[str, Any]:

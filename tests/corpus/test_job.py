@@ -17,7 +17,7 @@ import torch
 from streamcodec_kernels.native.compiler import compiler, ready
 
 import streamcodec
-from streamcodec import TokenDataset, native_executor
+from streamcodec import TokenDataset, native_support
 from streamcodec.corpus import Failure, Progress, encoding, tokenize
 from streamcodec.corpus.encoding import Settings
 from streamcodec.corpus.folder import find_shards
@@ -188,7 +188,7 @@ def test_on_a_cpu_the_native_executor_encodes_where_it_runs_and_torch_where_not(
     def refuse() -> None:
         raise BackendError("no compiler")
 
-    monkeypatch.setattr(native_executor, "instruction_set", refuse)
+    monkeypatch.setattr(native_support, "instruction_set", refuse)
     assert encoder("auto") == "torch"
     with pytest.raises(BackendError, match="no compiler"):
         encoder("native")

@@ -11,7 +11,7 @@ from codecs_of_tests import CODECS
 from oracles import signal, small_codec
 from streamcodec_kernels.native import compiler, library
 
-from streamcodec import Codec, native_executor
+from streamcodec import Codec, native_support
 
 pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="needs a C++ compiler")
 FROM_A_WHEEL = pytest.mark.parametrize("native_by_itself", [True], indirect=True)
@@ -21,24 +21,24 @@ FROM_A_WHEEL = pytest.mark.parametrize("native_by_itself", [True], indirect=True
 def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Where a wheel has its library; it is empty."""
     monkeypatch.setattr(compiler, "BUILT", tmp_path)
-    native_executor.by_itself.cache_clear()
+    native_support.by_itself.cache_clear()
     yield tmp_path
-    native_executor.by_itself.cache_clear()
+    native_support.by_itself.cache_clear()
     library.instruction_sets.cache_clear()
 
 
 def test_it_runs_by_itself_where_the_package_has_the_library(package: Path) -> None:
     assert compiler.made()  # compiled here, which is no reason
-    assert not native_executor.by_itself()
+    assert not native_support.by_itself()
     shutil.copy(compiler.made(), package)
-    native_executor.by_itself.cache_clear()
-    assert native_executor.by_itself()
+    native_support.by_itself.cache_clear()
+    assert native_support.by_itself()
 
 
 def test_a_library_that_does_not_open_is_left_alone(package: Path) -> None:
     (package / compiler.library_file().name).write_text("of another machine")
     library.instruction_sets.cache_clear()
-    assert not native_executor.by_itself()
+    assert not native_support.by_itself()
     codec = small_codec("24khz", torch.float32)
     assert set(codec.served_by().values()) == {"torch"}
     codec.open_encoder().push(signal(1, 1, 400, 0))

@@ -12,9 +12,9 @@ from streamcodec_kernels.native import library
 from torch import Tensor
 
 import streamcodec
-from streamcodec import native_executor
+from streamcodec import native_weights
 from streamcodec.bench.work import work_of
-from streamcodec.native_executor import in_int8
+from streamcodec.native_weights import in_int8
 
 
 @given(seed=st.integers(0, 1000), negative=st.booleans(), size=st.sampled_from([1e-30, 1e-3, 1.0, 1e30]))
@@ -49,7 +49,7 @@ def test_steps_of_few_rows_read_int8_and_have_the_bits_of_floats(name, monkeypat
         sizes = cuts(40, [1, 2, 3, 4, 5, 6, 7, 8])
         cut, alone = stream(net, x, sizes, 3), stream(net, x[1:2], sizes, 6)
         whole = stream(net, x, [(0, 40)], 1000)
-        monkeypatch.setattr(native_executor, "in_int8", lambda matrix: None)
+        monkeypatch.setattr(native_weights, "in_int8", lambda matrix: None)
         floats = stream(network(), x, [(0, 40)], 1000)
     for found, expected in ((cut, floats), (alone, floats[1:2]), (whole, floats)):
         assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
