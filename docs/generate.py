@@ -173,7 +173,9 @@ def sections(docstring) -> list[str]:
             out += ["Raises:", ""]
         for item in part.value:
             name = item.name if hasattr(item, "name") else item.annotation
-            out += textwrap.indent(f"`{name}`: {item.description}", "  ").replace("  ", "- ", 1).split("\n")
+            text = f"`{name}`: {item.description}"
+            lists = textwrap.indent(text, "  ").replace("  ", "- ", 1).split("\n")  # its own lines are kept
+            out += lists if "\n\n" in text else filled(text, "- ")
         out.append("")
     return out
 
@@ -253,7 +255,7 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, tuple[argparse.Arg
 
 def section(parser: argparse.ArgumentParser, level: int) -> list[str]:
     """A command: what it does, its arguments, and the commands below it."""
-    lines = [f"{'#' * level} {parser.prog}", "", sentence(parser.description or ""), ""]
+    lines = [f"{'#' * level} {parser.prog}", "", *filled(sentence(parser.description or ""), ""), ""]
     rows = [
         (shown(action), explained(action, parser))
         for action in parser._actions

@@ -28,7 +28,7 @@ __all__ = ["HELP", "Live", "add_arguments", "live", "run"]
 
 HELP = "conversations as a server runs them: how long a step takes, at the 99th percentile"
 WARM = 20  # steps before those that count: the first ones pack weights and lay out memory
-LOOP = 30_000  # rounds of the loop, about a millisecond
+LOOP = 30_000  # rounds of the loop, some tenths of a millisecond
 START_SECONDS = 120.0  # until all processes are ready
 
 
@@ -71,10 +71,8 @@ def live(codec: Codec, conversations: int, frames: int, bandwidth: float, second
     """Steps of so many conversations, for so long; each decodes what it has just encoded."""
     encoder = codec.open_encoder(bandwidth, conversations, start="primed")
     decoder = codec.open_decoder(conversations, start="primed", bandwidth=bandwidth)
-    block, found = (
-        noise(codec, frames * codec.spec.hop_length, conversations),
-        Live(frames / codec.spec.frame_rate, [], []),
-    )
+    block = noise(codec, frames * codec.spec.hop_length, conversations)
+    found = Live(frames / codec.spec.frame_rate, [], [])
     for _ in range(WARM):
         decoder.push(encoder.push(block))
     end = time.perf_counter() + seconds

@@ -78,10 +78,11 @@ def load(
             models, and what does not fill a last frame is lost. It is `Codec.pad`.
         noise: of a codec whose decoder makes up noise (SNAC): its seed, from 0 to 2**31 - 1, or "off". With the same
             seed the same codes always give the same audio. Default: what the configuration says, else 0.
-        backend: what computes the steps of streams and the quantizer: "auto" (what is meant for this machine),
-            "torch", "native" (C++ on a CPU, in float32; a C++ compiler is needed once), or "triton" (kernels for a GPU,
-            in float32). One asked for by name never falls back to another. It is `Codec.backend`; `Codec.on` gives the
-            same codec on another one.
+        backend: what computes the steps of streams and the quantizer: "torch", "native" (C++ on a CPU, in
+            float32; compiled when it is first asked for, where it did not come with the package), "triton" (kernels for
+            a GPU, in float32), or "auto": what is meant for this machine, on a CPU "native" where it came with the
+            package. One asked for by name never falls back to another. It is `Codec.backend`; `Codec.on` gives the same
+            codec on another one.
         precision: "float32", or of the steps of decoders "bfloat16" on backend "native", on processors with AMX (two to
             three times as fast, 33 dB and more above the difference), and "bfloat16" or "tf32" on backend "triton".
             Encoders stay in float32, since below it they would give other codes.

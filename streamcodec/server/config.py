@@ -48,9 +48,7 @@ class Config:
         "SOURCE",
     )
     device: str = offer("cpu", "where to compute, such as cpu or cuda", "DEVICE")
-    backend: str = offer(
-        "auto", "what computes: auto, torch, native (in C++), or triton (its kernels for the quantizer)", "NAME"
-    )
+    backend: str = offer("auto", "what computes: auto, torch, native (in C++), or triton (kernels for a GPU)", "NAME")
     engines: int = offer(1, "processes that compute, beside the one that serves", "N")
 
     redundancy: str = offer(

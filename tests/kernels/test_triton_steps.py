@@ -5,12 +5,11 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_checks import compile_without_a_gpu
 from oracles import cuts
-from stacks import CHANNELS, Pair, Row, rows, stacks, step_together, stream
+from stacks import ACTIVATIONS, CHANNELS, Pair, Row, rows, stacks, step_together, stream
 from torch import Tensor
 
 from streamcodec import triton_executor
@@ -23,7 +22,6 @@ from streamcodec.nn.snake import Snake
 from streamcodec.nn.transducer import Network, Transducer
 from streamcodec.program import Padding
 from streamcodec.state import State
-from streamcodec.vector_math import LEAK
 
 pieces = st.lists(st.integers(0, 12), max_size=4)
 
@@ -132,18 +130,7 @@ def test_a_row_has_the_same_bits_in_any_partition_and_batch(device, ordered_dot)
     assert torch.equal(stream(net, x[2:3], cuts(6, [1]), 2), whole[2:3])
 
 
-FUNCTIONS = {
-    "elu": F.elu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "hardtanh": F.hardtanh,
-    "leaky_relu": lambda x: F.leaky_relu(x, LEAK),
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
-
-
-@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_activations_are_close_to_those_in_float64(device, kind):
     """Of their own size, or where that is next to nothing, of what they are computed from."""
     layer = Sequential([Conv1d(1, 1, 1), Elementwise(kind)]).to(device)
@@ -152,7 +139,7 @@ def test_activations_are_close_to_those_in_float64(device, kind):
     size = torch.logspace(-6, 1.5, 200)
     x = torch.cat([size, -size, torch.zeros(1), torch.linspace(-5, 5, 200), torch.tensor([1e10, -1e10])]).to(device)
     y = net.step(x[None, :, None], State(net.spec, 1, device))[0, :, 0].double()
-    expected = FUNCTIONS[kind](x.double())
+    expected = ACTIVATIONS[kind](x.double())
     assert ((y - expected).abs() <= 1e-6 * expected.abs() + 4e-7 * x.double().abs().clamp_max(1.0)).all()
     nothing = net.step(torch.full((1, 1, 1), math.nan, device=device), State(net.spec, 1, device))
     assert nothing.isnan().all()

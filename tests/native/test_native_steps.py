@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import cuts
 from sets import compiled, each_set, on
 from stacks import (
+    ACTIVATIONS,
     CHANNELS,
     Pair,
     Row,
@@ -36,7 +36,6 @@ from streamcodec.nn.transducer import Network, Transducer
 from streamcodec.nn.window_attention import WindowAttention
 from streamcodec.program import Edges, Padding
 from streamcodec.state import Lent, State
-from streamcodec.vector_math import LEAK
 
 pieces = st.lists(st.integers(0, 40), max_size=15)
 
@@ -153,19 +152,8 @@ def test_channels_need_not_fill_vectors_and_panels(name, kind):
         assert torch.equal(stream(net, x, cuts(50, [1, 2, 3, 5, 8]), 3), whole)
 
 
-FUNCTIONS = {
-    "elu": F.elu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "hardtanh": F.hardtanh,
-    "leaky_relu": lambda x: F.leaky_relu(x, LEAK),
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
-
-
 @each_set
-@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_activations_are_close_to_those_in_float64(name, kind):
     """Of their own size, or where that is next to nothing, of what they are computed from."""
     net = Network(Elementwise(kind), 1, 1, 1, backend="native")
@@ -173,7 +161,7 @@ def test_activations_are_close_to_those_in_float64(name, kind):
     x = torch.cat([size, -size, torch.zeros(1), torch.linspace(-5, 5, 2000)])
     with on(name):
         y = net.step(x[None, :, None], State(net.spec, 1))[0, :, 0].double()
-    expected = FUNCTIONS[kind](x.double())
+    expected = ACTIVATIONS[kind](x.double())
     apart = (y - expected).abs()
     assert (apart <= 1e-6 * expected.abs() + 1e-7 * x.double().abs().clamp_max(1.0)).all()
 

@@ -30,8 +30,19 @@ from streamcodec.nn.scaled import Scaled
 from streamcodec.nn.transducer import UNKNOWN, Network, Transducer
 from streamcodec.program import Edges, Padding
 from streamcodec.state import State
+from streamcodec.vector_math import LEAK
 
 CHANNELS = 3
+# Activations by name, as torch has them.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "hardtanh": F.hardtanh,
+    "leaky_relu": lambda x: F.leaky_relu(x, LEAK),
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
 Reference = Callable[[Tensor], Tensor]
 
 
