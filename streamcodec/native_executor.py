@@ -116,15 +116,17 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 class NativeExecutor:
-    """Runs one program; in bfloat16 what pays, where `low`. Threads may share it: each has workspaces of its own.
+    """Runs one program; what pays of its products in `precision` (`ops.PRECISIONS`). Threads may share it: each has
+    workspaces of its own.
 
     A long step is shared among as many threads as torch has (`torch.set_num_threads`); its bits are the same.
 
     Raises BackendError.
     """
 
-    def __init__(self, program: Program, low: bool = False):
+    def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()
+        low = precision == "bfloat16"
         with torch.inference_mode(False), torch.no_grad():
             packer = Packer(self.instruction_set)
             weights = lying_together([packer.low(op) if low and pays(op) else packer.weights(op) for op in program.ops])

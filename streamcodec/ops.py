@@ -77,11 +77,11 @@ class Executor(Protocol):
 class Runner(NamedTuple):
     """One executor.
 
-    make: it, for a program; lacks: the first thing in a program that it cannot run, or None; auto: may `auto` pick it
-    for a program that it can run?
+    make: it, for a program and a precision (`PRECISIONS`) that it has; lacks: the first thing in a program that it
+    cannot run, or None; auto: may `auto` pick it for a program that it can run?
     """
 
-    make: Callable[[Program], Executor]
+    make: Callable[[Program, str], Executor]
     lacks: Callable[[Program], str | None]
     auto: Callable[[Program], bool]
 
@@ -90,7 +90,7 @@ class Runner(NamedTuple):
 _EXECUTORS: dict[str, Runner] = {
     "native": Runner(native_executor.NativeExecutor, native_executor.lacks, lambda program: native_support.by_itself()),
     "triton": Runner(triton_executor.TritonExecutor, triton_executor.lacks, lambda program: False),
-    "torch": Runner(TorchExecutor, lambda program: None, lambda program: True),
+    "torch": Runner(lambda program, _: TorchExecutor(program), lambda program: None, lambda program: True),
 }
 
 
@@ -134,12 +134,8 @@ def check_precision(backend: str, precision: str) -> None:
 
 def executor(program: Program, backend: str = "auto", precision: str = "float32") -> Executor:
     """What runs `program` (see `runner` and `check_precision`)."""
-    if precision == "float32":
-        return _EXECUTORS[runner(program, backend)].make(program)
     check_precision(backend, precision)
-    if backend == "triton":
-        return triton_executor.TritonExecutor(program, precision)
-    return native_executor.NativeExecutor(program, low=True)
+    return _EXECUTORS[runner(program, backend)].make(program, precision)
 
 
 def backends() -> tuple[str, ...]:

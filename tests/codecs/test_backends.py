@@ -32,7 +32,8 @@ def other(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def lacks(program) -> str | None:
         return next((type(op).__name__ for op in program.ops if type(op).__name__ == "LSTMCell"), None)
 
-    monkeypatch.setattr(ops, "_EXECUTORS", {"other": Runner(Other, lacks, lambda program: True)} | ops._EXECUTORS)
+    runner = Runner(lambda program, precision: Other(program), lacks, lambda program: True)
+    monkeypatch.setattr(ops, "_EXECUTORS", {"other": runner} | ops._EXECUTORS)
     return ran
 
 
