@@ -52,8 +52,9 @@ class Batched(Protocol):
 
 def encode_each(codec: Batched, signals: list[Tensor], count: int, chunk_seconds: SupportsFloat | None) -> list[Codes]:
     """Signals [N, channels] to the codes of each, with `count` codebooks."""
-    frames = _frames(codec, chunk_seconds, codec.framing.in_pieces[0])
-    if frames is None:
+    analyse_each = codec.framing.analyse_each
+    frames = _frames(codec, chunk_seconds, analyse_each is not None)
+    if frames is None or analyse_each is None:
         return [codec.encode_rows(signal[None], count) for signal in signals]
 
     def quantize(latents: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ def encode_each(codec: Batched, signals: list[Tensor], count: int, chunk_seconds
     for group in _groups([(0, len(signal)) for signal in signals], batching(codec.device).together):
         some = [signals[i] for i in group]
         lengths = [len(signal) + codec.missing(len(signal)) for signal in some]
-        pieces = codec.framing.analyse_each(some, lengths, frames, quantize)
+        pieces = analyse_each(some, lengths, frames, quantize)
         results |= {i: _codes(codec, piece, len(signals[i])) for i, piece in zip(group, pieces, strict=True)}
     return [results[i] for i in range(len(signals))]
 
@@ -76,15 +77,16 @@ def _codes(codec: Batched, piece: Piece, samples: int) -> Codes:
 
 def decode_each(codec: Batched, codes: list[Codes], chunk_seconds: SupportsFloat | None) -> list[Tensor]:
     """Checked codes of batch 1 to the audio of each, [1, channels, n]."""
-    frames = _frames(codec, chunk_seconds, codec.framing.in_pieces[1])
-    if frames is None:
+    synthesise_each = codec.framing.synthesise_each
+    frames = _frames(codec, chunk_seconds, synthesise_each is not None)
+    if frames is None or synthesise_each is None:
         return [codec.decode_checked(each) for each in codes]
     codes = [each.to(codec.device) for each in codes]
     lengths = [codec.spec.samples(each.shape[2]) if each.length is None else each.length for each in codes]
     results: dict[int, Tensor] = {}
     for group in _groups([each.shape[1:] for each in codes], batching(codec.device).together):
         some, theirs = [codes[i] for i in group], [lengths[i] for i in group]
-        rows = codec.framing.synthesise_each(some, theirs, frames, codec.quantizer.decode)
+        rows = synthesise_each(some, theirs, frames, codec.quantizer.decode)
         results |= {i: each[: codes[i].length].T[None].contiguous() for i, each in zip(group, rows, strict=True)}
     return [results[i] for i in range(len(codes))]
 

@@ -25,7 +25,6 @@ class Framed:
 
     scaled = False
     appends = True
-    in_pieces = (True, True)
     delays: tuple[int, int]
 
     def __init__(

@@ -14,12 +14,18 @@ from ..nn.transducer import Network, Transducer
 from ..spec import SemanticWindow
 from ..stream import Start
 
-__all__ = ["Framing", "Primed", "Rowwise"]
+__all__ = ["AnalyseEach", "Framing", "Primed", "Rowwise", "SynthesiseEach"]
 
 # Gives a transducer of batch 1 on that network that has heard its prefill frames of silence.
 Primed: TypeAlias = Callable[[Network], Transducer]
 # Rows [B, n, ...] to as many others, each by itself: a quantizer's `encode` or `decode`.
 Rowwise: TypeAlias = Callable[[Tensor], Tensor]
+# Signals [N, channels] of any lengths to `quantize` of what `analyse` gives of each alone, [T, ...]. Arguments: the
+# signals; their lengths with the zeros that follow them; frames that are computed at a time; `quantize`.
+AnalyseEach: TypeAlias = Callable[[Sequence[Tensor], Sequence[int], int, Rowwise], list[Piece]]
+# Codes of batch 1, with as many codebooks each, to what `synthesise` gives of each alone, [N, channels]. Arguments: the
+# codes; lengths of the audio; frames that are computed at a time; `dequantize`.
+SynthesiseEach: TypeAlias = Callable[[Sequence[Codes], Sequence[int], int, Rowwise], list[Tensor]]
 
 
 class Framing(Protocol):
@@ -27,8 +33,8 @@ class Framing(Protocol):
 
     networks: those that run frame by frame; delays: samples by which encoder and decoder trail a frame's own last one;
     prefills: frames for which each waits in a stream with an exact start; scaled: whether frames have a gain, so that
-    codes need a scale; appends: whether frames of length 0 may follow the end of the audio; in_pieces: whether
-    `analyse_each` can be called, and whether `synthesise_each`: not where a signal is only heard as a whole.
+    codes need a scale; appends: whether frames of length 0 may follow the end of the audio; analyse_each,
+    synthesise_each: `analyse` and `synthesise` a piece at a time, or None where a signal is only heard as a whole.
     """
 
     @property
@@ -38,7 +44,12 @@ class Framing(Protocol):
     prefills: tuple[int, int]
     scaled: bool
     appends: bool
-    in_pieces: tuple[bool, bool]
+
+    @property
+    def analyse_each(self) -> AnalyseEach | None: ...
+
+    @property
+    def synthesise_each(self) -> SynthesiseEach | None: ...
 
     def stream_bytes(self, itemsize: int) -> tuple[int, int]:
         """Memory of one encoder stream and of one decoder stream, for weights of `itemsize` bytes a value."""
@@ -51,19 +62,6 @@ class Framing(Protocol):
 
     def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
         """The whole signal, [B, at least `length` if there is as much, channels], of latents [B, T, D]."""
-
-    def analyse_each(
-        self, signals: Sequence[Tensor], lengths: Sequence[int], frames: int, quantize: Rowwise
-    ) -> list[Piece]:
-        """Signals [N, channels] of any lengths to `quantize` of what `analyse` gives of each alone, [T, ...].
-
-        lengths: of the signals with the zeros that follow them; frames: that are computed at a time.
-        """
-
-    def synthesise_each(
-        self, codes: Sequence[Codes], lengths: Sequence[int], frames: int, dequantize: Rowwise
-    ) -> list[Tensor]:
-        """Codes of batch 1, with as many codebooks each, to what `synthesise` gives of each alone, [N, channels]."""
 
     def missing(self, samples: int) -> int:
         """Zeros that a signal of `samples` needs at its end, so that its frames bring all of it back."""

@@ -13,7 +13,7 @@ from ..nn.piece import Core, Piece
 from ..nn.transducer import Network
 from ..spec import SemanticWindow
 from ..stream import Start
-from .framing import Primed, Rowwise
+from .framing import AnalyseEach, Primed, Rowwise, SynthesiseEach
 from .segment_batches import decode_in_pieces, encode_together
 from .segments import SegmentDecoder, SegmentEncoder, Segments
 
@@ -40,7 +40,6 @@ class Segmented:
         self.segments, self.encoder, self.decoder = segments, encoder, decoder
         self.channels, self.latent_channels = channels, latent_channels
         self.scaled = segments.normalize
-        self.in_pieces = (segments.length is not None,) * 2
         self.delays = (0, 0)
         if segments.length is not None and segments.stride is not None:
             # A segment's first frame waits for its last sample; the decoder holds back what the next one overlaps.
@@ -69,12 +68,20 @@ class Segmented:
     def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
         return self.segments.decode(latents, scale, length, self.decoder)
 
-    def analyse_each(
+    @property
+    def analyse_each(self) -> AnalyseEach | None:
+        return None if self.segments.length is None else self._analyse_each
+
+    def _analyse_each(
         self, signals: Sequence[Tensor], lengths: Sequence[int], frames: int, quantize: Rowwise
     ) -> list[Piece]:
         return encode_together(self.segments, self.encoder, signals, self._at_once(frames), quantize)
 
-    def synthesise_each(
+    @property
+    def synthesise_each(self) -> SynthesiseEach | None:
+        return None if self.segments.length is None else self._synthesise_each
+
+    def _synthesise_each(
         self, codes: Sequence[Codes], lengths: Sequence[int], frames: int, dequantize: Rowwise
     ) -> list[Tensor]:
         at_once = self._at_once(frames)

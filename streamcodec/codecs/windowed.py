@@ -92,7 +92,7 @@ class Windowed:
 
     scaled = False
     appends = True
-    in_pieces = (False, True)
+    analyse_each = None  # the speech model hears a whole signal
 
     def __init__(
         self, framed: Framed, semantic: Network, features: SpeechFeatures, projection: Layer, window: SemanticWindow
@@ -138,11 +138,6 @@ class Windowed:
 
     def synthesise(self, latents: Tensor, scale: Tensor | None, length: int) -> Tensor:
         return self.framed.synthesise(latents, scale, length)
-
-    def analyse_each(
-        self, signals: Sequence[Tensor], lengths: Sequence[int], frames: int, quantize: Rowwise
-    ) -> list[Piece]:
-        raise NotImplementedError("the speech model hears a whole signal: see `in_pieces`")
 
     def synthesise_each(
         self, codes: Sequence[Codes], lengths: Sequence[int], frames: int, dequantize: Rowwise

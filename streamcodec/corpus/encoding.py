@@ -73,7 +73,7 @@ class Encoder:
         """The tokens of each item, or why there are none; in order, the reading `AHEAD` of the codec."""
         together: list[tuple[Item, Block]] = []
         events = _ahead(self._read(items), AHEAD)
-        streams = self.settings.batch == 1 and self.codec.framing.in_pieces[0]
+        streams = self.settings.batch == 1 and self.codec.framing.analyse_each is not None
         for item in events:
             assert isinstance(item, Item)
             if streams:
@@ -145,7 +145,7 @@ class Encoder:
             yield self._tokens(item, codes, quiet.share)
 
     def _encode(self, heard: list[Block]) -> list[Codes]:
-        chunk = CHUNK_SECONDS if self.codec.framing.in_pieces[0] else None
+        chunk = None if self.codec.framing.analyse_each is None else CHUNK_SECONDS
         return self.codec.encode(list(heard), num_codebooks=self.settings.num_codebooks, chunk_seconds=chunk)
 
     def _tokens(self, item: Item, codes: Codes, silence: float) -> Tokens:

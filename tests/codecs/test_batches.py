@@ -138,14 +138,14 @@ def test_what_a_feature_extractor_of_transformers_gives_is_taken_as_it_is(family
 def test_a_long_signal_in_pieces_has_the_same_codes(codec, seconds):
     wav = oracles.signal(2, codec.spec.channels, 700)
     whole = codec.encode(wav)
-    if codec.framing.in_pieces[0]:
+    if codec.framing.analyse_each is not None:
         same([codec.encode(wav, chunk_seconds=seconds)], [whole])
         waves = signals(codec, (5, 241))
         same(codec.encode(waves, chunk_seconds=seconds), codec.encode(waves))
     else:
         with pytest.raises(InputError, match=r"chunk_seconds is .*as a whole.*leave chunk_seconds out"):
             codec.encode(wav, chunk_seconds=seconds)
-    if codec.framing.in_pieces[1]:
+    if codec.framing.synthesise_each is not None:
         same([codec.decode(whole, chunk_seconds=seconds)], [codec.decode(whole)])
 
 
@@ -179,6 +179,7 @@ def test_nothing_larger_than_a_chunk_goes_through_a_network(family, monkeypatch)
 def test_any_lengths_in_any_steps_give_what_each_gives_alone(lengths, frames, kind):
     codec = oracles.small_codec(kind)
     waves = [wave.T.double() for wave in signals(codec, tuple(lengths))]
+    assert codec.framing.analyse_each is not None
     pieces = codec.framing.analyse_each(waves, lengths, frames, lambda rows: rows)
     for wave, piece in zip(waves, pieces, strict=True):
         expected = codec.analyse(wave[None]).rows[0].detach()

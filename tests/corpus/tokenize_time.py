@@ -74,7 +74,7 @@ def offline(source: str | None) -> Encode:
 
 def steps(source: str | None) -> Encode:
     codec = Settings(source, 1).load()
-    chunk = BLOCK_SECONDS if codec.framing.in_pieces[0] else None
+    chunk = None if codec.framing.analyse_each is None else BLOCK_SECONDS
     return lambda recordings: [codec.encode(wav[None], chunk_seconds=chunk) for wav in recordings]
 
 
