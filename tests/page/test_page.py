@@ -96,11 +96,11 @@ def assert_played_what_came(recording):
 def test_round_trip_equals_the_codec(open_page, codec):
     page = open_page(OWN_RATE)
     start(page)
-    listen(page, 4)
+    listen(page, 2.5)
     figures, heard = page.evaluate("streamcodec.figures()"), stop(page)
     assert heard.rate == 24000
     assert heard.places[0] == 0
-    assert_equals_the_codec(codec, heard.sent, heard, 3)
+    assert_equals_the_codec(codec, heard.sent, heard, 2)
     assert_played_what_came(heard)
     assert (figures["bitrate"], figures["codebooks"], figures["lost"]) == (6, 12, 0)
     assert figures["measured"]
@@ -110,14 +110,14 @@ def test_round_trip_equals_the_codec(open_page, codec):
 def test_at_the_browsers_rate_the_page_sends_at_the_codecs(open_page, codec, speech):
     page = open_page(f"key={KEY}&max_delay=60")
     start(page)
-    listen(page, 4)
+    listen(page, 2.5)
     session = "streamcodec.live.session"
     contexts_rate, size = page.evaluate(f"[streamcodec.live.graph.rate, {session}.sentBytes / {session}._indexOut]")
     heard = stop(page)
     assert contexts_rate in (44100, 48000)
     assert heard.rate == 24000
     assert 2 < size < 2.4  # bytes a sample, headers and acknowledgements among them
-    assert_equals_the_codec(codec, heard.sent, heard, 3)
+    assert_equals_the_codec(codec, heard.sent, heard, 2)
     assert_played_what_came(heard)
     assert likeness(heard.sent, soxr.resample(soundfile.read(speech, dtype="float32")[0], 48000, 24000)) > 0.98
 
@@ -136,12 +136,14 @@ def likeness(part, whole):
 def test_nothing_is_lost_over_a_broken_connection(open_page, codec):
     page = open_page(OWN_RATE)
     start(page)
-    listen(page, 1.5)
+    listen(page, 1)
     page.evaluate("streamcodec.cut()")
     page.wait_for_selector("#status[data-state=wait]")
     page.wait_for_selector("#status[data-state=open]")
-    listen(page, 4)
-    page.wait_for_selector("#lost-more:text('1 resumed')")
+    listen(page, 2.5)
+    # What could not be sent meanwhile marks the tile for ten seconds, with the cause; its title has the counts then.
+    tile = "document.querySelector('#lost').closest('div')"
+    until(page, f"/1 resumed/.test({tile}.title + {tile}.innerText)")
     heard = stop(page)
     np.testing.assert_array_equal(heard.places, np.arange(len(heard.places)))
     assert_equals_the_codec(codec, heard.sent, heard, 2)
@@ -158,8 +160,8 @@ def test_call_between_two_tabs(open_page, codec):
         ["Ada", "You"],
         ["Grace"],
     ]
-    listen(first, 4)
-    listen(second, 4)
+    listen(first, 2.5)
+    listen(second, 2.5)
     for who in (1, 2):
         until(
             first,
@@ -168,7 +170,7 @@ def test_call_between_two_tabs(open_page, codec):
     at_first, at_second = stop(first), stop(second)
     for heard, said in ((at_first, at_second), (at_second, at_first)):
         assert len(heard.streams) == 1  # the other's, not one's own
-        assert_equals_the_codec(codec, said.sent, heard, 3)
+        assert_equals_the_codec(codec, said.sent, heard, 2)
         assert_played_what_came(heard)
     second.close(run_before_unload=False)
     first.wait_for_selector("#member-list:not(:has(li:nth-child(2)))")
@@ -409,27 +411,36 @@ def test_names_for_screen_readers(open_page):
     assert page.get_by_role("img", name="Spectrogram of the input").count() == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("page", {"color_scheme": "dark", "viewport": {"width": 1440, "height": 900}}),
-        ("page-light", {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}}),
-        ("page-reduced-motion", {"reduced_motion": "reduce", "viewport": {"width": 1024, "height": 768}}),
-        ("page-phone", {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}),
-    ],
-)
-def test_a_running_page_draws_both_scopes_in_many_colours(open_page, picture, name, options):
-    """For people to look at; here only that something is drawn: both canvases hold many colours."""
-    page = open_page(**options)
+# The fewest colours of a canvas. (The browser complains of whoever reads a canvas itself more than once.)
+COLOURS = """Math.min(...[...document.querySelectorAll('canvas')].map((canvas) => {
+    const { width, height } = canvas;
+    const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    return new Set(new Uint32Array(copy.getImageData(0, 0, width, height).data.buffer)).size;
+}))"""
+
+
+def test_a_running_page_draws_both_scopes_in_many_colours(open_page, picture):
+    """For people to look at; here only that something is drawn, however the page is changed while it runs."""
+    page = open_page(color_scheme="dark", viewport={"width": 1440, "height": 900})
     start(page)
-    listen(page, 5 if name == "page" else 1.5)  # scopes that are full are to be looked at; one picture of them will do
-    page.wait_for_timeout(500)  # until what has come is played and drawn
-    colours = page.evaluate(  # once: a second look makes the browser complain
-        """() => [...document.querySelectorAll('canvas')].map((canvas) => {
-            const { width, height } = canvas;
-            const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data;
-            return new Set(new Uint32Array(pixels.buffer)).size;
-        })"""
-    )
-    picture(page, name)
-    assert min(colours) > 50
+    listen(page, 3)
+    until(page, f"{COLOURS} > 50")
+    picture(page, "page")
+    for name, media, size in (
+        ("page-light", {"color_scheme": "light"}, (1440, 900)),
+        ("page-reduced-motion", {"color_scheme": "dark", "reduced_motion": "reduce"}, (1024, 768)),
+    ):
+        page.emulate_media(**media)
+        page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+        page.wait_for_timeout(500)  # until it is drawn anew
+        until(page, f"{COLOURS} > 50")
+        picture(page, name)
+
+
+def test_a_phone_draws_both_scopes_in_many_colours(open_page, picture):
+    page = open_page(color_scheme="dark", viewport={"width": 390, "height": 844}, device_scale_factor=2)
+    start(page)
+    listen(page, 1.5)
+    until(page, f"{COLOURS} > 50")
+    picture(page, "page-phone")
