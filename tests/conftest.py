@@ -36,45 +36,36 @@ settings.register_profile("search", settings.get_profile("ci"), derandomize=Fals
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-# Folders whose tests go by the clock: benches, servers and clients, sound cards, a browser.
+# Folders whose tests go by the clock: benches, servers and clients, sound cards, a browser. Most of them wait as long
+# as a busy machine may need, and bear company.
 TIMED = "tests/bench tests/client tests/live tests/page tests/server"
-# What in them goes by none, and bears company.
-CALM = """
-    tests/bench/test_drift.py tests/bench/test_presets.py tests/bench/test_speed.py tests/bench/test_tune.py
-    tests/client/test_jitter.py tests/client/test_proxy_variables.py tests/client/test_retry.py
-    tests/live/test_mic.py tests/live/test_playout.py tests/live/test_roundtrip.py tests/live/test_watchdog.py
-    tests/page/test_modules.py tests/page/test_resampler.py
-    tests/server/test_certificates.py tests/server/test_children.py tests/server/test_codecs.py
-    tests/server/test_command.py tests/server/test_engine_pipe.py tests/server/test_engine_process.py
-    tests/server/test_modes.py tests/server/test_origins.py tests/server/test_shared_codecs.py
-    tests/server/test_shared_decoder.py
-"""
+# What does not: a sound card and a browser play on, whether or not the machine keeps up.
+ALONE = "tests/live/test_pasted.py tests/live/test_virtual_card.py tests/page/test_looks.py tests/page/test_page.py"
 LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the slow tests too, and those that go by the clock")
     parser.addoption(
-        "--clock", choices=["without", "only"], help="run what goes by no clock; or what does, and should run alone"
+        "--alone", choices=["without", "only"], help="run what bears company; or what should have the machine by itself"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    missing = [file for file in CALM.split() if not (config.rootpath / file).exists()]
+    missing = [file for file in ALONE.split() if not (config.rootpath / file).exists()]
     if missing:
-        raise pytest.UsageError(f"tests/conftest.py names {missing} in CALM, which are not there")
+        raise pytest.UsageError(f"tests/conftest.py names {missing} in ALONE, which are not there")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what goes by the clock, unless --all or a path on the command line asks for it; or as --clock says."""
+    """Leave out what goes by the clock, unless --all or a path on the command line asks for it; or as --alone says."""
     named = config.args_source is config.ArgsSource.ARGS
     timed = [config.rootpath / folder for folder in TIMED.split()]
     if collection_path in timed and not named and not config.option.all:
         return True
-    if config.option.clock and collection_path.suffix == ".py":
-        calm = collection_path in [config.rootpath / file for file in CALM.split()]
-        by_clock = not calm and any(map(collection_path.is_relative_to, timed))
-        return by_clock != (config.option.clock == "only") or None
+    if config.option.alone and collection_path.suffix == ".py":
+        alone = collection_path in [config.rootpath / file for file in ALONE.split()]
+        return alone != (config.option.alone == "only") or None
     return None
 
 
