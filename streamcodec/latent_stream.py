@@ -14,7 +14,7 @@ from .errors import ShapeError
 from .nn.piece import Piece
 from .pcm import AudioLike
 from .spec import SemanticWindow
-from .stream import Encoding, Start, Stream, Streamed, read, refuse_changes
+from .stream import Encoding, Start, Stream, Streamed, channels_first, read, refuse_changes
 from .surroundings import undisturbed
 
 __all__ = ["LatentDecoderStream", "LatentEncoderStream"]
@@ -60,6 +60,7 @@ class LatentEncoderStream(Encoding):
             self._restore(meta, tensors)
 
     @undisturbed
+    @torch.no_grad()
     def push(self, pcm: AudioLike) -> Tensor:
         """More audio, as for `EncoderStream.push`; returns the latents now final, [B, D, T].
 
@@ -67,12 +68,13 @@ class LatentEncoderStream(Encoding):
         """
         piece, samples = self._pushed(pcm)
         self._count.rows += samples
-        return _channels_first(piece.rows)
+        return channels_first(piece.rows)
 
     @undisturbed
+    @torch.no_grad()
     def flush(self) -> Tensor:
         """The end of the audio: returns the latents that are left, and closes the stream. Raises StreamClosedError."""
-        return _channels_first(self._flushed(self._count.rows).rows)
+        return channels_first(self._flushed(self._count.rows).rows)
 
 
 class LatentDecoderStream(Stream):
@@ -105,6 +107,7 @@ class LatentDecoderStream(Stream):
             self._restore(meta, tensors)
 
     @undisturbed
+    @torch.no_grad()
     def push(self, latents: Tensor) -> Tensor:
         """More latents, [B, D, T], any T >= 0, of a floating-point type; returns the audio now final, [B, C, n].
 
@@ -114,19 +117,14 @@ class LatentDecoderStream(Stream):
         rows = self.codec.latent_rows(latents)
         if rows.shape[0] != self.batch:
             raise ShapeError(f"latents have batch {rows.shape[0]}, this stream was opened with batch={self.batch}")
-        with torch.inference_mode():
-            piece = self._core.push(Piece(rows))
+        piece = self._core.push(Piece(rows))
         self._count.rows += rows.shape[1]
-        return _channels_first(piece.rows)
+        return channels_first(piece.rows)
 
     @undisturbed
+    @torch.no_grad()
     def flush(self) -> Tensor:
         """The end of the latents: returns the audio that is left, and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
         self._closed = True
-        return _channels_first(self._core.flush().rows)
-
-
-def _channels_first(rows: Tensor) -> Tensor:
-    """Copied, and outside inference mode: the caller may do anything with it."""
-    return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        return channels_first(self._core.flush().rows)

@@ -7,6 +7,7 @@ import ctypes
 import torch
 import torch.nn.functional as F
 from streamcodec_kernels.native import library
+from streamcodec_kernels.native.library import InstructionSet
 from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
@@ -18,15 +19,26 @@ __all__ = ["factorised_decode", "factorised_encode", "in_strips", "project", "rv
 
 def in_strips(entries: Tensor) -> Tensor:
     """Entries [K, N, D] as the search reads them fastest, [K, strips, D, entries of a strip]: from the first number to
-    the last. The last strip is filled up with zeros. Raises BackendError.
+    the last. The last strip is filled up with zeros. In float16 where that holds every number to the bit, and the
+    instruction set reads it: half the bytes. Raises BackendError.
     """
-    width = _strip()
+    here = instruction_set()
+    width = _strip(here)
     strips = F.pad(entries, (0, 0, 0, -entries.shape[1] % width)).unflatten(1, (-1, width)).mT
+    if here.halves and _are_halves(entries):
+        halves = strips.to(torch.float16).contiguous()
+        return together([halves.flatten().view(torch.float32)])[0].view(torch.float16).view(halves.shape)
     return together([strips])[0]
 
 
-def _strip() -> int:
-    return instruction_set().lanes * instruction_set().panel
+def _are_halves(entries: Tensor) -> bool:
+    """Whether float16 holds the same bits."""
+    again = entries.to(torch.float16).to(torch.float32)
+    return torch.equal(again.view(torch.int32), entries.contiguous().view(torch.int32))
+
+
+def _strip(here: InstructionSet) -> int:
+    return here.lanes * here.panel
 
 
 def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None = None) -> Tensor:
@@ -90,18 +102,23 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _search(values: Tensor, codebooks: Tensor, scan: Tensor, half_norms: Tensor | None, cross: Tensor | None) -> Tensor:
     """The codes of `values` [M, width], which are changed."""
-    stages, size, dimension = codebooks.shape
+    here, (stages, size, dimension) = instruction_set(), codebooks.shape
+    filled = scan.ndim == 4
+    if filled and (scan.shape[3] != _strip(here) or (scan.dtype == torch.float16 and not here.halves)):
+        scan, filled = scan.transpose(1, 2).flatten(2)[:, :, :size].float(), False  # of another instruction set
+    scan, codebooks = scan.contiguous(), codebooks.contiguous()
+    half_norms, cross = (None if table is None else table.contiguous() for table in (half_norms, cross))
     codes = torch.empty(values.shape[0], stages, dtype=torch.int64)
-    if scan.ndim == 4 and scan.shape[3] != _strip():  # in strips for another instruction set
-        scan = scan.transpose(1, 2).flatten(2)[:, :, :size]
-    given = {"scan": scan, "entries": codebooks, "half_norms": half_norms, "cross": cross}
-    tables = {name: tensor.contiguous() for name, tensor in given.items() if tensor is not None}
     search = library.Search(values.shape[0], stages, size, dimension, values.data_ptr(), values.shape[1])
-    search.step, search.codes = 0 if cross is None else dimension, codes.data_ptr()
-    for name, table in tables.items():
-        setattr(search, name, table.data_ptr())
-    scan = tables["scan"]
-    search.filled, search.strip = scan.ndim == 4, scan.stride(1) if scan.ndim == 4 else _strip()
+    search.step = 0 if cross is None else dimension
+    if scan.dtype == torch.float16:
+        search.halves = scan.data_ptr()
+    else:
+        search.scan = scan.data_ptr()
     search.scan_stage, search.line = scan.stride(0), scan.stride(-2)
-    instruction_set().search(ctypes.byref(search))
+    search.filled, search.strip = filled, scan.stride(1) if filled else _strip(here)
+    search.entries, search.codes = codebooks.data_ptr(), codes.data_ptr()
+    search.half_norms = None if half_norms is None else half_norms.data_ptr()
+    search.cross = None if cross is None else cross.data_ptr()
+    here.search(ctypes.byref(search))
     return codes

@@ -22,7 +22,7 @@ from .sealed import Seal
 from .spec import CodecSpec, SemanticWindow
 from .surroundings import undisturbed
 
-__all__ = ["DecoderStream", "EncoderStream", "Encoding", "Start", "Stream", "Streamed"]
+__all__ = ["DecoderStream", "EncoderStream", "Encoding", "Start", "Stream", "Streamed", "channels_first"]
 
 Start: TypeAlias = Literal["exact", "primed"]
 """How a stream begins; see `Codec.open_encoder`."""
@@ -99,7 +99,7 @@ class Stream:
     def _check_open(self, call: str) -> None:
         if self._closed:
             raise StreamClosedError(f"{call} after flush: this stream has ended; open a new one")
-        now = (self.codec.dtype, self.codec.device)
+        now = _made_of(self.codec)
         if now != self._opened_for:
             raise StreamError(
                 f"{call}: the codec is {now[0]} on {now[1]} now, and was {self._opened_for[0]} on "
@@ -108,7 +108,7 @@ class Stream:
 
     def _open(self, codec: Streamed, batch: SupportsIndex | None, start: Start | None) -> None:
         self.codec, self.batch = codec, whole(1 if batch is None else batch, "batch")
-        self._opened_for = (codec.dtype, codec.device)
+        self._opened_for = _made_of(codec)
         self.start = "exact" if start is None else start
 
     def save(self) -> bytes:
@@ -143,6 +143,12 @@ class Stream:
         self._count.load(meta["numbers"])
         self._core.load(tensors, meta["core"])
         self._closed = bool(meta["closed"])
+
+
+def _made_of(codec: Streamed) -> tuple[torch.dtype, torch.device]:
+    """The type and the device of a codec's weights."""
+    weights = codec.quantizer.codebooks
+    return weights.dtype, weights.device
 
 
 def _whole(numbers: Any) -> bool:
@@ -268,6 +274,7 @@ class EncoderStream(Encoding):
         return {"bandwidth": self._bandwidth, **super()._extra()}
 
     @undisturbed
+    @torch.no_grad()
     def push(self, pcm: AudioLike) -> Codes:
         """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
 
@@ -278,17 +285,15 @@ class EncoderStream(Encoding):
         return self._codes(piece, last=False)
 
     @undisturbed
+    @torch.no_grad()
     def flush(self) -> Codes:
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
         return self._codes(self._flushed(self._count.samples), last=True)
 
     def _codes(self, piece: Piece, last: bool) -> Codes:
         (length,) = self._count.lengths([piece.rows.shape[1]], ended=last, last=last)
-        with torch.inference_mode():
-            codes = self.codec.quantizer.encode(piece.rows, self._codebooks)
-        # Copied outside inference mode: the caller may train a model on these.
-        data = codes.transpose(1, 2).contiguous() if codes.shape[1] != 1 else codes.transpose(1, 2)
-        return Codes(data.clone(), piece.scale, length)
+        codes = self.codec.quantizer.encode(piece.rows, self._codebooks)
+        return Codes(codes.transpose(1, 2).contiguous(), piece.scale, length)
 
 
 class DecoderStream(Stream):
@@ -338,6 +343,7 @@ class DecoderStream(Stream):
         return {"heard": {"data": data, "scale": scale, "missing": self._missing, "concealed": self.concealed}}
 
     @undisturbed
+    @torch.no_grad()
     def push(self, codes: CodesLike) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
@@ -351,10 +357,12 @@ class DecoderStream(Stream):
         audio = self._decoded(codes)
         if codes.data.shape[2]:
             scale = None if codes.scale is None else codes.scale[:, -1:].clone()
-            self._last, self._missing = Codes(codes.data[:, :, -1:].clone(), scale), 0
+            last = codes.data if codes.data.shape[2] == 1 else codes.data[:, :, -1:]
+            self._last, self._missing = Codes(last.clone(), scale), 0
         return audio
 
     @undisturbed
+    @torch.no_grad()
     def conceal(self, frames: SupportsIndex) -> Tensor:
         """The next `frames` frames, which were lost: as `push` of codes that stand for them, with the same delay.
 
@@ -377,12 +385,12 @@ class DecoderStream(Stream):
 
     def _decoded(self, codes: Codes) -> Tensor:
         length = self._count.check(codes)
-        with torch.inference_mode():
-            piece = self._core.push(Piece(self.codec.latents(codes), codes.scale, length))
+        piece = self._core.push(Piece(self.codec.latents(codes), codes.scale, length))
         self._count.add(codes, length)
         return self._audio(piece.rows)
 
     @undisturbed
+    @torch.no_grad()
     def flush(self) -> Tensor:
         """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
@@ -390,6 +398,7 @@ class DecoderStream(Stream):
         return self._audio(self._core.flush().rows)
 
     @undisturbed
+    @torch.no_grad()
     def cut(self, fade: SupportsIndex) -> Tensor:
         """The end of audio that is cut off, as where somebody is interrupted: it goes on for `fade` samples, in which
         it falls to silence, so that no click is heard. Closes the stream.
@@ -405,8 +414,7 @@ class DecoderStream(Stream):
         if lacking:
             codes = self._more(lacking)
             length = self.codec.spec.samples(before + lacking) - self.codec.spec.samples(before)
-            with torch.inference_mode():
-                audio.append(self._core.push(Piece(self.codec.latents(codes), codes.scale, length)).rows)
+            audio.append(self._core.push(Piece(self.codec.latents(codes), codes.scale, length)).rows)
         self._closed = True
         audio.append(self._core.flush().rows)
         return self._audio(torch.cat(audio, 1))
@@ -419,9 +427,17 @@ class DecoderStream(Stream):
         return Codes(self._last.data.expand(-1, -1, frames), scale)
 
     def _audio(self, rows: Tensor) -> Tensor:
-        rows = self._count.faded(rows[:, : self._count.emit(rows.shape[1])])
-        # Copied outside inference mode, so that the caller may do anything with it.
-        return rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        emitted = self._count.emit(rows.shape[1])
+        if emitted < rows.shape[1]:
+            rows = rows[:, :emitted].clone()
+        return channels_first(self._count.faded(rows))
+
+
+def channels_first(rows: Tensor) -> Tensor:
+    """Rows [B, n, C] in memory of their own as [B, C, n] that the caller may do anything with."""
+    turned = rows.transpose(1, 2)
+    # A core's rows may be of inference mode, in which nothing can be trained.
+    return turned.clone(memory_format=torch.contiguous_format) if turned.is_inference() else turned.contiguous()
 
 
 def _heard(saved: Any, codec: Streamed) -> tuple[Codes | None, int, int]:

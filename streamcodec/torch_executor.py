@@ -85,12 +85,16 @@ class TorchExecutor:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
         return self._workspaces.get(batch, frames)
 
-    @torch.inference_mode()
     def step(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.
 
         Pass `edges` unless no row of the batch touches an edge of its signal.
         """
+        self._run(work, x, state, edges)
+        return work.out.clone()  # outside inference mode, unless the caller is in it
+
+    @torch.inference_mode()
+    def _run(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None) -> None:
         kept = work.bind(state)
         copy_all(work.before, kept)
         for rows in work.inputs:
@@ -102,7 +106,6 @@ class TorchExecutor:
             work.run_at_edges(edges)
         copy_all(kept, work.after)
         work.keep()
-        return work.out.clone()
 
 
 def copy_all(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:

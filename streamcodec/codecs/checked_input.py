@@ -7,7 +7,7 @@ from ..errors import CodesError, ShapeError, StreamError
 from ..pcm import AudioLike, as_float
 from .checks import check_latents, check_scale, checked_data
 from .framing import Framing
-from .tracked import TrackedModule
+from .tracked import PRECISIONS, TrackedModule
 
 __all__ = ["CheckedInput"]
 
@@ -21,11 +21,15 @@ class CheckedInput(TrackedModule):
 
     def as_rows(self, wav: AudioLike, batch: int | None = None, *, grad: bool = False) -> Tensor:
         """Checked audio [B, channels, n] as rows [B, n, channels] on the codec's device; grad: as for `as_float`."""
-        self.check_precision()
+        weights = self.quantizer.codebooks
+        if weights.dtype not in PRECISIONS:
+            self.check_precision()
         pcm = as_float(wav, channels=self.spec.channels, grad=grad)
         if batch is not None and pcm.shape[0] != batch:
             raise ShapeError(f"audio has batch {pcm.shape[0]}, this stream was opened with batch={batch}")
-        return pcm.to(self.device, self.dtype).transpose(1, 2)
+        if weights.dtype != pcm.dtype or weights.device != pcm.device:
+            pcm = pcm.to(weights.device, weights.dtype)
+        return pcm.transpose(1, 2)
 
     def checked(self, codes: CodesLike, batch: int | None = None) -> Codes:
         """`codes`, where they can be decoded, the scale with the codec's device and dtype.
@@ -77,7 +81,10 @@ class CheckedInput(TrackedModule):
 
     def latents(self, codes: Codes) -> Tensor:
         """Checked codes as latents [B, T, D]."""
-        return self.quantizer.decode(codes.data.to(self.device).transpose(1, 2))
+        quantizer, data = self.quantizer, codes.data
+        if data.device != quantizer.codebooks.device:
+            data = data.to(quantizer.codebooks.device)
+        return quantizer.decode(data.transpose(1, 2))
 
     def latent_rows(self, latents: Tensor) -> Tensor:
         """Checked latents [B, D, T] as rows [B, T, D] of the codec's device and dtype."""

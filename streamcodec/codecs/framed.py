@@ -136,6 +136,7 @@ class FramedCore:
         stream.progress = Progress(*(numbers[name] for name in Progress._fields))
 
 
+@torch.no_grad()
 def primed(network: Network, silence: Tensor) -> Transducer:
     """A stream of batch 1 that has heard `silence`, [1, n, C], the rows of the prefill frames."""
     stream = Transducer(network, 1, silence.device, silence.dtype, max_frames=max(1, network.prefill_frames))

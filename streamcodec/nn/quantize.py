@@ -81,7 +81,9 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
         self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
-        self._arranged: Derived[Tensor] = Derived()  # `scan` for a backend that reads another
+        # By backend and stages: what a search takes after the latents; and `scan` of all for a backend with another.
+        self._tables: Derived[dict[tuple[str, int | None, int | None], tuple[Tensor, ...]]] = Derived()
+        self._arranged: Derived[Tensor] = Derived()
         self.set_codebooks(entries)
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -94,6 +96,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.codebooks.copy_(codebooks)
         self.half_norms.copy_(ops.rvq_half_norms(self.codebooks))
         self.scan.copy_(self.codebooks.mT)
+        self._tables.clear()
         self._arranged.clear()
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
@@ -102,11 +105,18 @@ class ResidualVectorQuantizer(nn.Module):
 
     def _search(self, latents: Tensor, used: slice) -> Tensor:
         """Latents [..., D], as the codebooks' entries are, to codes [..., K] of the stages `used`."""
-        backend = ops.backend_of("rvq_encode", self.backend, self.codebooks)
-        scan = self.scan
-        if ops.arranges("rvq_encode", backend):
-            scan = self._arranged.get((self.codebooks,), lambda: ops.arranged("rvq_encode", backend, self.codebooks))
-        return ops.rvq_encode(latents, self.codebooks[used], self.half_norms[used], scan[used], backend=backend)
+        codebooks = self.codebooks
+        backend = ops.backend_of("rvq_encode", self.backend, codebooks)
+        tables, key = self._tables.get((codebooks,), dict), (backend, used.start, used.stop)
+        if key not in tables:
+            tables[key] = codebooks[used], self.half_norms[used], self._scan(backend)[used]
+        return ops.rvq_encode(latents, *tables[key], backend=backend)
+
+    def _scan(self, backend: str) -> Tensor:
+        """The codebooks as the search of a backend reads them."""
+        if not ops.arranges("rvq_encode", backend):
+            return self.scan
+        return self._arranged.get((self.codebooks,), lambda: ops.arranged("rvq_encode", backend, self.codebooks))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""

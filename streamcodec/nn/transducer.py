@@ -160,45 +160,46 @@ class Transducer:
         return other
 
     @property
-    def frames_ready(self) -> int:
-        """Whole frames waiting in `pending`."""
-        return self.pending.shape[1] // self.network.at.rate
-
-    @property
     def frames_needed(self) -> int:
         """The fewest frames that the next step takes."""
         return 1 if self.progress.frames else max(1, self.network.prefill_frames)
 
-    @torch.inference_mode()
     def push(self, x: Tensor) -> Tensor:
-        """Rows of signal, [B, n, C], any n; returns the rows of true output that are now final, [B, m, C']."""
-        self.pending = torch.cat([self.pending, x], 1) if self.pending.shape[1] else x
-        self.progress = self.progress._replace(received=self.progress.received + x.shape[1])
-        outputs = []
-        while (ready := self.frames_ready) >= self.frames_needed:
-            outputs.append(self._step(self._frames(ready), UNKNOWN))
-        if outputs or self.pending is x:
+        """Rows of signal, [B, n, C], any n; returns the rows of true output that are now final, [B, m, C'].
+
+        They are in memory of their own. Where gradients are recorded, x must need none.
+        """
+        done, received, emitted = self.progress
+        self.progress = Progress(done, received + x.shape[1], emitted)
+        held, rate, taken, outputs = self.pending.shape[1], self.network.at.rate, 0, []
+        if held:
+            x = torch.cat([self.pending, x], 1)
+        while (ready := (x.shape[1] - taken) // rate) >= self.frames_needed:
+            frames = self._frames(ready)
+            outputs.append(self._step(x, taken, frames, UNKNOWN))
+            taken += frames * rate
+        if held or taken < x.shape[1]:
             # Hold neither the caller's memory nor a whole push for the sake of its last rows.
-            self.pending = self.pending.clone()
+            self.pending = x[:, taken:].clone()
         return self._emit(outputs, x)
 
     def _frames(self, frames: int) -> int:
         """How many of so many frames the next step takes."""
         return max(self.frames_needed, min(frames, self.max_frames))
 
-    def _step(self, frames: int, length: int) -> Tensor:
-        """A step of the rows that wait, and zeros where they do not suffice."""
-        network, rows = self.network, frames * self.network.at.rate
-        x, self.pending = self.pending[:, :rows], self.pending[:, rows:]
-        if x.shape[1] < rows:
-            x = torch.nn.functional.pad(x, (0, 0, 0, rows - x.shape[1]))
-        edges = None
-        if self.progress.frames < network.warmup_frames or length != UNKNOWN:
-            batch = x.shape[0]
-            position = torch.full((batch,), self.progress.frames, device=x.device)
-            edges = Edges(position, torch.full((batch,), length, device=x.device))
+    def _step(self, x: Tensor, first: int, frames: int, length: int) -> Tensor:
+        """A step of the rows from `first` on, and of zeros where they do not suffice."""
+        network, (done, received, emitted) = self.network, self.progress
+        rows, edges = frames * network.at.rate, None
+        if first or x.shape[1] != rows:
+            x = x[:, first : first + rows]
+            if x.shape[1] < rows:
+                x = torch.nn.functional.pad(x, (0, 0, 0, rows - x.shape[1]))
+        if done < network.warmup_frames or length != UNKNOWN:
+            position = torch.full((x.shape[0],), done, device=x.device)
+            edges = Edges(position, torch.full((x.shape[0],), length, device=x.device))
         y = network.step(x, self.state, edges)
-        self.progress = self.progress._replace(frames=self.progress.frames + frames)
+        self.progress = Progress(done + frames, received, emitted)
         return y
 
     def _emit(self, outputs: list[Tensor], like: Tensor) -> Tensor:
@@ -208,22 +209,25 @@ class Transducer:
         if self.skip:
             dropped = min(self.skip, y.shape[1])
             self.skip -= dropped
-            y = y[:, dropped:]
-        self.progress = self.progress._replace(emitted=self.progress.emitted + y.shape[1])
+            y = y[:, dropped:].clone()
+        frames, received, emitted = self.progress
+        self.progress = Progress(frames, received, emitted + y.shape[1])
         return y
 
-    @torch.inference_mode()
     def flush(self) -> Tensor:
         """The end of the signal; returns all the output that is left.
 
         Steps are fed zeros until the last row of output is through; the edges keep the zeros out of the signal.
         """
-        network, length, outputs = self.network, self.progress.received, []
+        network, length, taken, outputs = self.network, self.progress.received, 0, []
         total = network.output_length(length)
         while (left := network.out.frames(total) - self.progress.frames) > 0 and total:
             # All that is left at once: a step of many frames costs far less than as many steps.
-            outputs.append(self._step(self._frames(left), length))
+            frames = self._frames(left)
+            outputs.append(self._step(self.pending, taken, frames, length))
+            taken += frames * network.at.rate
+        self.pending = self.pending[:, taken:]
         if outputs:
             surplus = network.out.rows(self.progress.frames) - total
-            outputs[-1] = outputs[-1][:, : outputs[-1].shape[1] - surplus]
+            outputs[-1] = outputs[-1][:, : outputs[-1].shape[1] - surplus].clone()
         return self._emit(outputs, self.pending)

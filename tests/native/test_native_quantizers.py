@@ -9,7 +9,7 @@ from sets import HERE, compiled, each_set, on
 from streamcodec_kernels import factorised_reference, rvq_reference
 from torch import Tensor
 
-from streamcodec import ops
+from streamcodec import native_support, ops
 from streamcodec.errors import BackendError, ShapeError
 from streamcodec.nn.factorised import FactorisedQuantizer
 from streamcodec.nn.levels import LevelQuantizer
@@ -108,6 +108,31 @@ def test_entries_in_strips_have_the_same_codes_as_in_any_other_arrangement(name,
             assert torch.equal(alone, euclidean(z, codebooks[last]))
     excess = rvq_reference.excess_distance(z, codebooks, found)
     assert_near_ties_alone(found, expected, shape[2], excess, rvq_reference.NEAR_TIE)
+
+
+@each_set
+@pytest.mark.parametrize("shape", EUCLIDEAN)
+def test_entries_that_float16_holds_take_half_the_bytes_and_have_the_same_codes(name, shape):
+    """Near copies of few entries, some of them subnormal in float16: a bit of difference would change the codes."""
+    z, codebooks = rvq_reference.random_problem(*shape)
+    size = shape[2]
+    few = codebooks[:, : max(1, size // 10)].repeat(1, 10, 1)[:, :size].contiguous()
+    few[:, -1] *= 2.0**-20
+    halves = (few * (1 + 2**-10 * torch.randn(few.shape, generator=torch.Generator().manual_seed(5)))).half().float()
+    half_norms, others = ops.rvq_half_norms(halves), halves.clone()
+    others[-1, -1, -1] = 1 / 3  # one number that float16 has not
+    for latents in (z, z[:1], 2.0**-20 * z):
+        with on(name):
+            strips = ops.arranged("rvq_encode", "native", halves)
+            assert (strips.dtype == torch.float16) == native_support.instruction_set().halves
+            assert ops.arranged("rvq_encode", "native", others).dtype == torch.float32
+            expected = ops.rvq_encode(latents, halves, half_norms, backend="native")
+            found = ops.rvq_encode(latents, halves, half_norms, strips, backend="native")
+        assert torch.equal(found, expected)
+    for other in HERE:
+        with on(other):
+            elsewhere = ops.rvq_encode(z, halves, half_norms, strips, backend="native")
+            assert torch.equal(elsewhere, ops.rvq_encode(z, halves, half_norms, backend="native"))
 
 
 @compiled

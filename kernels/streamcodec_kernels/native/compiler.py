@@ -42,7 +42,7 @@ FLAGS = (
 SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
-        "avx2": ("-mavx2", "-mfma"),
+        "avx2": ("-mavx2", "-mfma", "-mf16c"),
         "baseline": (),
     },
     "aarch64": {"neon": (), "baseline": ()},

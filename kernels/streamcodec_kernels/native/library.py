@@ -130,7 +130,7 @@ class Call(ctypes.Structure):
 class Search(ctypes.Structure):
     _fields_ = [
         *_fields("rows stages size dimension", "values"),
-        *_fields("width step", "scan"),
+        *_fields("width step", "scan halves"),
         *_fields("scan_stage strip line filled", "half_norms entries cross codes"),
     ]
 
@@ -148,9 +148,10 @@ _STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Sea
 
 class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
-    tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; step: runs a
-    `Call` of a `Plan`, given pointers to both; help: takes shares of it beside the thread that runs it, and returns how
-    many; search, affine, lookup: run what they are given a pointer to.
+    tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; halves:
+    whether it searches entries in half precision; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
+    shares of it beside the thread that runs it, and returns how many; search, affine, lookup: run what they are given a
+    pointer to.
     """
 
     name: str
@@ -158,6 +159,7 @@ class InstructionSet(NamedTuple):
     panel: int
     tiles: bool
     int8: int
+    halves: bool
     step: Callable[[Any, Any], None]
     help: Callable[[Any, Any], int]
     search: Callable[[Any], None]
@@ -184,7 +186,7 @@ def instruction_sets() -> dict[str, InstructionSet]:
 
 
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
-    sizes = (c_int64 * 4)()
+    sizes = (c_int64 * 5)()
     library[f"streamcodec_panel_{name}"](sizes)
     names = ("step", "help", "search", "affine", "lookup")
     step, help_, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
@@ -193,7 +195,7 @@ def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
     tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
-    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], step, help_, *others)
+    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], bool(sizes[4]), step, help_, *others)
 
 
 def chosen() -> InstructionSet:

@@ -17,7 +17,7 @@ static bool keeps(uint32_t registers) {
 
 static bool has_avx2() {
     uint32_t a, b, c, d;
-    if (!keeps(0x6) || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_FMA)) return false;
+    if (!keeps(0x6) || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_FMA) || !(c & bit_F16C)) return false;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 

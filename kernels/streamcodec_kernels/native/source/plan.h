@@ -19,6 +19,11 @@ enum Kind : int64_t {
 enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU, GELU_TANH, HARDTANH };
 enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
 
+// A number in IEEE's half precision. Each is one of float's too, the subnormal ones as well.
+struct Half {
+    uint16_t bits;
+};
+
 // Rows of one network's buffer: `history` old ones, then new ones; see streamcodec/program.py.
 struct Buffer {
     float *memory;
@@ -138,7 +143,8 @@ struct Search {
     int64_t rows, stages, size, dimension;
     float *values;                        // [rows, width]: what is left of each row
     int64_t width, step;                  // stage i reads the values from i * step on
-    const float *scan;                    // [stages, dimension, size], what the values are multiplied with:
+    const float *scan;                    // [stages, dimension, size], what the values are multiplied with; or the
+    const Half *halves;                   // same here, filled up:
     int64_t scan_stage, strip, line;      // how far apart its stages, strips of columns, and rows of a strip are
     int64_t filled;                       // whether the last strip is whole, with zeros beyond the last column
     const float *half_norms;              // [stages, size], taken off the scores, or null

@@ -9,22 +9,26 @@
 static constexpr int STRIP = PANEL * LANES;  // columns
 
 // A strip of a matrix: its rows are `line` apart, `left` of its columns are there, and the next one is `next` further.
+// Number: float or Half.
+template <typename Number>
 struct Strip {
-    const float *weight;
+    const Number *weight;
     int64_t line, left, next;
 };
 
 // Add x[i] * weight, over the rows of a strip.
-template <int ROWS_, bool WHOLE>
-static inline void multiply(const float *const *x, Strip strip, int64_t inputs, V (&sums)[ROWS_][PANEL]) {
-    const float *weight = strip.weight;
+template <int ROWS_, bool WHOLE, typename Number>
+static inline void multiply(const float *const *x, Strip<Number> strip, int64_t inputs, V (&sums)[ROWS_][PANEL]) {
+    constexpr int EACH = sizeof(float) / sizeof(Number);  // numbers in the room of a float
+    const Number *weight = strip.weight;
     for (int64_t k = 0; k < inputs; ++k, weight += strip.line) {
         V w[PANEL];
 #pragma GCC unroll 4
         for (int j = 0; j < PANEL; ++j) {
-            w[j] = WHOLE ? load(weight + j * LANES) : up_to(weight + j * LANES, strip.left - j * LANES);
-            if (WHOLE) __builtin_prefetch(weight + strip.next + j * LANES, 0, 2);
-            if (WHOLE && ROWS_ <= 8) __builtin_prefetch(weight + (j + NEAR) * LANES);
+            if constexpr (WHOLE) w[j] = load(weight + j * LANES);
+            else w[j] = up_to(weight + j * LANES, strip.left - j * LANES);
+            if (WHOLE && j % EACH == 0) __builtin_prefetch(weight + strip.next + j * LANES, 0, 2);
+            if (WHOLE && ROWS_ <= 8 && j % EACH == 0) __builtin_prefetch(weight + (j + NEAR * EACH) * LANES);
         }
 #pragma GCC unroll 14
         for (int i = 0; i < ROWS_; ++i) {
@@ -44,7 +48,7 @@ static void affine_strip(const Affine &of, int64_t row, int64_t column) {
         x[i] = of.x + (row + i) * of.inputs;
         for (int j = 0; j < PANEL; ++j) sums[i][j] = of.bias ? up_to(of.bias + column + j * LANES, left - j * LANES) : zero();
     }
-    multiply<ROWS_, WHOLE>(x, {of.weight + column, of.outputs, left, STRIP}, of.inputs, sums);
+    multiply<ROWS_, WHOLE>(x, Strip<float>{of.weight + column, of.outputs, left, STRIP}, of.inputs, sums);
     for (int i = 0; i < ROWS_; ++i)
         for (int j = 0; j < PANEL; ++j)
             put_up_to(of.out + (row + i) * of.outputs + column + j * LANES, sums[i][j], left - j * LANES);
@@ -69,7 +73,8 @@ static inline int64_t first_of(const Best &best) {
 template <int ROWS_, bool WHOLE>
 static void search_rows(const Search &of, int64_t stage, int64_t row, int64_t column, Best *best) {
     const int64_t left = of.size - column;
-    const float *scan = of.scan + stage * of.scan_stage + column / STRIP * of.strip, *x[ROWS_];
+    const int64_t place = stage * of.scan_stage + column / STRIP * of.strip;
+    const float *x[ROWS_];
     const float *half_norms = of.half_norms ? of.half_norms + stage * of.size + column : nullptr;
     I lanes;
     for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
@@ -79,7 +84,9 @@ static void search_rows(const Search &of, int64_t stage, int64_t row, int64_t co
         for (int j = 0; j < PANEL; ++j)
             sums[i][j] = half_norms ? -up_to(half_norms + j * LANES, left - j * LANES) : zero();
     }
-    multiply<ROWS_, WHOLE>(x, {scan, of.line, left, of.strip}, of.dimension, sums);
+    if (HAS_HALVES && of.halves)
+        multiply<ROWS_, true>(x, Strip<Half>{of.halves + place, of.line, left, of.strip}, of.dimension, sums);
+    else multiply<ROWS_, WHOLE>(x, Strip<float>{of.scan + place, of.line, left, of.strip}, of.dimension, sums);
     for (int i = 0; i < ROWS_; ++i)
         for (int j = 0; j < PANEL; ++j) {
             const I index = lanes + (int32_t)(column + j * LANES);

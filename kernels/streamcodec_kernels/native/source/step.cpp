@@ -122,10 +122,12 @@ EXPORTED void NAMED(streamcodec_lookup_, SET)(const Lookup *of) {
     restore(before);
 }
 
-// Columns of a vector, vectors of a panel, whether products in bfloat16 are compiled, and the most rows with weights in int8.
+// Columns of a vector, vectors of a panel, whether products in bfloat16 are compiled, the most rows with weights in int8,
+// and whether searches read numbers of half precision.
 EXPORTED void NAMED(streamcodec_panel_, SET)(int64_t *sizes) {
     sizes[0] = LANES;
     sizes[1] = PANEL;
     sizes[2] = HAS_TILES;
     sizes[3] = NARROW;
+    sizes[4] = HAS_HALVES;
 }

@@ -65,6 +65,26 @@ static inline V load(const int8_t *from) {
 #endif
 }
 
+// Whether numbers of half precision are read as vectors.
+#if defined(STREAMCODEC_avx512) || defined(STREAMCODEC_avx2) || defined(STREAMCODEC_neon)
+#define HAS_HALVES 1
+#else
+#define HAS_HALVES 0
+#endif
+
+static inline V load(const Half *from) {
+#if defined(STREAMCODEC_avx512)
+    return (V)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)from));
+#elif defined(STREAMCODEC_avx2)
+    return (V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+#elif defined(STREAMCODEC_neon)
+    return (V)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&from->bits)));
+#else
+    (void)from;  // nothing is packed so here
+    return V{};
+#endif
+}
+
 // The first `count` values, zeros after them.
 static inline V load_some(const float *from, int64_t count) {
     V value = zero();
