@@ -22,6 +22,7 @@ from streamcodec_kernels.native.library import InstructionSet
 from torch import Tensor
 
 from .errors import DtypeError, ShapeError
+from .native_lapped import divided, room
 from .native_support import instruction_set
 from .native_weights import FLOAT, WIDE, Packer, Weights, lying_together, pays
 from .program import (
@@ -32,6 +33,7 @@ from .program import (
     Edges,
     GroupedProduct,
     Input,
+    LappedProduct,
     LayerNorm,
     LocalAttention,
     LSTMCell,
@@ -371,6 +373,10 @@ class Workspace:
 
     def _own(self, op: Op, made: Any) -> str:
         """Write what an operation alone has to `made`; returns what kind it is."""
+        if isinstance(op, LappedProduct):
+            made.inner, made.outer = divided(op.hop, self._set.lanes)
+            made.row = self._keep(torch.empty(room(op.hop, self._set.lanes))).data_ptr()
+            return "overlap_add" if op.back else "lapped"
         if made.low_weights and isinstance(op, Product):
             return self._own_low(op, made)
         if isinstance(op, (Product, GroupedProduct)):

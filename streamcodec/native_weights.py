@@ -12,11 +12,13 @@ from streamcodec_kernels.native.library import InstructionSet
 from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
+from .native_lapped import tables
 from .native_support import instruction_set
 from .program import (
     Depthwise,
     DepthwiseTransposed,
     GroupedProduct,
+    LappedProduct,
     LayerNorm,
     LSTMCell,
     Normalise,
@@ -74,11 +76,13 @@ def in_int8(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
 
 def pays(op: Op) -> TypeGuard[Product]:
     """Whether an operation is faster in bfloat16. The last one, to a channel or two of audio, is not."""
-    return isinstance(op, Product) and min(op.matrix.shape) >= WIDE
+    return isinstance(op, Product) and not isinstance(op, LappedProduct) and min(op.matrix.shape) >= WIDE
 
 
 def weight_bytes(op: Op, rows: float, low: bool = False) -> int:
     """Bytes of each weight that an operation reads for so many rows of all streams together."""
+    if isinstance(op, LappedProduct):
+        return 0  # but for small tables
     if low and pays(op):
         return 2
     if not isinstance(op, Product) or rows > instruction_set().int8 or in_int8(op.matrix) is None:
@@ -95,6 +99,8 @@ class Packer:
 
     def weights(self, op: Op) -> list[Weights]:
         """What each part of an operation multiplies by, by the names of the library's `Operation`."""
+        if isinstance(op, LappedProduct):
+            return [{"weights": tables(op.hop, self.lanes)}]
         if isinstance(op, Product):
             return [self._product(op.matrix, op.bias)]
         if isinstance(op, GroupedProduct):

@@ -40,6 +40,7 @@ __all__ = [
     "Input",
     "Known",
     "LSTMCell",
+    "LappedProduct",
     "LayerNorm",
     "Length",
     "LocalAttention",
@@ -253,6 +254,20 @@ class Product(Op):
     @property
     def multiply_adds(self) -> int:
         return self.matrix.numel()
+
+
+@dataclass
+class LappedProduct(Product):
+    """A product whose matrix is that of a lapped transform (`nn.lapped`), forth or `back`: executors may know a faster
+    way to the same result.
+    """
+
+    back: bool = False
+
+    @property
+    def hop(self) -> int:
+        """Samples of a hop."""
+        return self.matrix.shape[0] // 2
 
 
 @dataclass

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..program import Padding
+from ..program import LappedProduct, Op, Padding, Window
 from .conv import Conv1d, ConvTranspose1d
 
 __all__ = ["LappedTransform", "OverlapAdd"]
@@ -42,6 +42,9 @@ class LappedTransform(Conv1d):
         super().__init__(1, 2 * hop, 2 * hop, stride=hop, padding=Padding(hop), bias=False)
         _fix(self, torch.cat(_basis(hop))[:, None])
 
+    def _operation(self, window: Window) -> Op:
+        return LappedProduct((window,), self.weight.flatten(0, 1), None)
+
 
 class OverlapAdd(ConvTranspose1d):
     """Cosines [B, T, hop] to audio [B, (T - 1) * hop, 1]: where two frames overlap, and so a frame late."""
@@ -49,3 +52,6 @@ class OverlapAdd(ConvTranspose1d):
     def __init__(self, hop: int):
         super().__init__(hop, 1, 2 * hop, stride=hop, trim_left=hop, trim_right=hop, bias=False)
         _fix(self, _basis(hop)[0][:, None])
+
+    def _operation(self, window: Window) -> Op:
+        return LappedProduct((window,), *self._matrix_parts(), spread=self.stride, back=True)

@@ -42,7 +42,7 @@ KINDS = {
         (
             *("copy", "product", "dot", "depthwise", "normalise", "lstm"),
             *("band_features", "band_gains", "layer_norm", "attention", "low_product"),
-            *("gated_silu", "noise", "local_attention"),
+            *("gated_silu", "noise", "local_attention", "lapped", "overlap_add"),
         )
     )
 }
@@ -97,7 +97,7 @@ class Operation(ctypes.Structure):
         *(*_fields(pointers="add"), *_fields("add_row add_stream")),
         *_fields("taps tap", "recurrent gates hidden cell"),
         *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
-        *_fields("lag rate seed", "row bands"),
+        *_fields("lag rate seed inner outer", "row bands"),
         *_fields("band_count", "low_weights halves"),
         *_fields("halves_rows", "sources"),
         *_fields("source_count"),

@@ -14,7 +14,7 @@
 
 enum Kind : int64_t {
     COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION, LOW_PRODUCT,
-    GATED_SILU, NOISE, LOCAL_ATTENTION
+    GATED_SILU, NOISE, LOCAL_ATTENTION, LAPPED, OVERLAP_ADD
 };
 enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU, GELU_TANH, HARDTANH };
 enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
@@ -95,7 +95,8 @@ struct Operation {
     float *scores;                        // room for `reach` scores
     int64_t lag, rate;                    // of the input of an LSTM, an attention or noise
     int64_t seed;                         // of noise
-    float *row;                           // room for one row
+    int64_t inner, outer;                 // of a lapped transform: two factors of its hop
+    float *row;                           // room for one row, and for what a lapped transform is made of
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
     const uint16_t *low_weights;          // of a product in bfloat16: see low_precision.h

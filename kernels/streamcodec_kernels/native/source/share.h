@@ -5,6 +5,7 @@
 #pragma once
 
 #include "attention.h"
+#include "lapped.h"
 #include "low_precision.h"
 #include "lstm.h"
 #include "quantize.h"
@@ -74,6 +75,8 @@ static void run(const Operation &op, const Plan &plan, const Call &call, Shares 
         case ATTENTION: return attention(op, call, plan.batch);
         case NOISE: return noise(op, plan.batch);
         case LOCAL_ATTENTION: return local_attention(op, plan.batch);
+        case LAPPED: return lapped(op, plan.batch);
+        case OVERLAP_ADD: return overlap_add(op, plan.batch);
 #if HAS_TILES
         case LOW_PRODUCT: return low_product(op, part.first, end - first);
 #endif
