@@ -10,6 +10,7 @@ from streamcodec_kernels.rvq_reference import NEAR_TIE, excess_distance
 from torch import Tensor, nn
 
 from streamcodec import Codec, codecs
+from streamcodec.bench.presets import mixtures
 from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.segments import Segments
@@ -70,7 +71,7 @@ def _small_codec(kind: str, dtype: torch.dtype, config: frozenset[tuple[str, Any
 
 @torch.no_grad()
 def settle(codec: EncodecCodec, frames: int = 300) -> None:
-    """Fit the codebooks to latents, so that all their entries are in use, and bring the output to about -12 dBFS."""
+    """Fit the codebooks to latents, so that codes vary as a trained codec's do, and bring the output to about -12 dBFS."""
     codec.quantizer.set_codebooks(fitted_codebooks(codec, *codec.quantizer.codebooks.shape[:2], frames))
     codes = codec.encode(signal(1, codec.spec.channels, frames * codec.spec.hop_length), codec.spec.bandwidths[-1])
     last = codec.decoder.layers[-1]
@@ -83,13 +84,12 @@ def settle(codec: EncodecCodec, frames: int = 300) -> None:
 
 @torch.no_grad()
 def fitted_codebooks(codec: EncodecCodec, stages: int, size: int, frames: int = 300) -> Tensor:
-    """Codebooks [K, N, D] whose entries are residuals of the latents of four signals of `frames`, moved a little."""
+    """Codebooks [K, N, D] whose entries are mixtures of residuals of the latents of four signals of `frames`."""
     generator = torch.Generator().manual_seed(3)
     residual = latents_of(codec, signal(4, codec.spec.channels, frames * codec.spec.hop_length)).flatten(0, 1)
     books = []
     for _ in range(stages):
-        chosen = residual[torch.randint(len(residual), (size,), generator=generator)]
-        chosen = chosen + 0.3 * residual.std() * torch.randn(chosen.shape, generator=generator).to(chosen)
+        chosen = mixtures(residual, size, generator)
         books.append(chosen)
         residual = residual - chosen[torch.cdist(residual, chosen).argmin(1)]
     return torch.stack(books)

@@ -27,7 +27,7 @@ from ..nn.scaled import Scaled
 from ..nn.snake import Snake, SnakeBeta
 from ..nn.split import SplitQuantizer
 
-__all__ = ["PRESETS", "Preset", "make"]
+__all__ = ["PRESETS", "Preset", "make", "mixtures"]
 
 
 class Preset(NamedTuple):
@@ -153,25 +153,26 @@ def _latents(codec: Codec) -> int:
 def _fit_stages(left: Tensor, stages: Tensor) -> None:
     """Set stages [K, N, D] for the latents `left` [M, D]."""
     for entries in stages:
-        entries.copy_(_drawn(left, len(entries)))
+        entries.copy_(mixtures(left, len(entries)))
         left = left - entries[torch.cdist(left, entries).argmin(1)]
 
 
-def _drawn(vectors: Tensor, count: int) -> Tensor:
+def mixtures(vectors: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
     """`count` mixtures of `vectors` [M, D]: spread as they are, over six tenths of their width.
 
     No copies of them: each stage would leave next to nothing of its copies, so that later stages were dust, and of
     other audio every later code a near tie.
     """
     mean = vectors.mean(0)
-    return mean + 0.6 * (torch.randn(count, len(vectors)) @ (vectors - mean)) / len(vectors) ** 0.5
+    shares = torch.randn(count, len(vectors), generator=generator).to(vectors)
+    return mean + 0.6 * (shares @ (vectors - mean)) / len(vectors) ** 0.5
 
 
 def _fit_factorised(quantizer: FactorisedQuantizer, stage: int, left: Tensor, entries: Tensor) -> Tensor:
     """Set one stage, `entries` [N, d] too; returns what it makes of `left` [M, D]."""
     weight = quantizer.in_weight[stage]
     projected = torch.addmm(quantizer.in_bias[stage], left, weight)
-    entries.copy_(_drawn(projected, len(entries)))
+    entries.copy_(mixtures(projected, len(entries)))
     # Half the way back up: the inverse of a random projection overshoots.
     quantizer.out_weight[stage].copy_(0.5 * torch.linalg.pinv(weight))
     nearest = (F.normalize(projected) @ F.normalize(entries).mT).argmax(1)
