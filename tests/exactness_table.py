@@ -41,7 +41,7 @@ sys.path.append(str(Path(__file__).parent / "codecs"))
 import mimi_models
 import pocket_tts_models
 
-# What a line of the table is measured on; tests take a part of it.
+# What a line of the table is measured on; tests take a part of it (`Extent`).
 SECONDS, FITTED = 3, 300  # of the signal, and the frames that codebooks are fitted to
 SIZES: dict[str, Any] = {
     "num_filters": 32,
@@ -99,6 +99,18 @@ PAIRS = {
     "Mimi": Pair(PRESETS["mimi"], 2, 64),
     "Qwen3-TTS, 12.5 Hz": Pair(PRESETS["qwen3_tts_12hz"], 2, 64),
 }
+
+
+class Extent(NamedTuple):
+    """What a line is measured on. noise, fitted: parts of the table's noise, and of the frames that codebooks are
+    fitted to; all_bandwidths: or the highest alone, whose codes begin with those of the others.
+    """
+
+    noise: float = 1
+    fitted: float = 1
+    all_bandwidths: bool = True
+
+
 LATENTS_WITHIN = 1e-5, 1e-9  # of the largest one, where there are no codes to compare, in float32 and float64
 SEPARATE = [7, 960, 4001, 1, 320, 12_345]  # samples a push, in turn
 HEAD = [
@@ -194,12 +206,12 @@ def streamed_pcm(codec: Codec, codes: Codes) -> Tensor:
     return torch.cat([*parts, decoder.flush()], 2)
 
 
-def some_bandwidths(codec: Codec) -> list[float]:
+def some_bandwidths(codec: Codec, extent: Extent) -> list[float]:
     """All of EnCodec's; the highest of SNAC and Qwen3-TTS, whose packages decode no fewer codebooks; of the others, the
     lowest and the highest.
     """
     offered = codec.spec.bandwidths
-    if isinstance(codec, (SnacCodec, QwenTtsCodec)):
+    if isinstance(codec, (SnacCodec, QwenTtsCodec)) or not extent.all_bandwidths:
         return [offered[-1]]
     return list(offered) if isinstance(codec, EncodecCodec) else [offered[0], offered[-1]]
 
@@ -231,7 +243,14 @@ class Row(NamedTuple):
         return not (self.wrong or self.stream_wrong or self.stream_differ_double)
 
 
-def row(against: str, codec: Codec, double: Codec, upstream: Callable[[Tensor, float], Upstream], wav: Tensor) -> Row:
+def row(
+    against: str,
+    codec: Codec,
+    double: Codec,
+    upstream: Callable[[Tensor, float], Upstream],
+    wav: Tensor,
+    extent: Extent,
+) -> Row:
     """One line: sums and maxima over bandwidths."""
     counts = {"compared": 0, "differ": 0, "wrong": 0}
     streams = {"compared": 0, "differ": 0, "wrong": 0}
@@ -240,7 +259,7 @@ def row(against: str, codec: Codec, double: Codec, upstream: Callable[[Tensor, f
     quantizer = double.quantizer if known else double.quantizer.codebooks
     latents = latents_of(double, wav)
     heard = latents_windowed(double, wav) if isinstance(double, SemanticBase) else latents
-    for bandwidth in some_bandwidths(codec):
+    for bandwidth in some_bandwidths(codec, extent):
         theirs = upstream(wav, bandwidth)
         assert theirs.pcm.std() > 0.01, "a difference means nothing without a level to compare it with"
         offline = codec.encode(wav, bandwidth)
@@ -267,31 +286,31 @@ def add(total: dict[str, int], more: dict[str, int]) -> None:
         total[name] += value
 
 
-def noise(codec: Codec, part: float) -> Tensor:
-    return signal(1, codec.spec.channels, round(part * SECONDS * codec.spec.sample_rate) + 123)
+def noise(codec: Codec, extent: Extent) -> Tensor:
+    return signal(1, codec.spec.channels, round(extent.noise * SECONDS * codec.spec.sample_rate) + 123)
 
 
-def encodec_row(name: str, part: float) -> Row:
-    model = random_transformers_model(frames=FITTED, **SIZES | PUBLISHED[name])
+def encodec_row(name: str, extent: Extent) -> Row:
+    model = random_transformers_model(frames=round(extent.fitted * FITTED), **SIZES | PUBLISHED[name])
     codec, double = codec_of(model), codec_of(model, torch.float64)
-    wav = noise(codec, part)
-    return row("transformers", codec, double, lambda x, kbps: from_transformers(model, x, kbps), wav)
+    wav = noise(codec, extent)
+    return row("transformers", codec, double, lambda x, kbps: from_transformers(model, x, kbps), wav, extent)
 
 
-def package_row(stereo: bool, part: float) -> Row:
-    model, codec = package_model(stereo, FITTED)
-    double = converted(model).double()
-    return row("encodec package", codec, double, lambda x, kbps: from_package(model, x, kbps), noise(codec, part))
+def package_row(stereo: bool, extent: Extent) -> Row:
+    model, codec = package_model(stereo, round(extent.fitted * FITTED))
+    double, wav = converted(model).double(), noise(codec, extent)
+    return row("encodec package", codec, double, lambda x, kbps: from_package(model, x, kbps), wav, extent)
 
 
-def pair_row(name: str, part: float) -> Row:
+def pair_row(name: str, extent: Extent) -> Row:
     preset, seconds, fitted = PAIRS[name]
     snac = preset.build is SnacCodec
     with tempfile.TemporaryDirectory() as scratch:
-        folder = streamcodec.save(make(preset, frames=fitted), scratch)
+        folder = streamcodec.save(make(preset, frames=round(extent.fitted * fitted)), scratch)
         # The others as bare models, without their processors; the snac package draws its noise anew at each call.
         codec = streamcodec.load(folder, noise="off") if snac else streamcodec.load(folder, pad=False)
-        hop, frames = codec.spec.hop_length, max(2, int(part * seconds * codec.spec.frame_rate))
+        hop, frames = codec.spec.hop_length, max(2, int(extent.noise * seconds * codec.spec.frame_rate))
         # 200 samples beyond whole frames: X-Codec's two branches disagree by a frame there.
         wav = signal(1, 1, frames * hop + (0 if snac else 200))
 
@@ -301,13 +320,14 @@ def pair_row(name: str, part: float) -> Row:
             encoded = other.encode(x)
             return Upstream(other.codes(encoded), other.decode(encoded))
 
-        return row(AGAINST.get(preset.build, "transformers"), codec, copy.deepcopy(codec).double(), upstream, wav)
+        against, double = AGAINST.get(preset.build, "transformers"), copy.deepcopy(codec).double()
+        return row(against, codec, double, upstream, wav, extent)
 
 
 AGAINST: dict[Any, str] = {SnacCodec: "snac package", QwenTtsCodec: "transformers' Mimi, qwen-tts"}
 
 
-def higgs_row(part: float) -> Row:
+def higgs_row(extent: Extent) -> Row:
     import higgs_models  # which needs a transformers that has it
 
     acoustic = {"encoder_hidden_size": 64, "decoder_hidden_size": 1024, "hidden_size": 256}
@@ -317,16 +337,16 @@ def higgs_row(part: float) -> Row:
     )  # fmt: skip
     codec, double = (higgs_models.codec_of(model, dtype) for dtype in (torch.float32, torch.float64))
     codec.pad = double.pad = False
-    wav = signal(1, 1, int(part * 25) * codec.spec.hop_length + 200)
-    return row("transformers", codec, double, lambda x, kbps: from_xcodec(model, x, kbps), wav)
+    wav = signal(1, 1, int(extent.noise * 25) * codec.spec.hop_length + 200)
+    return row("transformers", codec, double, lambda x, kbps: from_xcodec(model, x, kbps), wav, extent)
 
 
-def pocket_row(part: float) -> Row:
+def pocket_row(extent: Extent) -> Row:
     """It has latents and no codes: those are counted that lie further off than `LATENTS_WITHIN`."""
     torch.manual_seed(0)
     codec = PocketTtsCodec({}).eval()
     mimi_models.settle_layers(codec)
-    wav = signal(1, 1, int(part * 25) * codec.spec.hop_length)
+    wav = signal(1, 1, int(extent.noise * 25) * codec.spec.hop_length)
     mimi_models.settle_level(codec, lambda: codec.decode_latents(codec.encode_latents(wav)))
     double, theirs = copy.deepcopy(codec).double(), pocket_tts_models.transformers_model(codec)
     expected = theirs.encode(wav).latents.transpose(1, 2)
@@ -355,21 +375,20 @@ def latents_heard(codec: Codec, latents: Tensor) -> Tensor:
     return torch.cat([*(decoder.push(latents[:, :, start:stop]) for start, stop in pieces), decoder.flush()], 2)
 
 
-def own_row(load: Callable[..., Codec], part: float) -> Row:
+def own_row(load: Callable[..., Codec], extent: Extent) -> Row:
     """A codec that nobody else runs in float32, on the bundled recording."""
     codec, double = load(), load(dtype=torch.float64)
     with AudioReader(RECORDING, codec.spec.sample_rate, 1, codec.spec.sample_rate) as reader:
         wav = torch.cat([torch.from_numpy(block) for block in reader], 1)[None]
-    wav = wav[..., : round(part * SECONDS * codec.spec.sample_rate)]
-    return row("itself in float64", codec, double, lambda x, kbps: from_double(double, x, kbps), wav)
+    wav = wav[..., : round(extent.noise * SECONDS * codec.spec.sample_rate)]
+    return row("itself in float64", codec, double, lambda x, kbps: from_double(double, x, kbps), wav, extent)
 
 
 def lyra(**options: Any) -> Codec:
     return streamcodec.load(os.environ["LYRA_MODEL_COEFFS"], **options)
 
 
-# Of what part of the table's noise.
-ROWS: dict[str, Callable[[float], Row]] = {
+ROWS: dict[str, Callable[[Extent], Row]] = {
     **{name: partial(encodec_row, name) for name in PUBLISHED},
     "EnCodec 24 kHz, `.th`": partial(package_row, False),
     "EnCodec 48 kHz, `.th`": partial(package_row, True),
@@ -390,7 +409,7 @@ def main(wanted: str = "") -> int:
         if not name.startswith(wanted) or (name == "Lyra v2" and "LYRA_MODEL_COEFFS" not in os.environ):
             continue
         with torch.no_grad():
-            line = make_row(1)
+            line = make_row(Extent())
         print("| " + " | ".join(line.cells(name)) + " |", flush=True)
         failed |= not line.holds
     return int(failed)

@@ -442,8 +442,8 @@ def test_a_full_size_checkpoint(tmp_path, kind, more_threads):
     torch.manual_seed(3)
     model = XcodecModel(Theirs(semantic_model_config={"model_type": kind})).eval()
     randomise(model)
-    fit(model, model.acoustic_decoder.conv2, frames=60)
-    wav = noise(1, 48_100).float()
+    fit(model, model.acoustic_decoder.conv2, frames=30)
+    wav = noise(1, 16_100).float()
     with torch.no_grad():
         expected = model(wav)
     model.save_pretrained(tmp_path)
@@ -454,7 +454,7 @@ def test_a_full_size_checkpoint(tmp_path, kind, more_threads):
     assert frames < 0.05  # near ties among 1,024 entries of random weights
     pcm = codec.decode(expected.audio_codes)[:, :, : wav.shape[2]]
     torch.testing.assert_close(pcm, expected.audio_values, rtol=0, atol=FULL_SCALE)
-    wav, window = wav[:, :, :16_100], SemanticWindow(15, 11, 10)
+    window = SemanticWindow(15, 11, 10)
     encoder, decoder = codec.open_encoder(window=window), codec.open_decoder()
     heard = torch.cat([decoder.push(encoder.push(wav)), decoder.push(encoder.flush()), decoder.flush()], 2)
     assert heard.shape == wav.shape
