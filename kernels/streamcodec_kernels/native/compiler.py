@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 __all__ = [
@@ -124,11 +125,17 @@ def made() -> Path:
 
 
 def compile_into(folder: Path, command: tuple[str, ...], extra: tuple[str, ...] = ()) -> Path:
-    """Compile the library in `folder`, with `extra` flags. Raises CannotCompileError."""
-    objects = [_object(folder / "library.o", command, "library.cpp", extra)]
-    for name, flags in flags_of().items():
-        flags = (*flags, f"-DSTREAMCODEC_{name}", *extra)
-        objects.append(_object(folder / f"{name}.o", command, "step.cpp", flags))
+    """Compile the library in `folder`, with `extra` flags, on all cores. Raises CannotCompileError."""
+    sources: dict[str, tuple[str, tuple[str, ...]]] = {
+        name: ("step.cpp", (*flags, f"-DSTREAMCODEC_{name}", *extra)) for name, flags in flags_of().items()
+    }
+    sources["library"] = "library.cpp", extra
+
+    def compiled(name: str) -> Path:
+        return _object(folder / f"{name}.o", command, *sources[name])
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        objects = list(threads.map(compiled, sources))
     library = folder / "library"
     _run((*command, "-shared", *extra, *map(str, objects), "-o", str(library)))
     return library
