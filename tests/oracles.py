@@ -71,7 +71,7 @@ def _small_codec(kind: str, dtype: torch.dtype, config: frozenset[tuple[str, Any
 
 @torch.no_grad()
 def settle(codec: EncodecCodec, frames: int = 300) -> None:
-    """Fit the codebooks to latents, so that codes vary as a trained codec's do, and bring the output to about -12 dBFS."""
+    """Fit the codebooks to latents, so that codes vary, and bring the output to about -12 dBFS."""
     codec.quantizer.set_codebooks(fitted_codebooks(codec, *codec.quantizer.codebooks.shape[:2], frames))
     codes = codec.encode(signal(1, codec.spec.channels, frames * codec.spec.hop_length), codec.spec.bandwidths[-1])
     last = codec.decoder.layers[-1]
