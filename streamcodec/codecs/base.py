@@ -72,14 +72,13 @@ class Codec(CheckedInput, ABC):
         sample_rate: int,
         channels: int,
         hop_length: int,
-        latent_channels: int,
         bandwidths: tuple[float, ...],
         default_bandwidth: float,
         bandwidth_codebooks: tuple[int, ...] = (),
         levels: tuple[int, ...] = (),
     ) -> None:
         """Make `framing` and write the spec: the last thing that a family's constructor does."""
-        self.framing = framing = self.make_framing(channels, latent_channels, hop_length)
+        self.framing = framing = self.make_framing(channels, self.quantizer.dimension, hop_length)
         sizes = framing.stream_bytes(self.dtype.itemsize)
         self.spec = CodecSpec(
             name=name,
@@ -89,7 +88,7 @@ class Codec(CheckedInput, ABC):
             frame_rate=sample_rate / hop_length,
             num_codebooks=sum(levels) or self.quantizer.codebooks.shape[0],
             codebook_size=self.quantizer.codebooks.shape[1],
-            latent_channels=latent_channels,
+            latent_channels=self.quantizer.dimension,
             bandwidths=bandwidths,
             default_bandwidth=default_bandwidth,
             bandwidth_codebooks=bandwidth_codebooks,

@@ -287,7 +287,6 @@ class DacCodec(Codec):
             sample_rate=settings.sampling_rate,
             channels=1,
             hop_length=settings.hop_length,
-            latent_channels=settings.latent_channels,
             bandwidths=settings.bandwidths,
             default_bandwidth=settings.bandwidths[-1],  # upstream's own default: all codebooks
             bandwidth_codebooks=tuple(range(1, settings.n_codebooks + 1)),

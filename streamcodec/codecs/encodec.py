@@ -141,7 +141,6 @@ class EncodecCodec(Codec):
             sample_rate=settings.sampling_rate,
             channels=settings.audio_channels,
             hop_length=settings.hop_length,
-            latent_channels=settings.hidden_size,
             bandwidths=settings.target_bandwidths,
             default_bandwidth=default,
         )

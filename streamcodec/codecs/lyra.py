@@ -99,7 +99,6 @@ class LyraCodec(Codec):
             sample_rate=RATE,
             channels=1,
             hop_length=HOP,
-            latent_channels=LATENTS,
             bandwidths=tuple(BANDWIDTHS),
             default_bandwidth=max(BANDWIDTHS),
             bandwidth_codebooks=tuple(BANDWIDTHS.values()),

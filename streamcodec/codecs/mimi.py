@@ -59,7 +59,6 @@ class MimiCodec(Codec):
             sample_rate=settings.sampling_rate,
             channels=1,
             hop_length=settings.hop_length,
-            latent_channels=width,
             bandwidths=tuple(map(settings.bandwidth, range(1, count + 1))),
             default_bandwidth=settings.bandwidth(settings.default_codebooks or count),
             bandwidth_codebooks=tuple(range(1, count + 1)),

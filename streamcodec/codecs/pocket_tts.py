@@ -102,7 +102,6 @@ class PocketTtsCodec(Codec):
             sample_rate=settings.sampling_rate,
             channels=1,
             hop_length=settings.hop_length,
-            latent_channels=channels,
             bandwidths=(),
             default_bandwidth=0.0,
         )

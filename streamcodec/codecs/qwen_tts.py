@@ -124,7 +124,6 @@ class QwenTtsCodec(Codec):
             sample_rate=mimi.sampling_rate,
             channels=1,
             hop_length=mimi.hop_length,
-            latent_channels=mimi.hidden_size,
             bandwidths=bandwidths,
             default_bandwidth=bandwidths[-1],
             bandwidth_codebooks=tuple(range(1, count + 1)),

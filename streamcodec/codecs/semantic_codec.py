@@ -105,7 +105,6 @@ class SemanticCodec(SemanticBase):
             sample_rate=spec.sample_rate,
             channels=1,
             hop_length=spec.hop_length,
-            latent_channels=self.widths.total,
             bandwidths=bandwidths,
             default_bandwidth=bandwidths[-1],
             bandwidth_codebooks=tuple(range(1, num_codebooks + 1)),

@@ -231,7 +231,6 @@ class SnacCodec(Codec):
             sample_rate=settings.sampling_rate,
             channels=1,
             hop_length=settings.hop_length,
-            latent_channels=self.quantizer.dimension,
             bandwidths=settings.bandwidths,
             default_bandwidth=settings.bandwidths[-1],
             bandwidth_codebooks=settings.bandwidth_codebooks,

@@ -191,7 +191,6 @@ class SpectralCodec(Codec):
             sample_rate=settings.sampling_rate,
             channels=1,
             hop_length=settings.hop_length,
-            latent_channels=settings.hidden_size,
             bandwidths=settings.target_bandwidths,
             default_bandwidth=settings.default_bandwidth or settings.target_bandwidths[-1],
             bandwidth_codebooks=settings.codebooks,

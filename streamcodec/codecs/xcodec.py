@@ -214,7 +214,6 @@ class XcodecCodec(SemanticBase):
             sample_rate=settings.sample_rate,
             channels=1,
             hop_length=settings.hop_length,
-            latent_channels=self.widths.total,
             bandwidths=settings.target_bandwidths,
             default_bandwidth=settings.target_bandwidths[-1],  # upstream's own default: the highest
         )
