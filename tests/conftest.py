@@ -89,7 +89,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     folders = "" if named else f", and all of {TIMED.replace(' ', ', ')}"
     terminalreporter.section("left out")
     terminalreporter.line(f"{count} slow tests{folders}.")
-    terminalreporter.line("Add --all to run everything: about twenty minutes; CONTRIBUTING.md says what it needs.")
+    terminalreporter.line("Add --all to run everything: a quarter of an hour; CONTRIBUTING.md says what it needs.")
 
 
 @pytest.fixture(scope="session", autouse=True)
