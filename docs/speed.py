@@ -49,6 +49,10 @@ PARTS = (
         "EnCodec 24 kHz on AVX2", "--codec encodec_24khz --backend native --steps 1 --seconds 3 --repeats 5",
         {INSTRUCTION_SET: "avx2"},
     ),
+    Part(
+        "EnCodec 24 kHz, decoding with weights in int8",
+        "--codec encodec_24khz --backend native --precision float32,int8 --steps 1,6 --seconds 3 --repeats 5",
+    ),
     Part("The bundled codec", f"--codec streamcodec_24khz {BOTH} --steps 1,4 --seconds 4 --repeats 5"),
     Part("DAC 44.1 kHz", f"--codec dac_44khz {BOTH} --steps 7 --threads 2 --seconds 3 --repeats 2"),
     Part(
@@ -82,8 +86,8 @@ ON_GPU = (
 )
 LYRA = "--backend torch,native --steps 1,4 --seconds 4 --repeats 5"
 OPUS_SECONDS, OPUS_KBPS = 110, 12
-# Conversations of EnCodec 24 kHz, of each process, and processes: on one core, and on two.
-CONVERSATIONS = ((10, 1), (10, 2))
+# Conversations of EnCodec 24 kHz, of each process, and processes: on one core, and on two; and what they decode in.
+CONVERSATIONS = ((10, 1, "float32"), (10, 2, "float32"), (10, 1, "int8"), (10, 2, "int8"))
 TUNED = ("streamcodec_24khz", "encodec_24khz")
 STARTS = {
     "python -c 'import torch'": "-c 'import torch'",
@@ -122,8 +126,9 @@ def measured(part: Part, device: str, quick: bool) -> dict[str, Any] | None:
 def conversations(quick: bool) -> list[dict[str, Any]]:
     """What `bench live` finds, for each of `CONVERSATIONS`."""
     found = []
-    for count, processes in CONVERSATIONS:
+    for count, processes, precision in CONVERSATIONS:
         options = ["--conversations", str(count), "--processes", str(processes), "--backend", "native", "--json"]
+        options += ["--precision", precision]
         options += ["--seconds", QUICK_SECONDS] if quick else []
         if printed := called(["-m", "streamcodec", "bench", "live", *options]):
             found.append(json.loads(printed))
@@ -213,6 +218,12 @@ def summary(results: dict[str, dict[str, Any]], live: list[dict[str, Any]]) -> I
     wanted = (
         ("EnCodec 24 kHz", "both", native.format(1), f"EnCodec 24 kHz in one-frame steps, over {theirs}"),
         ("EnCodec 24 kHz", "both", native.format(6), f"EnCodec 24 kHz in six-frame steps, over {theirs}"),
+        (
+            "EnCodec 24 kHz, decoding with weights in int8",
+            "both",
+            "streamcodec native int8, 1-frame steps",
+            "in one-frame steps, decoding with weights in int8, likewise",
+        ),
         ("EnCodec 24 kHz on AVX2", "both", "streamcodec, 1-frame steps", "in one-frame steps on AVX2, likewise"),
         ("The bundled codec", "both", native.format(1), "the bundled codec in one-frame steps, over its offline call"),
         ("DAC 44.1 kHz", "encode", native.format(7), f"DAC 44.1 kHz, 2 threads, encoding 7-frame steps, over {theirs}"),
@@ -227,6 +238,7 @@ def summary(results: dict[str, dict[str, Any]], live: list[dict[str, Any]]) -> I
                 yield f"| {said} | {ratios[side]:.2f} |"
     for each in live:
         said = f"{each['conversations']} conversations of EnCodec 24 kHz on {each['processes']} core(s)"
+        said += "" if each["precision"] == "float32" else f", decoding in {each['precision']}"
         said += f", a one-frame step of both directions, p99, in ms ({each['lasts_ms']:.2f} are there)"
         yield f"| {said} | {each['p99_ms']:.1f} |"
     for row in of(results.get("DAC 44.1 kHz in bfloat16"), "decode"):
@@ -246,7 +258,7 @@ def of(result: dict[str, Any] | None, direction: str) -> list[dict[str, Any]]:
 def told(result: dict[str, Any]) -> str:
     """What the table does not have."""
     names = {"float32_gemm_gflops": "a large product in float32 {} GFLOP/s", "bfloat16_gemm_gflops": "in bfloat16 {}"}
-    names |= {"tf32_gemm_gflops": "in TF32 {}"}
+    names |= {"tf32_gemm_gflops": "in TF32 {}"}  # int8 is of weights alone: its peak is float32's
     names |= {f"{way}_bandwidth_gb": f"reading the weights to {way} {{}} GB/s" for way in ("encode", "decode")}
     limits = ", ".join(text.format(f"{result[name]:g}") for name, text in names.items() if name in result)
     said = f"Limits: {limits}. " if limits else ""
@@ -282,8 +294,9 @@ def wrapped(text: str) -> list[str]:
 
 def conversations_section(found: list[dict[str, Any]]) -> Iterator[str]:
     yield from ("### Conversations of EnCodec 24 kHz", "", NOT_RUN, "```sh")
-    for count, processes in CONVERSATIONS:
-        yield f"streamcodec bench live --conversations {count} --processes {processes} --backend native"
+    for count, processes, precision in CONVERSATIONS:
+        lower = "" if precision == "float32" else f" --precision {precision}"
+        yield f"streamcodec bench live --conversations {count} --processes {processes} --backend native{lower}"
     yield from ("```", "")
     yield from wrapped(
         "They are live as long as a step of both directions takes less than a frame lasts. Steps follow each other, as "
@@ -291,13 +304,13 @@ def conversations_section(found: list[dict[str, Any]]) -> Iterator[str]:
         "longer there was the machine's doing. Of several processes the slowest counts."
     )
     yield ""
-    heads = ("conversations", "processes", "a frame lasts, ms", "steps", "median, ms", "p99", "late")
+    heads = ("conversations", "processes", "decoding in", "a frame lasts, ms", "steps", "median, ms", "p99", "late")
     yield f"| {' | '.join(heads)} | a loop, median | p99 of it |"
-    yield "|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     names = ("lasts", "median", "p99", "loop_median", "loop_p99")
     for each in found:
         lasts, median, p99, loop, loop_p99 = (f"{each[f'{name}_ms']:.2f}" for name in names)
-        cells = (each["conversations"], each["processes"], lasts, each["steps"], median, p99)
+        cells = (each["conversations"], each["processes"], each["precision"], lasts, each["steps"], median, p99)
         yield "| " + " | ".join(map(str, (*cells, f"{each['late_percent']:.2f}%", loop, loop_p99))) + " |"
     yield ""
 

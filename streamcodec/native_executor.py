@@ -22,6 +22,7 @@ from streamcodec_kernels.native.library import InstructionSet
 from torch import Tensor
 
 from .errors import DtypeError, ShapeError
+from .native_int8 import is_rounded
 from .native_lapped import divided, room
 from .native_support import instruction_set
 from .native_weights import FLOAT, WIDE, Packer, Weights, lying_together, pays
@@ -128,10 +129,14 @@ class NativeExecutor:
 
     def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()
-        low = precision == "bfloat16"
+        low, int8 = precision == "bfloat16", precision == "int8"
         with torch.inference_mode(False), torch.no_grad():
             packer = Packer(self.instruction_set)
-            weights = lying_together([packer.low(op) if low and pays(op) else packer.weights(op) for op in program.ops])
+            packed = [
+                packer.low(op) if low and pays(op) else packer.weights(op, int8 and is_rounded(op, value))
+                for op, value in zip(program.ops, program.values, strict=True)
+            ]
+            weights = lying_together(packed)
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
         self.weights = weights  # of each part of each operation
         self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, snakes))

@@ -1,7 +1,8 @@
 """A program's weights as the native library reads them: in panels of columns, in float32, int8 or bfloat16.
 
 Where a matrix is int8 numbers times a scale for each column, it is packed so too: steps of few rows, which wait for
-memory, read a quarter of the bytes, and make the same float32 weights of them to the bit.
+memory, read a quarter of the bytes, and make the same float32 weights of them to the bit. One that is rounded to int8
+(`native_int8`) is packed so alone, and the library makes floats of it in every step.
 """
 
 from typing import TypeGuard
@@ -12,6 +13,7 @@ from streamcodec_kernels.native.library import InstructionSet
 from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
+from .native_int8 import SCALED, Int8, in_int8, rounded
 from .native_lapped import tables
 from .native_support import instruction_set
 from .program import (
@@ -27,14 +29,11 @@ from .program import (
     Program,
 )
 
-__all__ = ["FLOAT", "WIDE", "Packer", "Weights", "in_int8", "lying_together", "pays", "weight_bytes"]
+__all__ = ["FLOAT", "WIDE", "Packer", "Weights", "lying_together", "matrices", "pays", "weight_bytes"]
 
 FLOAT = 4  # bytes
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
-# Columns by which most matrices are known to be none of int8 weights, and values of a column; and how far a scale may
-# be from a 127th of the largest value, in units in the last place.
-LOOKED_AT, NEARBY = 16, (0, 1, -1, 2, -2)
 
 Weights = dict[str, Tensor]
 
@@ -42,36 +41,11 @@ Weights = dict[str, Tensor]
 def lying_together(weights: list[list[Weights]]) -> list[list[Weights]]:
     """The same, in one stretch of memory: first what steps of few rows read, then what is there in int8 too."""
     named = [(part, name) for op in weights for part in op for name in part]
-    named.sort(key=lambda each: each[1] == "weights" and "int8_weights" in each[0])  # else in their order
+    named.sort(key=lambda each: f"int8_{each[1]}" in each[0])  # else in their order
     tensors = together([part[name] for part, name in named])
     for (part, name), tensor in zip(named, tensors, strict=True):
         part[name] = tensor
     return weights
-
-
-def in_int8(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
-    """A float32 matrix [K, N] as int8 numbers of at most 127, [K, N], and a scale for each column, [N]: the products of
-    both are its values to the bit. None where there are no such numbers.
-    """
-    if matrix.shape[1] > LOOKED_AT and in_int8(matrix[:, :LOOKED_AT]) is None:
-        return None
-    columns = matrix.t().contiguous()
-    most = columns.abs().amax(1)
-    near = torch.where(most == 0, 1.0, most / 127)
-    below = (columns.view(torch.int32) == torch.iinfo(torch.int32).min).any(1)  # a zero has a sign, that of its scale
-    sign = torch.where(below, -1.0, 1.0)
-    numbers = (columns / (near * sign)[:, None]).round_().to(torch.int8)
-    scales = torch.zeros_like(near)
-    for ulps in NEARBY:
-        tried = (near.view(torch.int32) + ulps).view(torch.float32) * sign
-        left = (scales == 0).nonzero()[:, 0]
-        for count in (LOOKED_AT, columns.shape[1]):  # some values tell of most scales that they are wrong
-            again = numbers[left, :count].float().mul_(tried[left, None])
-            left = left[(again.view(torch.int32) == columns[left, :count].view(torch.int32)).all(1)]
-        scales[left] = tried[left]
-    # The library takes scales below the least normal number for 0, and the weights that they make may be above it.
-    usable = scales.isfinite() & (scales.abs() >= torch.finfo(torch.float32).tiny)
-    return (numbers.t(), scales) if bool(usable.all()) else None
 
 
 def pays(op: Op) -> TypeGuard[Product]:
@@ -79,15 +53,23 @@ def pays(op: Op) -> TypeGuard[Product]:
     return isinstance(op, Product) and not isinstance(op, LappedProduct) and min(op.matrix.shape) >= WIDE
 
 
-def weight_bytes(op: Op, rows: float, low: bool = False) -> int:
+def weight_bytes(op: Op, rows: float, low: bool = False, rounds: bool = False) -> int:
     """Bytes of each weight that an operation reads for so many rows of all streams together."""
     if isinstance(op, LappedProduct):
         return 0  # but for small tables
     if low and pays(op):
         return 2
-    if not isinstance(op, Product) or rows > instruction_set().int8 or in_int8(op.matrix) is None:
-        return FLOAT
-    return 1
+    most, each = instruction_set().int8, matrices(op)
+    if rounds:
+        return 1 if most else FLOAT
+    return 1 if rows <= most and each and all(in_int8(matrix) is not None for matrix in each) else FLOAT
+
+
+def matrices(op: Op) -> list[Tensor]:
+    """Those that may be in int8, [K, N]."""
+    if isinstance(op, LSTMCell):
+        return [weight.t() for weight in op.weights[:2]]
+    return [op.matrix] if isinstance(op, Product) else []
 
 
 class Packer:
@@ -97,12 +79,15 @@ class Packer:
         self.lanes, self.panel = instruction_set.lanes, instruction_set.lanes * instruction_set.panel
         self.set = instruction_set
 
-    def weights(self, op: Op) -> list[Weights]:
-        """What each part of an operation multiplies by, by the names of the library's `Operation`."""
+    def weights(self, op: Op, rounds: bool = False) -> list[Weights]:
+        """What each part of an operation multiplies by, by the names of the library's `Operation`.
+
+        rounds: whether its matrices are rounded to int8 (`is_rounded`).
+        """
         if isinstance(op, LappedProduct):
             return [{"weights": tables(op.hop, self.lanes)}]
         if isinstance(op, Product):
-            return [self._product(op.matrix, op.bias)]
+            return [self._product(op.matrix, op.bias, rounds)]
         if isinstance(op, GroupedProduct):
             return self._grouped(op)
         if isinstance(op, Depthwise):
@@ -113,8 +98,8 @@ class Packer:
             return [self._channels(op.weight, op.bias if isinstance(op, LayerNorm) else None)]
         if isinstance(op, LSTMCell):
             w_ih, w_hh, b_ih, b_hh = op.weights
-            panels = {"weights": self._panels(w_ih.t()), "recurrent": self._panels(w_hh.t())}
-            return [panels | self._bias(b_ih + b_hh)]
+            inputs, recurrent = self._matrix(w_ih.t(), "weights", rounds), self._matrix(w_hh.t(), "recurrent", rounds)
+            return [inputs | recurrent | self._bias(b_ih + b_hh)]
         return [{}]
 
     def low(self, op: Product) -> list[Weights]:
@@ -147,18 +132,20 @@ class Packer:
         factors = {"alpha": buffer.activation.alpha, "inverse": buffer.activation.gain}
         return {name: self._filled(F.pad(each.repeat(op.spread), (0, self.lanes))) for name, each in factors.items()}
 
-    def _product(self, matrix: Tensor, bias: Tensor | None) -> Weights:
+    def _product(self, matrix: Tensor, bias: Tensor | None, rounds: bool = False) -> Weights:
         if matrix.shape[1] == 1:
             return {"weights": matrix.flatten().contiguous()} | self._bias(bias)
-        return {"weights": self._panels(matrix)} | self._int8(matrix) | self._bias(bias)
+        return self._matrix(matrix, "weights", rounds) | self._bias(bias)
 
-    def _int8(self, matrix: Tensor) -> Weights:
-        found = in_int8(matrix) if self.set.int8 else None
+    def _matrix(self, matrix: Tensor, name: str, rounds: bool) -> Weights:
+        """[K, N] by its name: in floats, in int8 too where that is the same, and rounded in int8 alone."""
+        found = rounded(matrix) if rounds else in_int8(matrix) if self.set.int8 else None
         if found is None:
-            return {}
-        numbers = self._panels(found[0])
-        packed = F.pad(numbers, (0, -len(numbers) % FLOAT)).view(torch.float32)
-        return {"int8_weights": packed, "scales": self._filled(found[1])}
+            return {name: self._panels(matrix)}
+        if not self.set.int8:
+            return {name: self._panels(found.matrix)}
+        numbers = {f"int8_{name}": self._int8_panels(found)}
+        return numbers if rounds else numbers | {name: self._panels(matrix)}
 
     def _bias(self, bias: Tensor | None) -> Weights:
         return {} if bias is None else {"bias": self._filled(bias)}
@@ -172,3 +159,13 @@ class Packer:
         whole = matrix.shape[1] // self.panel * self.panel
         panels = matrix[:, :whole].reshape(matrix.shape[0], -1, self.panel).transpose(0, 1)
         return torch.cat([panels.flatten(), self._filled(matrix[:, whole:]).flatten()])
+
+    def _int8_panels(self, of: Int8) -> Tensor:
+        """Likewise, as bytes in a float32 tensor: in each panel so many rows at a time lie behind their scales."""
+        numbers, scales = self._filled(of.numbers).split(SCALED), self._filled(of.scales)
+        panels = (panel.contiguous().view(torch.int8) for panel in scales.split(self.panel, 1))
+        lines = torch.cat([panel.view(len(scales), FLOAT, -1) for panel in panels], 2)
+        lines = lines.expand(len(numbers), -1, -1)  # of each part those of its scales
+        rows = torch.cat([part for pair in zip(lines, numbers, strict=True) for part in pair])
+        packed = self._panels(rows)
+        return F.pad(packed, (0, -len(packed) % FLOAT)).view(torch.float32)

@@ -118,6 +118,7 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "float32": ("auto", "torch", "native", "triton"),
     "tf32": ("triton",),
     "bfloat16": ("native", "triton"),
+    "int8": ("native",),
 }
 
 

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ..codecs import Codec
 from ..errors import InputError
+from ..ops import PRECISIONS
 from .pairs import BUNDLED, add_backend, open_codec
 from .presets import PRESETS
 from .steps import noise, p99
@@ -50,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: encodec_24khz)",
     )
     add_backend(parser)
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help=f"of decoding: {', '.join(PRECISIONS)} (default: float32)",
+    )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument("--conversations", type=int, default=10, metavar="N", help="of each process (default: 10)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="at once, a thread each (default: 1)")
@@ -89,7 +96,7 @@ def live(codec: Codec, conversations: int, frames: int, bandwidth: float, second
 
 def _opened(args: argparse.Namespace) -> tuple[Codec, float]:
     torch.set_num_threads(1)
-    codec, random = open_codec(args.codec, args.backend)
+    codec, random = open_codec(args.codec, args.backend, args.precision)
     if codec.spec.segment_length is not None:
         raise InputError(f"{codec.spec.name} works on segments, so its steps have no number of frames")
     preset = PRESETS[args.codec].bandwidth if random else None
@@ -126,13 +133,14 @@ def _together(args: argparse.Namespace) -> list[Live]:
         return list(pool.map(_beside, [plain] * args.processes))
 
 
-FIELDS = ("codec", "backend", "bandwidth", "conversations", "frames", "seconds")
+FIELDS = ("codec", "backend", "precision", "bandwidth", "conversations", "frames", "seconds")
 
 
-def _result(args: argparse.Namespace, found: Sequence[Live]) -> dict[str, float]:
+def _result(args: argparse.Namespace, found: Sequence[Live]) -> dict[str, Any]:
     """Of several processes the slowest counts."""
     lasts = found[0].lasts
     return {
+        "precision": args.precision,
         "processes": args.processes,
         "conversations": args.conversations * args.processes,
         "frames": args.frames,
@@ -149,6 +157,7 @@ def _result(args: argparse.Namespace, found: Sequence[Live]) -> dict[str, float]
 HEADS = {
     "conversations": ("conversations", "{:.0f}"),
     "processes": ("processes", "{:.0f}"),
+    "precision": ("decoding in", "{}"),
     "frames": ("frames a step", "{:.0f}"),
     "lasts_ms": ("they last, ms", "{:.2f}"),
     "steps": ("steps", "{:.0f}"),
@@ -160,7 +169,7 @@ HEADS = {
 }
 
 
-def _table(result: dict[str, float]) -> str:
+def _table(result: dict[str, Any]) -> str:
     cells = [form.format(result[key]) for key, (_, form) in HEADS.items()]
     heads = [title for title, _ in HEADS.values()]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["--:"] * len(heads), cells))

@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=["float32"],
         metavar="NAME,NAME",
-        help=f"of decoding: {', '.join(PRECISIONS)}; tf32 on the backend triton alone, bfloat16 on native and triton "
-        "(default: float32)",
+        help=f"of decoding: {', '.join(PRECISIONS)}; tf32 on the backend triton alone, bfloat16 on native and "
+        "triton, int8 on native (default: float32)",
     )
     parser.add_argument("--device", default="cpu", help="where to compute, such as cpu or cuda (default: cpu)")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")
@@ -320,11 +320,16 @@ def _facts(args: argparse.Namespace, codec: Codec, bandwidth: float, variants: l
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """By side that has both directions: its time for both over that of the first side."""
-    spent: dict[str, list[float]] = {}
+    """By side: its time for both directions over that of the first side. One that decodes in a lower precision encodes
+    as the one in float32 does.
+    """
+    spent: dict[str, dict[str, float]] = {}
     for row in rows:
-        spent.setdefault(row["side"], []).append(row["seconds"])
-    both = {side: sum(seconds) for side, seconds in spent.items() if len(seconds) == len(DIRECTIONS)}
+        spent.setdefault(row["side"], {})[row["direction"]] = row["seconds"]
+    for side, seconds in spent.items():
+        float32 = next((side.replace(f" {name},", ",") for name in PRECISIONS if f" {name}," in side), side)
+        seconds |= {way: of for way, of in spent.get(float32, {}).items() if way not in seconds}
+    both = {side: sum(seconds.values()) for side, seconds in spent.items() if len(seconds) == len(DIRECTIONS)}
     base = next(iter(both.values()), 0.0)
     return {side: seconds / base for side, seconds in both.items()}
 

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from ..codecs import Codec
+from ..native_int8 import is_rounded
 from ..native_weights import pays, weight_bytes
 from ..nn.transducer import Network
 from ..program import Attention
@@ -36,7 +37,7 @@ def work_of(codec: Codec, bandwidth: float, precision: str = "float32", frames: 
     if not networks:
         return {}
     work = {
-        way: _of_network(network, frames, way == "decode" and precision == "bfloat16")
+        way: _of_network(network, frames, precision if way == "decode" else "float32")
         for way, network in networks.items()
     }
     books, count = codec.quantizer.codebooks, codec.spec.codebooks(bandwidth)
@@ -48,15 +49,17 @@ def work_of(codec: Codec, bandwidth: float, precision: str = "float32", frames: 
     return work
 
 
-def _of_network(network: Network, frames: int | None, low: bool) -> Work:
-    """low: whether it is in bfloat16, as far as that pays."""
+def _of_network(network: Network, frames: int | None, precision: str) -> Work:
+    """precision: of what pays in it."""
     weights = rings = 0
+    low, int8 = precision == "bfloat16", precision == "int8"
     program, native = network.program, network.served_by.startswith("native")
     for op, value in zip(program.ops, program.values, strict=True):
         if isinstance(op, Attention):
             rings += FLOAT * op.multiply_adds  # each key and each value is multiplied once
         else:
             rows = math.inf if frames is None else frames * (value.at.rate // op.spread)
-            each = weight_bytes(op, rows, low) if native else HALF if low and pays(op) else FLOAT
+            rounds = int8 and is_rounded(op, value)
+            each = weight_bytes(op, rows, low, rounds) if native else HALF if low and pays(op) else FLOAT
             weights += each * op.multiply_adds  # and so is each weight of a window
     return Work(2 * program.multiply_adds, weights, rings)

@@ -47,7 +47,9 @@ def load_codecs(config: Config) -> dict[str, Codec]:
         name, equals, source = entry.rpartition("=")
         if equals and not name:
             raise InputError(f"--codec {entry}: give it a name before the =, or leave that out")
-        codec = load(source if config.codec else None, device=config.device, backend=config.backend)
+        codec = load(
+            source if config.codec else None, device=config.device, backend=config.backend, precision=config.precision
+        )
         name = name or codec.spec.name
         if name in codecs:
             raise InputError(f"two codecs have the name {name!r}; give one another with --codec NAME=SOURCE")

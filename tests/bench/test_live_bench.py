@@ -4,6 +4,7 @@ import json
 
 import pytest
 from small_presets import small
+from streamcodec_kernels.native.compiler import compiler, ready
 
 from streamcodec.bench import live
 from streamcodec.checkpoint import save
@@ -18,8 +19,11 @@ def directory(tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_steps_of_all_processes_are_counted_and_the_slowest_of_them_is_told(directory, processes, capsys):
     command = ["bench", "live", "--codec", directory, "--conversations", "3", "--frames", "2", "--seconds", "0.3"]
+    native = bool(ready() or compiler())
+    command += ["--backend", "native", "--precision", "int8"] if native else []
     code = main([*command, "--processes", str(processes), "--json"])
     result = json.loads(capsys.readouterr().out)
+    assert result["precision"] == ("int8" if native else "float32")
     assert code == (result["p99_ms"] > result["lasts_ms"])
     assert (result["conversations"], result["processes"]) == (3 * processes, processes)
     assert result["lasts_ms"] == pytest.approx(2000 / 75)
@@ -32,7 +36,7 @@ def test_late_steps_are_told_and_are_the_exit_code(capsys, monkeypatch):
     monkeypatch.setattr(live, "_alone", lambda _: live.Live(0.010, [0.008] * 97 + [0.011, 0.012, 0.02], [0.001] * 100))
     assert main(["bench", "live"]) == 1
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[2].split("|")[1:-1]]
-    assert cells == ["10", "1", "1", "10.00", "100", "8.00", "12.00", "3.00%", "1.00", "1.00"]
+    assert cells == ["10", "1", "float32", "1", "10.00", "100", "8.00", "12.00", "3.00%", "1.00", "1.00"]
 
 
 @pytest.mark.parametrize(

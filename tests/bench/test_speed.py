@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamcodec_kernels.native.compiler import compiler, ready
 
-from streamcodec import triton_executor
+from streamcodec import native_int8, native_support, triton_executor
 from streamcodec.bench import machine, presets, speed
 from streamcodec.bench.pairs import AGREEMENT, agreement
 from streamcodec.bench.presets import PRESETS
@@ -156,6 +156,23 @@ def test_backends_take_turns_and_what_does_not_run_here_is_left_out(tmp_path, ca
     assert "no such thing here" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not (ready() or compiler()), reason="nothing can compile the native executor here")
+def test_with_weights_in_int8_a_decoder_counts_beside_the_encoder_in_float32(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(native_int8, "FEWEST", 0)
+    directory = save(small("encodec_24khz"), tmp_path / "codec")
+    run = ["bench", "speed", "--codec", str(directory), *QUICK, "--backend", "native", "--precision", "float32,int8"]
+    assert main([*run, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    base, *_ = {row["side"]: row["seconds"] for row in result["rows"]}
+    seconds = {(row["side"], row["direction"]): row["seconds"] for row in result["rows"]}
+    float32, int8 = "streamcodec native, 2-frame steps", "streamcodec native int8, 2-frame steps"
+    assert (int8, "encode") not in seconds
+    both = seconds[float32, "encode"] + seconds[int8, "decode"]
+    assert result["both"][int8] == pytest.approx(both / (seconds[base, "encode"] + seconds[base, "decode"]))
+    assert 20 < result["native_int8_db_2_frames"] < 70
+    assert 0 < result["native_int8_codes_2_frames"] < 1
+
+
 def test_of_the_triton_kernels_every_precision_is_a_side_with_what_it_changes_and_engines_are_where_they_have_graphs(
     tmp_path, capsys, monkeypatch
 ):
@@ -210,6 +227,17 @@ def test_what_a_step_reads_and_computes_is_counted():
     assert low["encode"] == work["encode"]
     assert low["decode"].operations == work["decode"].operations
     assert work_of(codec, 6.0, "tf32") == work
+
+
+@pytest.mark.skipif(not (ready() or compiler()), reason="nothing can compile the native executor here")
+def test_rounded_weights_are_read_in_int8_however_many_rows_there_are():
+    codec = presets.make(PRESETS["encodec_24khz"]).on("native")
+    most = native_support.instruction_set().int8
+    float32 = work_of(codec, 6.0)
+    for frames in (1, 100, None):
+        work = work_of(codec, 6.0, "int8", frames)
+        assert work["encode"] == float32["encode"]
+        assert (work["decode"].weights < 0.3 * float32["decode"].weights) == (most > 0)
 
 
 def test_sides_that_differ_are_not_timed(directory, capsys, monkeypatch):

@@ -29,8 +29,8 @@ def script(tmp_path, monkeypatch):
 
 ROW = {"seconds": 1.0, "ms_per_frame": 2.0, "times_real_time": 3.0, "gflops": 40.0, "of_gemm": 0.5}
 LIVE = {
-    "processes": 1, "conversations": 10, "frames": 1, "steps": 900, "lasts_ms": 13.333, "median_ms": 3.0, "p99_ms": 4.0,
-    "late_percent": 0.5, "loop_median_ms": 0.4, "loop_p99_ms": 0.5,
+    "processes": 1, "precision": "int8", "conversations": 10, "frames": 1, "steps": 900, "lasts_ms": 13.333,
+    "median_ms": 3.0, "p99_ms": 4.0, "late_percent": 0.5, "loop_median_ms": 0.4, "loop_p99_ms": 0.5,
 }  # fmt: skip
 STEPS = {"step_median_ms": 3.0, "step_p99_ms": 4.0, "gb_per_s": 5.0, "of_bandwidth": 0.25}
 
@@ -55,6 +55,7 @@ def test_all_its_commands_are_ones_that_there_are(script):
         args = build_parser(["bench"]).parse_args(["bench", "speed", *shlex.split(part.command)])
         assert args.module == "streamcodec.bench.speed"
     live = ["bench", "live", "--conversations", "10", "--processes", "2", "--backend", "native", "--json"]
+    live += ["--precision", "int8"]
     assert build_parser(["bench"]).parse_args(live).module == "streamcodec.bench.live"
     titles = [part.title for part in script.PARTS]
     assert len(set(titles)) == len(titles)
@@ -92,7 +93,7 @@ def test_it_writes_between_its_marks_and_leaves_the_rest(script, monkeypatch, de
     if device == "cpu":
         assert "| EnCodec 24 kHz in one-frame steps, over transformers offline | 0.75 |" in made
         assert "p99, in ms (13.33 are there) | 4.0 |" in made
-        assert "| 10 | 1 | 13.33 | 900 | 3.00 | 4.00 | 0.50% | 0.40 | 0.50 |" in made
+        assert "| 10 | 1 | int8 | 13.33 | 900 | 3.00 | 4.00 | 0.50% | 0.40 | 0.50 |" in made
         assert "100 times real time to encode" in " ".join(made.split())
         assert "### Lyra v2" in made
         assert "speed --codec DIR --backend torch,native" in made

@@ -107,11 +107,11 @@ class Emulated:
         self.process = subprocess.Popen(
             [EMULATOR, str(program), str(self.file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        sizes = torch.zeros(4, dtype=torch.int64)
+        sizes = torch.zeros(5, dtype=torch.int64)
         self.call("panel", sizes)
         step, *others = (partial(self.call, each) for each in FUNCTIONS[:4])
-        lanes, panel, _, int8 = sizes.tolist()
-        self.set = InstructionSet(name, lanes, panel, False, int8, step, lambda *_: 0, *others)
+        lanes, panel, _, int8, halves = sizes.tolist()
+        self.set = InstructionSet(name, lanes, panel, False, int8, bool(halves), step, lambda *_: 0, *others)
 
     def call(self, function: str, *arguments: Any) -> None:
         """arguments: tensors, or structures by reference."""

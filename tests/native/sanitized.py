@@ -3,6 +3,7 @@
 Run by test_native_library.py, in a process of its own with the sanitizers' runtime.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import spectral_models
 import torch
 from streamcodec_kernels.native import library
 
-from streamcodec import Codec, native_executor
+from streamcodec import Codec, native_executor, native_int8
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.nn.transducer import Transducer
 from streamcodec.state import State
@@ -26,7 +27,7 @@ library.made = lambda: Path(sys.argv[1])
 
 from sets import on  # noqa: E402 (it asks what the library has)
 
-native_executor.SHARED_WORK = 0
+native_executor.SHARED_WORK = native_int8.FEWEST = 0
 FAMILIES: list[Codec] = [
     oracles.small_codec("24khz", torch.float32),
     oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),
@@ -40,8 +41,9 @@ FAMILIES: list[Codec] = [
 ]
 for name in library.instruction_sets():
     with on(name):
-        in_int8 = int8_layers.network()
-        for size in (1, 3, 20):
+        rounded = int8_layers.unrounded()
+        rounded.use("native", "int8")
+        for in_int8, size in itertools.product((int8_layers.network(), rounded), (1, 3, 20)):
             in_int8.step(torch.randn(1, size * in_int8.at.rate, in_int8.channels), State(in_int8.spec, 1))
         for codec in FAMILIES:
             native = codec.on("native")

@@ -16,7 +16,7 @@ from streamcodec_kernels import factorised_reference, rvq_reference
 from streamcodec_kernels.native import library
 from torch import Tensor
 
-from streamcodec import Codec, ops
+from streamcodec import Codec, native_int8, ops
 from streamcodec.nn.transducer import Network, Transducer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(emulated.WHY), reason=emulated.WHY)]
@@ -59,6 +59,16 @@ def test_few_rows_with_weights_in_int8_have_the_bits_of_many_with_floats(neon: e
     network = int8_layers.network()
     x = torch.randn(2, 9 * network.at.rate, network.channels)
     assert 1 <= neon.set.int8 < 9
+    assert torch.equal(streamed(network, x[1:], [1, 2, 1, 3, 2]), streamed(network, x, [9])[1:])
+
+
+def test_rounded_weights_give_the_same_bits_for_few_rows_and_many(
+    neon: emulated.Emulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_int8, "FEWEST", 0)
+    network = int8_layers.unrounded()
+    network.use("native", "int8")
+    x = torch.randn(2, 9 * network.at.rate, network.channels)
     assert torch.equal(streamed(network, x[1:], [1, 2, 1, 3, 2]), streamed(network, x, [9])[1:])
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from streamcodec_kernels.native.compiler import compiler, ready
 
 import streamcodec
 from streamcodec.checkpoint import save
@@ -116,6 +117,14 @@ def test_the_codec_of_the_package_is_offered_beside_another(tmp_path):
         assert list(codecs) == names
         own = codecs.get("streamcodec_24khz") or codecs["own"]
         assert own.fingerprint == streamcodec.load().fingerprint
+
+
+def test_codecs_decode_in_the_precision_that_is_asked_for():
+    start = pytest.importorskip("streamcodec.server.start")
+    if not (ready() or compiler()):
+        pytest.skip("nothing can compile the native executor here")
+    codec = start.load_codecs(Config(backend="native", precision="int8"))["streamcodec_24khz"]
+    assert (codec.served_by()["encoder"], codec.served_by()["decoder"]) == ("native", "native in int8")
 
 
 def test_strangers_are_let_in_only_by_name():

@@ -38,6 +38,7 @@ static void lstm(const Operation &op, int64_t batch, const int64_t *position) {
     recurrent.segments = &hidden;
     recurrent.segment_count = 1;
     recurrent.weights = op.recurrent;
+    recurrent.int8_weights = op.int8_recurrent;
     recurrent.start_stream = stream;
     for (int64_t row = 0; row < op.rows; ++row) {
         gates.first = op.gates + row * 4 * width;

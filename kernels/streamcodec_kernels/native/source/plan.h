@@ -76,14 +76,14 @@ struct Operation {
     const Target *targets;
     int64_t target_count;
     const float *weights, *bias;
-    const int8_t *int8_weights;           // of a product, instead of `weights`: these times `scales`, see product.h
-    const float *scales;
+    const int8_t *int8_weights;           // of a product, instead of `weights`, which may be missing: see product.h
     const float *start;
     int64_t start_row, start_stream;
     const float *add;
     int64_t add_row, add_stream;
     int64_t taps, tap;                    // of a depthwise convolution: how many, and how far apart
     const float *recurrent;               // of an LSTM: panels, gates [stream, row, 4 H], state [stream, H]
+    const int8_t *int8_recurrent;         // likewise
     float *gates, *hidden, *cell;
     int64_t heads, reach;                 // of an attention; of one within windows: how many rows a window has
     int64_t keys, values;                 // where its rings lie in a stream's state, in bytes

@@ -25,7 +25,11 @@ static constexpr int NEAR = 64, FAR = 512;
 static constexpr int64_t TALL = 2048, PART = 1024;
 static constexpr int GROUP = 8;
 
-// The most rows that are multiplied with panels in int8: one block of them.
+// In a panel in int8 each so many rows have their scales before them, a float for each column. So many are made floats at
+// once, where more rows are multiplied than NARROW: they stay in the nearest cache.
+static constexpr int64_t SCALED = 64;
+
+// The most rows that are multiplied with panels in int8 as they are: one block of them.
 #if defined(STREAMCODEC_avx512)
 static constexpr int NARROW = 6;
 #elif defined(STREAMCODEC_avx2) || defined(STREAMCODEC_neon)
@@ -34,9 +38,9 @@ static constexpr int NARROW = 4;
 static constexpr int NARROW = 0;
 #endif
 
-// Rows of a panel: so many, the first of them times value `first` of segment `segment` of a window.
+// Rows of a panel: `rows` from `row` on, the first of them times value `first` of segment `segment` of a window.
 struct Part {
-    int64_t segment, first, rows;
+    int64_t row, rows, segment, first;
 };
 
 // What a block fetches for those after it: so many vectors from `from` on for each row of the panel.
@@ -56,17 +60,16 @@ static void begin(const Operation &op, int64_t column, const Place *places, V (&
         }
 }
 
-// Add a part of the panel to the sums of a block. Number: float or int8_t.
+// Add a part of the panel to the sums of a block. weights: of the part; Number: float or int8_t.
 template <int ROWS_, int VECTORS, typename Number>
 static void block(
-    const Operation &op, const Number *weights, int64_t column, Part part, const Place *places, Ahead ahead,
-    V (&kept)[ROWS_][VECTORS]
+    const Operation &op, const Number *weights, Part part, const Place *places, Ahead ahead, V (&kept)[ROWS_][VECTORS]
 ) {
     constexpr int EACH = sizeof(float) / sizeof(Number), LINE = EACH * LANES;  // numbers in the room of a vector
     V sums[ROWS_][VECTORS], scales[VECTORS];
     memcpy(sums, kept, sizeof sums);
     if constexpr (EACH > 1)
-        for (int j = 0; j < VECTORS; ++j) scales[j] = load(op.scales + column + j * LANES);
+        for (int j = 0; j < VECTORS; ++j, weights += LINE) scales[j] = load((const float *)weights);
     for (int64_t s = part.segment, k = part.first, left = part.rows; left > 0; ++s, k = 0) {
         const Segment &segment = op.segments[s];
         const float *window[ROWS_];
@@ -106,13 +109,14 @@ static void block_of(
             return block_of<ROWS_ - 1, VECTORS>(rows, op, weights, column, part, last, places, ahead, kept);
     }
     auto &sums = *(V(*)[ROWS_][VECTORS])kept;
-    if (part.segment == 0 && part.first == 0) begin(op, column, places, sums);
-    block(op, weights, column, part, places, ahead, sums);
+    if (part.row == 0) begin(op, column, places, sums);
+    block(op, weights, part, places, ahead, sums);
     if (last) finish_block(op, places, column, kept, ROWS_, VECTORS);
 }
 
 // What follows a part, of at most `rows` rows.
 static Part next_part(const Operation &op, Part part, int64_t rows) {
+    part.row += part.rows;
     part.first += part.rows;
     while (part.segment < op.segment_count && part.first >= op.segments[part.segment].width)
         part.first -= op.segments[part.segment++].width;
@@ -120,17 +124,37 @@ static Part next_part(const Operation &op, Part part, int64_t rows) {
     return part;
 }
 
-// One panel of `width` rows with all rows of the windows, in blocks of about the same size. A single block fetches its
-// own weights; several, which find theirs in a cache but for the first, fetch between them what comes next.
+// Rows of a panel in int8, behind their scales, as floats: [rows, VECTORS * LANES].
 template <int VECTORS>
+static void widen(const int8_t *from, int64_t rows, float *to) {
+    V scales[VECTORS];
+    for (int j = 0; j < VECTORS; ++j, from += sizeof(V)) scales[j] = load((const float *)from);
+    for (; rows > 0; --rows)
+#pragma GCC unroll 4
+        for (int j = 0; j < VECTORS; ++j, from += LANES, to += LANES) store(to, load(from) * scales[j]);
+}
+
+// How many numbers a panel has for each column: its rows, and the scales of those in int8.
+template <typename Number>
+static int64_t panel_height(int64_t width) {
+    return sizeof(Number) == 1 ? width + (width + SCALED - 1) / SCALED * (int64_t)sizeof(float) : width;
+}
+
+// One panel of `width` rows with all rows of the windows, in blocks of about the same size. A single block fetches its
+// own weights; several, which find theirs in a cache but for the first, fetch between them what comes next. Panels in
+// int8 are taken part by part: as they are by a block of few rows, else as floats by all blocks.
+template <int VECTORS, typename Number>
 static void panel(
-    const Operation &op, const float *weights, int64_t width, int64_t column, Place next, int64_t count, bool fetches
+    const Operation &op, const Number *weights, int64_t width, int64_t column, Place next, int64_t count, bool fetches
 ) {
-    constexpr int MOST = ROWS[VECTORS];
+    constexpr bool FLOATS = sizeof(Number) == sizeof(float);
+    constexpr int MOST = ROWS[VECTORS], FEW = NARROW < MOST ? NARROW : MOST;
     Place places[GROUP][MOST];
     V kept[GROUP][MOST * VECTORS];
     int rows[GROUP];
-    const int64_t blocks = (count + MOST - 1) / MOST, height = blocks > 1 && width > TALL ? PART : width;
+    alignas(64) float wide[FLOATS ? 1 : SCALED * VECTORS * LANES];
+    const int64_t blocks = (count + MOST - 1) / MOST;
+    const int64_t height = !FLOATS ? SCALED : blocks > 1 && width > TALL ? PART : width;
     for (int64_t made = 0; made < blocks; made += GROUP) {
         const int group = blocks - made < GROUP ? (int)(blocks - made) : GROUP;
         for (int b = 0; b < group; ++b) {
@@ -138,32 +162,28 @@ static void panel(
             for (int i = 0; i < rows[b]; ++i, next = after(next, op.rows)) places[b][i] = next;
         }
         const int share = group < VECTORS ? (VECTORS + group - 1) / group : 1;
-        Part part = {0, 0, height};
-        for (int64_t row = 0; row < width; row += height) {
-            const float *here = weights + row * VECTORS * LANES;
-            if (part.rows > width - row) part.rows = width - row;
+        for (Part part = {0, height, 0, 0}; part.row < width; part = next_part(op, part, height)) {
+            const Number *here = weights + panel_height<Number>(part.row) * VECTORS * LANES;
+            if (part.rows > width - part.row) part.rows = width - part.row;
+            const bool last = part.row + part.rows == width;
+            if constexpr (!FLOATS)
+                if (count > FEW) widen<VECTORS>(here, part.rows, wide);
             for (int b = 0; b < group; ++b) {
-                const float *beyond = here + (blocks == 1 ? FAR : part.rows * (VECTORS + b * share)) * LANES;
-                const Ahead ahead = {beyond, fetches && made == 0 && b * share < VECTORS ? share : 0};
-                const bool last = row + part.rows == width;
-                block_of<MOST, VECTORS>(rows[b], op, here, column, part, last, places[b], ahead, kept[b]);
+                if constexpr (FLOATS) {
+                    const float *beyond = here + (blocks == 1 ? FAR : part.rows * (VECTORS + b * share)) * LANES;
+                    const Ahead ahead = {beyond, fetches && made == 0 && b * share < VECTORS ? share : 0};
+                    block_of<MOST, VECTORS>(rows[b], op, here, column, part, last, places[b], ahead, kept[b]);
+                } else {
+                    const Ahead ahead = {(const float *)(here + FAR * 4 * LANES), fetches && made == 0 && b == 0};
+                    if (count > FEW)
+                        block_of<MOST, VECTORS>(
+                            rows[b], op, (const float *)wide, column, part, last, places[b], ahead, kept[b]
+                        );
+                    else block_of<FEW, VECTORS>(rows[b], op, here, column, part, last, places[b], ahead, kept[b]);
+                }
             }
-            part = next_part(op, part, height);
         }
     }
-}
-
-// The same with panels in int8, whose rows are one block.
-template <int VECTORS>
-static void panel(
-    const Operation &op, const int8_t *weights, int64_t width, int64_t column, Place next, int64_t count, bool fetches
-) {
-    constexpr int MOST = NARROW < ROWS[VECTORS] ? NARROW : ROWS[VECTORS];
-    Place places[MOST];
-    V kept[MOST * VECTORS];
-    for (int i = 0; i < count; ++i, next = after(next, op.rows)) places[i] = next;
-    const Ahead ahead = {(const float *)(weights + FAR * 4 * LANES), fetches};
-    block_of<MOST, VECTORS>((int)count, op, weights, column, {0, 0, width}, true, places, ahead, kept);
 }
 
 static int64_t window_width(const Operation &op) {
@@ -183,7 +203,7 @@ static void panels_of(
     for (int64_t i = begin; i < end; ++i) {
         const int64_t column = (again % 2 ? end - 1 - i : i) * columns;
         const int64_t vectors = (op.columns - column + LANES - 1) / LANES;
-        const Number *weights = all + column * width;
+        const Number *weights = all + column * panel_height<Number>(width);
         if (vectors == 1) panel<1>(op, weights, width, column, first, count, !again);
         else if (vectors == 2 || PANEL == 2) panel<2>(op, weights, width, column, first, count, !again);
 #if PANEL == 4
@@ -197,7 +217,7 @@ static void panels(
     const Operation &op, int64_t width, Place first, int64_t count, int64_t again, int64_t begin, int64_t end
 ) {
     if constexpr (NARROW > 0)
-        if (op.int8_weights && count <= NARROW)
+        if (op.int8_weights && (count <= NARROW || !op.weights))
             return panels_of(op, op.int8_weights, width, first, count, again, begin, end);
     panels_of(op, op.weights, width, first, count, again, begin, end);
 }
