@@ -1,10 +1,10 @@
 """Runs the blocks of a page in this process, in order, and prints what came of each as a line of JSON.
 
-Standard input: JSON, a list of {"place", "language", "text", "file", "fresh", "background"}. A shell block's lines that
-are plain calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch for each would take most
-of the time; all else goes to bash. Python blocks share their names, as on a page that is read from the top, unless a
-block is `fresh`. A block with a `file` is saved under that name. A `background` block is a server: it is started, and
-stopped at the end. After a block that fails the rest is left out.
+Standard input: JSON, a list of {"place", "language", "text", "file", "fresh", "background"}. In a shell block whose
+lines stand for themselves, plain calls of `streamcodec` are run by `streamcodec.cli.main` here, since importing torch
+for each would take most of the time; all else goes to bash. Python blocks share their names, as on a page that is read
+from the top, unless a block is `fresh`. A block with a `file` is saved under that name. A `background` block is a
+server: it is started, and stopped at the end. After a block that fails the rest is left out.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from pathlib import Path
 from streamcodec.cli import main
 
 PLAIN = re.compile(r"streamcodec [^|&;<>$`*]*")
+PIPED = re.compile(r"(cat|streamcodec) [^&;<>$`*]*")
 SERVERS: list[subprocess.Popen] = []
 
 
@@ -33,10 +34,15 @@ def run_line(line: str) -> None:
 def run_shell(text: str) -> None:
     joined = text.replace("\\\n", " ")
     lines = [line for line in joined.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    if all(PLAIN.fullmatch(line.split("  #")[0].strip()) for line in lines):
-        for line in lines:
-            run_line(line)
+    calls = [line.split("  #")[0].strip() for line in lines]
+    if not all(map(PIPED.fullmatch, calls)):
+        run_bash(text)
         return
+    for call in calls:
+        (run_line if PLAIN.fullmatch(call) else run_bash)(call)
+
+
+def run_bash(text: str) -> None:
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True, timeout=120)
     print(done.stdout, done.stderr)
     if done.returncode:
