@@ -1,11 +1,14 @@
 """Matrices in int8: as what they are to the bit, or rounded."""
 
+import ctypes
 from typing import NamedTuple, TypeGuard
 
 import torch
 import torch.nn.functional as F
+from streamcodec_kernels.native import library
 from torch import Tensor
 
+from .native_support import instruction_set
 from .program import LappedProduct, LSTMCell, Op, Product, Value
 
 __all__ = ["SCALED", "Int8", "in_int8", "is_rounded", "rounded"]
@@ -15,9 +18,6 @@ SCALED = 64  # rows of a rounded matrix that have a scale of their own for each 
 # wait for these, and they are nearly all of a decoder. Other layers gain nothing.
 FEWEST, MOST_ROWS = 1 << 18, 8
 MOST = 127
-# Columns by which most matrices are known to be none of int8 weights, and values of a column; and how far a scale may
-# be from a 127th of the largest value, in units in the last place.
-LOOKED_AT, NEARBY = 16, (0, 1, -1, 2, -2)
 
 
 class Int8(NamedTuple):
@@ -53,22 +53,8 @@ def rounded(matrix: Tensor) -> Int8:
 
 def in_int8(matrix: Tensor) -> Int8 | None:
     """A float32 matrix [K, N] with one scale for each column, if these are its values to the bit; else None."""
-    if matrix.shape[1] > LOOKED_AT and in_int8(matrix[:, :LOOKED_AT]) is None:
-        return None
-    columns = matrix.t().contiguous()
-    most = columns.abs().amax(1)
-    near = torch.where(most == 0, 1.0, most / MOST)
-    below = (columns.view(torch.int32) == torch.iinfo(torch.int32).min).any(1)  # a zero has a sign, that of its scale
-    sign = torch.where(below, -1.0, 1.0)
-    numbers = (columns / (near * sign)[:, None]).round_().to(torch.int8)
-    scales = torch.zeros_like(near)
-    for ulps in NEARBY:
-        tried = (near.view(torch.int32) + ulps).view(torch.float32) * sign
-        left = (scales == 0).nonzero()[:, 0]
-        for count in (LOOKED_AT, columns.shape[1]):  # some values tell of most scales that they are wrong
-            again = numbers[left, :count].float().mul_(tried[left, None])
-            left = left[(again.view(torch.int32) == columns[left, :count].view(torch.int32)).all(1)]
-        scales[left] = tried[left]
-    # The library takes scales below the least normal number for 0, and the weights that they make may be above it.
-    usable = scales.isfinite() & (scales.abs() >= torch.finfo(torch.float32).tiny)
-    return Int8(numbers.t(), scales[None]) if bool(usable.all()) else None
+    matrix = matrix if matrix.stride(1) == 1 else matrix.contiguous()
+    numbers, scales = torch.empty(matrix.shape, dtype=torch.int8), torch.empty(1, matrix.shape[1])
+    addresses = (tensor.data_ptr() for tensor in (matrix, numbers, scales))
+    asked = library.Int8(*matrix.shape, matrix.stride(0), *addresses)
+    return Int8(numbers, scales) if instruction_set().in_int8(ctypes.byref(asked)) else None

@@ -20,6 +20,7 @@ __all__ = [
     "Buffer",
     "Call",
     "InstructionSet",
+    "Int8",
     "Leaf",
     "Length",
     "Lookup",
@@ -135,6 +136,10 @@ class Search(ctypes.Structure):
     ]
 
 
+class Int8(ctypes.Structure):
+    _fields_ = _fields("rows columns line", "matrix numbers scales")
+
+
 class Affine(ctypes.Structure):
     _fields_ = _fields("rows inputs outputs", "x weight bias out")
 
@@ -143,7 +148,7 @@ class Lookup(ctypes.Structure):
     _fields_ = _fields("rows stages size dimension", "entries codes out")
 
 
-_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source)
+_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8)
 
 
 class InstructionSet(NamedTuple):
@@ -151,7 +156,7 @@ class InstructionSet(NamedTuple):
     tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; halves:
     whether it searches entries in half precision; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
     shares of it beside the thread that runs it, and returns how many; search, affine, lookup: run what they are given a
-    pointer to.
+    pointer to; in_int8: whether there is what an `Int8` asks for.
     """
 
     name: str
@@ -162,6 +167,7 @@ class InstructionSet(NamedTuple):
     halves: bool
     step: Callable[[Any, Any], None]
     help: Callable[[Any, Any], int]
+    in_int8: Callable[[Any], int]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
     lookup: Callable[[Any], None]
@@ -188,14 +194,15 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 5)()
     library[f"streamcodec_panel_{name}"](sizes)
-    names = ("step", "help", "search", "affine", "lookup")
-    step, help_, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
+    names = ("step", "help", "int8", "search", "affine", "lookup")
+    step, help_, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
     step.restype, step.argtypes = None, [c_void_p] * 2
     help_.restype, help_.argtypes = c_int64, [c_void_p] * 2
+    find.restype, find.argtypes = c_int64, [c_void_p]
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
     tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
-    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], bool(sizes[4]), step, help_, *others)
+    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], bool(sizes[4]), step, help_, find, *others)
 
 
 def chosen() -> InstructionSet:

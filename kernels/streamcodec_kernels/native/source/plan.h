@@ -155,6 +155,14 @@ struct Search {
     int64_t *codes;                       // [rows, stages]
 };
 
+// A matrix [rows, columns], its rows `line` apart, that is to be numbers [rows, columns] times scales [columns].
+struct Int8 {
+    int64_t rows, columns, line;
+    const float *matrix;
+    int8_t *numbers;
+    float *scales;
+};
+
 // out = x * weight + bias, or without: [rows, inputs] times [inputs, outputs].
 struct Affine {
     int64_t rows, inputs, outputs;

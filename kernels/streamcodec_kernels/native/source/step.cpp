@@ -1,5 +1,6 @@
 // A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
 #include "edges.h"
+#include "int8.h"
 #include "share.h"
 
 #define JOINED(a, b) a##b
@@ -121,6 +122,9 @@ EXPORTED void NAMED(streamcodec_lookup_, SET)(const Lookup *of) {
     lookup(*of);
     restore(before);
 }
+
+// Whether there are such numbers and scales, 1 or 0; where not, what they are is left open.
+EXPORTED int64_t NAMED(streamcodec_int8_, SET)(const Int8 *of) { return in_int8(*of); }
 
 // Columns of a vector, vectors of a panel, whether products in bfloat16 are compiled, the most rows with weights in int8,
 // and whether searches read numbers of half precision.
