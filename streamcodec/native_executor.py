@@ -25,7 +25,7 @@ from .errors import DtypeError, ShapeError
 from .native_int8 import is_rounded
 from .native_lapped import divided, room
 from .native_support import instruction_set
-from .native_weights import FLOAT, WIDE, Packer, Weights, lying_together, pays
+from .native_weights import FLOAT, WIDE, FloatPanels, Packer, Weights, lying_together, pays
 from .program import (
     Attention,
     Buffer,
@@ -132,14 +132,18 @@ class NativeExecutor:
         low, int8 = precision == "bfloat16", precision == "int8"
         with torch.inference_mode(False), torch.no_grad():
             packer = Packer(self.instruction_set)
+            each = list(zip(program.ops, program.values, strict=True))
+            rounds = {i for i, (op, value) in enumerate(each) if int8 and is_rounded(op, value)}
             packed = [
-                packer.low(op) if low and pays(op) else packer.weights(op, int8 and is_rounded(op, value))
-                for op, value in zip(program.ops, program.values, strict=True)
+                packer.low(op) if low and pays(op) else packer.weights(op, i in rounds)
+                for i, op in enumerate(program.ops)
             ]
             weights = lying_together(packed)
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
         self.weights = weights  # of each part of each operation
-        self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, snakes))
+        exact = (i for i, of in enumerate(packed) if "int8_weights" in of[0] and i not in rounds)
+        self.floats = FloatPanels(packer, {i: op.matrix for i in exact if isinstance(op := program.ops[i], Product)})
+        self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, self.floats, snakes))
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
@@ -168,12 +172,13 @@ class Workspace:
         program: Program,
         instruction_set: InstructionSet,
         weights: Sequence[Sequence[Weights]],
+        floats: FloatPanels,
         snakes: Sequence[Weights],
         batch: int,
         frames: int,
     ):
         self.program, self.batch, self.frames, self._set = program, batch, frames, instruction_set
-        self._snakes, self.nbytes = snakes, 0
+        self._snakes, self._floats, self.nbytes = snakes, floats, 0
         self._kept: list[Any] = [weights]  # all that the plan points to
         self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
         self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and as it leaves it
@@ -337,8 +342,11 @@ class Workspace:
     def _operations(self, index: int, weights: Sequence[Weights]) -> Iterable[Any]:
         op, outputs = self.program.ops[index], self.program.values[index].channels
         channels = self.program.buffers[op.windows[0].buffer].channels if op.windows else 0
-        for part, of in zip(_parts(op, channels, outputs), weights, strict=True):
-            yield self._operation(index, part, of)
+        for place, part in enumerate(_parts(op, channels, outputs)):
+            made = self._operation(index, part, weights[place])
+            if self.batch * made.rows > self._set.int8 and (floats := self._floats.of(index)) is not None:
+                made.weights = floats.data_ptr()
+            yield made
 
     def _operation(self, index: int, part: Part, weights: Weights) -> Any:
         op, value = self.program.ops[index], self.program.values[index]

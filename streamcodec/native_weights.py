@@ -5,6 +5,8 @@ memory, read a quarter of the bytes, and make the same float32 weights of them t
 (`native_int8`) is packed so alone, and the library makes floats of it in every step.
 """
 
+import threading
+from collections.abc import Mapping
 from typing import TypeGuard
 
 import torch
@@ -29,7 +31,7 @@ from .program import (
     Program,
 )
 
-__all__ = ["FLOAT", "WIDE", "Packer", "Weights", "lying_together", "matrices", "pays", "weight_bytes"]
+__all__ = ["FLOAT", "WIDE", "FloatPanels", "Packer", "Weights", "lying_together", "matrices", "pays", "weight_bytes"]
 
 FLOAT = 4  # bytes
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
@@ -87,7 +89,7 @@ class Packer:
         if isinstance(op, LappedProduct):
             return [{"weights": tables(op.hop, self.lanes)}]
         if isinstance(op, Product):
-            return [self._product(op.matrix, op.bias, rounds)]
+            return [self._product(op.matrix, op.bias, rounds, floats=False)]
         if isinstance(op, GroupedProduct):
             return self._grouped(op)
         if isinstance(op, Depthwise):
@@ -132,20 +134,23 @@ class Packer:
         factors = {"alpha": buffer.activation.alpha, "inverse": buffer.activation.gain}
         return {name: self._filled(F.pad(each.repeat(op.spread), (0, self.lanes))) for name, each in factors.items()}
 
-    def _product(self, matrix: Tensor, bias: Tensor | None, rounds: bool = False) -> Weights:
+    def _product(self, matrix: Tensor, bias: Tensor | None, rounds: bool = False, floats: bool = True) -> Weights:
         if matrix.shape[1] == 1:
             return {"weights": matrix.flatten().contiguous()} | self._bias(bias)
-        return self._matrix(matrix, "weights", rounds) | self._bias(bias)
+        return self._matrix(matrix, "weights", rounds, floats) | self._bias(bias)
 
-    def _matrix(self, matrix: Tensor, name: str, rounds: bool) -> Weights:
-        """[K, N] by its name: in floats, in int8 too where that is the same, and rounded in int8 alone."""
+    def _matrix(self, matrix: Tensor, name: str, rounds: bool, floats: bool = True) -> Weights:
+        """[K, N] by its name: in floats, in int8 too where that is the same, and rounded in int8 alone.
+
+        floats: whether what is there in int8 is packed in floats at once, and not by `FloatPanels`.
+        """
         found = rounded(matrix) if rounds else in_int8(matrix) if self.set.int8 else None
         if found is None:
-            return {name: self._panels(matrix)}
+            return {name: self.panels(matrix)}
         if not self.set.int8:
-            return {name: self._panels(found.matrix)}
+            return {name: self.panels(found.matrix)}
         numbers = {f"int8_{name}": self._int8_panels(found)}
-        return numbers if rounds else numbers | {name: self._panels(matrix)}
+        return numbers if rounds or not floats else numbers | {name: self.panels(matrix)}
 
     def _bias(self, bias: Tensor | None) -> Weights:
         return {} if bias is None else {"bias": self._filled(bias)}
@@ -154,7 +159,7 @@ class Packer:
         """Rows [..., C], each filled up with zeros to whole vectors."""
         return F.pad(rows, (0, -rows.shape[-1] % self.lanes)).contiguous()
 
-    def _panels(self, matrix: Tensor) -> Tensor:
+    def panels(self, matrix: Tensor) -> Tensor:
         """[K, N] as panels of columns; a panel holds its rows one after the other. The last has fewer vectors."""
         whole = matrix.shape[1] // self.panel * self.panel
         panels = matrix[:, :whole].reshape(matrix.shape[0], -1, self.panel).transpose(0, 1)
@@ -167,5 +172,31 @@ class Packer:
         lines = torch.cat([panel.view(len(scales), FLOAT, -1) for panel in panels], 2)
         lines = lines.expand(len(numbers), -1, -1)  # of each part those of its scales
         rows = torch.cat([part for pair in zip(lines, numbers, strict=True) for part in pair])
-        packed = self._panels(rows)
+        packed = self.panels(rows)
         return F.pad(packed, (0, -len(packed) % FLOAT)).view(torch.float32)
+
+
+class FloatPanels:
+    """The panels in float32 of products that are read in int8 by steps of few rows. Longer steps read these: they are
+    made when the first one asks, so that a stream of single frames starts without.
+    """
+
+    def __init__(self, packer: Packer, matrices: Mapping[int, Tensor]):
+        """matrices: by operation."""
+        self._packer, self._matrices, self._lock = packer, matrices, threading.Lock()
+        self._made: dict[int, Tensor] = {}
+
+    @property
+    def are_made(self) -> bool:
+        """Whether a step has asked."""
+        return bool(self._made)
+
+    def of(self, operation: int) -> Tensor | None:
+        """Those of one; None where it has its own."""
+        if operation not in self._matrices:
+            return None
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            if not self._made:
+                each = together([self._packer.panels(matrix) for matrix in self._matrices.values()])
+                self._made = dict(zip(self._matrices, each, strict=True))
+        return self._made[operation]

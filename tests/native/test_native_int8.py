@@ -23,6 +23,7 @@ from streamcodec.bench.work import work_of
 from streamcodec.native_executor import NativeExecutor
 from streamcodec.native_int8 import SCALED, in_int8, is_rounded, rounded
 from streamcodec.program import LSTMCell, Program
+from streamcodec.state import State
 
 
 @given(seed=st.integers(0, 1000), negative=st.booleans(), size=st.sampled_from([1e-30, 1e-3, 1.0, 1e30]))
@@ -61,6 +62,15 @@ def test_steps_of_few_rows_read_int8_and_have_the_bits_of_floats(name, monkeypat
         floats = stream(network(), x, [(0, 40)], 1000)
     for found, expected in ((cut, floats), (alone, floats[1:2]), (whole, floats)):
         assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
+
+
+@each_set
+def test_panels_of_floats_are_made_when_a_step_of_more_rows_asks(name):
+    with on(name):
+        net, x = network(), rows(1, 40).float()
+        for size in (1, 20):
+            net.step(x[:, : size * net.at.rate], State(net.spec, 1))
+            assert net.executor.floats.are_made == (size > 1 and library.chosen().int8 > 0)
 
 
 @each_set
