@@ -78,8 +78,9 @@ class DecoderCount:
     def check(self, codes: Codes) -> int:
         """Samples that checked codes stand for, as the next ones. Raises StreamError, CodesError."""
         self._codec.check_follows(codes, self.short)
-        length = self._full(codes) if codes.length is None else codes.length
-        if length > self._full(codes):
+        full = self._full(codes)
+        length = full if codes.length is None else codes.length
+        if length > full:
             self._codec.check_length(self.samples + length, self.frames + codes.data.shape[2])
         return length
 

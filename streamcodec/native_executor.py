@@ -201,7 +201,7 @@ class Workspace:
 
     def check(self, x: Tensor, state: State, edges: Edges | None) -> None:
         """The library writes to memory: whatever it is given has to be of this size."""
-        if tuple(x.shape) != self._input:
+        if x.shape != self._input:
             raise ShapeError(f"the input of this step is {list(x.shape)}; it must be {list(self._input)}")
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise DtypeError(f"the input of this step is {x.dtype} on {x.device}; it must be float32 on a CPU")
@@ -218,7 +218,7 @@ class Workspace:
             raise ShapeError(
                 f"the state is that of {len(streams)} streams or of another network; here are {self.batch}"
             )
-        if min(streams) < 0 or max(streams) >= state.batch:
+        if not isinstance(streams, range) and (min(streams) < 0 or max(streams) >= state.batch):
             raise ShapeError(f"rings are lent of streams {min(streams)} to {max(streams)}; the state has {state.batch}")
         if state.bytes.device.type != "cpu":
             raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")

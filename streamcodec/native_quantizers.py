@@ -14,7 +14,7 @@ from torch import Tensor
 from .errors import BackendError
 from .native_support import instruction_set
 
-__all__ = ["factorised_decode", "factorised_encode", "in_strips", "project", "rvq_decode", "rvq_encode"]
+__all__ = ["RVQSearch", "factorised_decode", "factorised_encode", "in_strips", "project", "rvq_decode", "rvq_encode"]
 
 
 def in_strips(entries: Tensor) -> Tensor:
@@ -46,14 +46,7 @@ def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | 
 
     Raises BackendError.
     """
-    _check(z)
-    return _search(
-        z.clone(memory_format=torch.contiguous_format),
-        codebooks,
-        codebooks.mT if scan is None else scan,
-        half_norms,
-        None,
-    )
+    return RVQSearch(codebooks, half_norms, scan)(z)
 
 
 def rvq_decode(codes: Tensor, codebooks: Tensor) -> Tensor:
@@ -70,7 +63,7 @@ def factorised_encode(
     z: Tensor, weight: Tensor, bias: Tensor, scan: Tensor, codebooks: Tensor, cross: Tensor
 ) -> Tensor:
     """z [M, D] to codes [M, K]; the tables as `ops.factorised_encode` has them. Raises BackendError."""
-    return _search(_affine(z, weight, bias), codebooks, scan, None, cross)
+    return _Search(codebooks, scan, None, cross)(_affine(z, weight, bias))
 
 
 def factorised_decode(entries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -100,25 +93,40 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-def _search(values: Tensor, codebooks: Tensor, scan: Tensor, half_norms: Tensor | None, cross: Tensor | None) -> Tensor:
-    """The codes of `values` [M, width], which are changed."""
-    here, (stages, size, dimension) = instruction_set(), codebooks.shape
-    filled = scan.ndim == 4
-    if filled and (scan.shape[3] != _strip(here) or (scan.dtype == torch.float16 and not here.halves)):
-        scan, filled = scan.transpose(1, 2).flatten(2)[:, :, :size].float(), False  # of another instruction set
-    scan, codebooks = scan.contiguous(), codebooks.contiguous()
-    half_norms, cross = (None if table is None else table.contiguous() for table in (half_norms, cross))
-    codes = torch.empty(values.shape[0], stages, dtype=torch.int64)
-    search = library.Search(values.shape[0], stages, size, dimension, values.data_ptr(), values.shape[1])
-    search.step = 0 if cross is None else dimension
-    if scan.dtype == torch.float16:
-        search.halves = scan.data_ptr()
-    else:
-        search.scan = scan.data_ptr()
-    search.scan_stage, search.line = scan.stride(0), scan.stride(-2)
-    search.filled, search.strip = filled, scan.stride(1) if filled else _strip(here)
-    search.entries, search.codes = codebooks.data_ptr(), codes.data_ptr()
-    search.half_norms = None if half_norms is None else half_norms.data_ptr()
-    search.cross = None if cross is None else cross.data_ptr()
-    here.search(ctypes.byref(search))
-    return codes
+class _Search:
+    """A search through these tables: values [M, width], which it changes, to codes [M, K]."""
+
+    def __init__(self, codebooks: Tensor, scan: Tensor, half_norms: Tensor | None, cross: Tensor | None):
+        self._here, (stages, size, dimension) = instruction_set(), codebooks.shape
+        filled, strip = scan.ndim == 4, _strip(self._here)
+        if filled and (scan.shape[3] != strip or (scan.dtype == torch.float16 and not self._here.halves)):
+            scan, filled = scan.transpose(1, 2).flatten(2)[:, :, :size].float(), False  # of another instruction set
+        scan, codebooks = scan.contiguous(), codebooks.contiguous()
+        half_norms, cross = (None if table is None else table.contiguous() for table in (half_norms, cross))
+        asked = library.Search(stages=stages, size=size, dimension=dimension, step=0 if cross is None else dimension)
+        setattr(asked, "halves" if scan.dtype == torch.float16 else "scan", scan.data_ptr())
+        asked.scan_stage, asked.line = scan.stride(0), scan.stride(-2)
+        asked.filled, asked.strip = filled, scan.stride(1) if filled else strip
+        asked.entries = codebooks.data_ptr()
+        asked.half_norms = None if half_norms is None else half_norms.data_ptr()
+        asked.cross = None if cross is None else cross.data_ptr()
+        self._asked, self._stages, self._kept = bytes(asked), stages, (scan, codebooks, half_norms, cross)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        codes = torch.empty(values.shape[0], self._stages, dtype=torch.int64)
+        asked = library.Search.from_buffer_copy(self._asked)  # threads may share this
+        asked.rows, asked.width = values.shape
+        asked.values, asked.codes = values.data_ptr(), codes.data_ptr()
+        self._here.search(ctypes.byref(asked))
+        return codes
+
+
+class RVQSearch(_Search):
+    """`rvq_encode` by these codebooks: z [M, D], which it leaves as it is, to codes [M, K]. Raises BackendError."""
+
+    def __init__(self, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None):
+        _check(codebooks)
+        super().__init__(codebooks, codebooks.mT if scan is None else scan, half_norms, None)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return super().__call__(z.clone(memory_format=torch.contiguous_format))

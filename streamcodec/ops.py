@@ -44,6 +44,7 @@ __all__ = [
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
+    "rvq_search",
     "serving",
 ]
 
@@ -54,11 +55,13 @@ class Kernel(NamedTuple):
     run: the implementation, which raises BackendError where it cannot run.
     auto: may `auto` pick it for these arguments? Called at every step of a stream, so it must be cheap.
     scan: of a search, entries [K, N, D] as it reads them fastest, [K, ...]; None: [K, D, N], as the reference does.
+    bind: of a search, makes what takes z alone, given all arguments after it; None: they are passed at every call.
     """
 
     run: Callable[..., Tensor]
     auto: Callable[..., bool]
     scan: Callable[[Tensor], Tensor] | None = None
+    bind: Callable[..., Callable[[Tensor], Tensor]] | None = None
 
 
 class Executor(Protocol):
@@ -281,23 +284,44 @@ def rvq_encode(
     Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
     asked for by name cannot run.
     """
+    return rvq_search(codebooks, half_norms, scan, backend=backend)(z)
+
+
+def rvq_search(
+    codebooks: Tensor, half_norms: Tensor | None = None, scan: Tensor | None = None, *, backend: str = "auto"
+) -> Callable[[Tensor], Tensor]:
+    """`rvq_encode` by these codebooks: a function of z alone, for streams, which search at every step.
+
+    Arguments and errors as for `rvq_encode`; the codebooks must not change while it is used.
+    """
     stages, _, dimension = _codebook_shape(codebooks)
-    if z.ndim == 0 or z.shape[-1] != dimension:
-        raise ShapeError(f"z is {list(z.shape)}; its last dimension must be the codebooks' {dimension}")
     if not codebooks.is_floating_point():
         raise DtypeError(f"codebooks are {codebooks.dtype}; they must be of a floating dtype")
-    _check_like_codebooks("z", z, codebooks)
-    if half_norms is not None:
+    if half_norms is None:
+        with torch.no_grad():
+            half_norms = rvq_half_norms(codebooks)
+    else:
         if half_norms.shape != codebooks.shape[:2]:
             raise ShapeError(f"half_norms is {list(half_norms.shape)}; it must be {list(codebooks.shape[:2])}")
         _check_like_codebooks("half_norms", half_norms, codebooks)
     if scan is not None:
         _check_scan("rvq_encode", backend, scan, codebooks)
-    with torch.no_grad():
-        if half_norms is None:
-            half_norms = rvq_half_norms(codebooks)
-        codes = _dispatch("rvq_encode", backend, z.reshape(-1, dimension), codebooks, half_norms, scan)
-    return codes.view(*z.shape[:-1], stages)
+    kernel = _TABLE["rvq_encode"].kernels.get(backend)
+    if kernel is not None and kernel.bind is not None:
+        find = kernel.bind(codebooks, half_norms, scan)
+    else:
+
+        @torch.no_grad()
+        def find(z: Tensor) -> Tensor:
+            return _dispatch("rvq_encode", backend, z, codebooks, half_norms, scan)
+
+    def search(z: Tensor) -> Tensor:
+        if z.ndim == 0 or z.shape[-1] != dimension:
+            raise ShapeError(f"z is {list(z.shape)}; its last dimension must be the codebooks' {dimension}")
+        _check_like_codebooks("z", z, codebooks)
+        return find(z.reshape(-1, dimension)).view(*z.shape[:-1], stages)
+
+    return search
 
 
 def rvq_decode(codes: Tensor, codebooks: Tensor, *, backend: str = "auto") -> Tensor:
@@ -524,7 +548,9 @@ _TABLE: Mapping[str, Operation] = {
         _rvq_encode_torch,
         {
             "triton": Kernel(_rvq_encode_triton, _rvq_encode_suits_triton),
-            "native": Kernel(native_quantizers.rvq_encode, _never, native_quantizers.in_strips),
+            "native": Kernel(
+                native_quantizers.rvq_encode, _never, native_quantizers.in_strips, native_quantizers.RVQSearch
+            ),
         },
     ),
     "rvq_decode": Operation(

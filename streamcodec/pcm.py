@@ -36,7 +36,8 @@ def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", 
             f"it must be [batch, {channels or 'channels'}, samples]{_shape_hint(tensor, channels)}"
         )
     # One sum is cheaper than looking at each sample, and finite only if all are; large finite samples can overflow it.
-    if tensor.numel() and not math.isfinite(tensor.detach().sum().item()):
+    total = tensor.detach().sum() if tensor.requires_grad else tensor.sum()
+    if not math.isfinite(total.item()):
         _require_finite(tensor, name)
     return tensor
 
@@ -44,7 +45,8 @@ def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", 
 def _to_float(pcm: object, name: str, grad: bool) -> Tensor:
     if isinstance(pcm, Tensor):
         if pcm.dtype in (torch.float32, torch.float64):
-            return (pcm if grad else pcm.detach()).to(torch.float32, copy=True)
+            pcm = pcm.detach() if pcm.requires_grad and not grad else pcm
+            return pcm.clone() if pcm.dtype == torch.float32 else pcm.to(torch.float32)
         if pcm.dtype == torch.int16:
             return pcm.to(torch.float32) * INT16_SCALE
         found = str(pcm.dtype)

@@ -45,7 +45,11 @@ def stamp(tensors: Iterable[Tensor]) -> Stamp:
     Torch counts neither writes to tensors made in inference mode nor writes through `.data`: `count_write` after those.
     """
     return tuple(
-        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, _writes[_storage(tensor)])
+        (
+            tensor.data_ptr(),
+            0 if tensor.is_inference() else tensor._version,
+            _writes[_storage(tensor)] if _writes else 0,  # to find the storage takes as long as all the rest
+        )
         for tensor in tensors
     )
 

@@ -1,5 +1,6 @@
 """Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -81,8 +82,8 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
         self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
-        # By backend and stages: what a search takes after the latents; and `scan` of all for a backend with another.
-        self._tables: Derived[dict[tuple[str, int | None, int | None], tuple[Tensor, ...]]] = Derived()
+        # By backend and stages: what searches; and `scan` of all stages for a backend with another.
+        self._searches: Derived[dict[tuple[str, int | None, int | None], Callable[[Tensor], Tensor]]] = Derived()
         self._arranged: Derived[Tensor] = Derived()
         self.set_codebooks(entries)
 
@@ -96,7 +97,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.codebooks.copy_(codebooks)
         self.half_norms.copy_(ops.rvq_half_norms(self.codebooks))
         self.scan.copy_(self.codebooks.mT)
-        self._tables.clear()
+        self._searches.clear()
         self._arranged.clear()
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
@@ -107,10 +108,11 @@ class ResidualVectorQuantizer(nn.Module):
         """Latents [..., D], as the codebooks' entries are, to codes [..., K] of the stages `used`."""
         codebooks = self.codebooks
         backend = ops.backend_of("rvq_encode", self.backend, codebooks)
-        tables, key = self._tables.get((codebooks,), dict), (backend, used.start, used.stop)
-        if key not in tables:
-            tables[key] = codebooks[used], self.half_norms[used], self._scan(backend)[used]
-        return ops.rvq_encode(latents, *tables[key], backend=backend)
+        searches, key = self._searches.get((codebooks,), dict), (backend, used.start, used.stop)
+        if key not in searches:
+            tables = codebooks.detach()[used], self.half_norms[used], self._scan(backend)[used]
+            searches[key] = ops.rvq_search(*tables, backend=backend)
+        return searches[key](latents)
 
     def _scan(self, backend: str) -> Tensor:
         """The codebooks as the search of a backend reads them."""
