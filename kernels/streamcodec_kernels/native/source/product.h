@@ -21,9 +21,10 @@ static constexpr int ROWS[] = {0, 8, 4};
 static constexpr int NEAR = 64, FAR = 512;
 
 // A panel of more rows than TALL would not stay in a cache until the next block needs it again. So it is taken in parts
-// of PART rows, by up to GROUP blocks each, whose sums are kept from part to part.
-static constexpr int64_t TALL = 2048, PART = 1024;
-static constexpr int GROUP = 8;
+// of PART rows, by up to GROUP blocks each, whose sums are kept from part to part. A few blocks take SHORT rows at a
+// time, which stay in the nearest cache: they compute hardly longer than it takes to fetch the next ones.
+static constexpr int64_t TALL = 2048, PART = 1024, SHORT = 128;
+static constexpr int GROUP = 8, FEW_BLOCKS = 4;
 
 // In a panel in int8 each so many rows have their scales before them, a float for each column. So many are made floats at
 // once, where more rows are multiplied than NARROW: they stay in the nearest cache.
@@ -154,7 +155,8 @@ static void panel(
     int rows[GROUP];
     alignas(64) float wide[FLOATS ? 1 : SCALED * VECTORS * LANES];
     const int64_t blocks = (count + MOST - 1) / MOST;
-    const int64_t height = !FLOATS ? SCALED : blocks > 1 && width > TALL ? PART : width;
+    const int64_t height =
+        !FLOATS ? SCALED : blocks == 1 ? width : blocks <= FEW_BLOCKS ? SHORT : width > TALL ? PART : width;
     for (int64_t made = 0; made < blocks; made += GROUP) {
         const int group = blocks - made < GROUP ? (int)(blocks - made) : GROUP;
         for (int b = 0; b < group; ++b) {
