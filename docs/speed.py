@@ -43,8 +43,9 @@ class Part(NamedTuple):
 
 
 BOTH = "--backend torch,native"
+SPLIT = "--precision float32,bfloat16x3"
 PARTS = (
-    Part("EnCodec 24 kHz", f"--codec encodec_24khz {BOTH} --steps 1,6 --seconds 3 --repeats 5"),
+    Part("EnCodec 24 kHz", f"--codec encodec_24khz {BOTH} {SPLIT} --steps 1,6 --seconds 3 --repeats 5"),
     Part(
         "EnCodec 24 kHz on AVX2", "--codec encodec_24khz --backend native --steps 1 --seconds 3 --repeats 5",
         {INSTRUCTION_SET: "avx2"},
@@ -54,15 +55,15 @@ PARTS = (
         "--codec encodec_24khz --backend native --precision float32,int8 --steps 1,6 --seconds 3 --repeats 5",
     ),
     Part("The bundled codec", f"--codec streamcodec_24khz {BOTH} --steps 1,4 --seconds 4 --repeats 5"),
-    Part("DAC 44.1 kHz", f"--codec dac_44khz {BOTH} --steps 7 --threads 2 --seconds 3 --repeats 2"),
+    Part("DAC 44.1 kHz", f"--codec dac_44khz {BOTH} {SPLIT} --steps 7 --threads 2 --seconds 3 --repeats 2"),
     Part(
         "DAC 44.1 kHz in bfloat16",
         "--codec dac_44khz --backend native --precision float32,bfloat16 --only decode --steps 7 --seconds 3 "
         "--repeats 2",
     ),
-    Part("X-Codec, decoding", f"--codec xcodec {BOTH} --steps 1,4 --seconds 6 --repeats 3"),
+    Part("X-Codec, decoding", f"--codec xcodec {BOTH} {SPLIT} --steps 1,4 --seconds 6 --repeats 3"),
     Part(
-        "Mimi", f"--codec mimi {BOTH} --precision float32,bfloat16 --steps 1 --seconds 2 --repeats 3",
+        "Mimi", f"--codec mimi {BOTH} --precision float32,bfloat16,bfloat16x3 --steps 1 --seconds 2 --repeats 3",
         said="The package moshi streams too; it is beside ours where it is installed.",
     ),
     Part(
@@ -86,8 +87,9 @@ ON_GPU = (
 )
 LYRA = "--backend torch,native --steps 1,4 --seconds 4 --repeats 5"
 OPUS_SECONDS, OPUS_KBPS = 110, 12
-# Conversations of EnCodec 24 kHz, of each process, and processes: on one core, and on two; and what they decode in.
-CONVERSATIONS = ((10, 1, "float32"), (10, 2, "float32"), (10, 1, "int8"), (10, 2, "int8"))
+# Conversations of EnCodec 24 kHz, of each process, and processes: on one core, and on two; and in which precision.
+IN = ("float32", "bfloat16x3", "int8")
+CONVERSATIONS = tuple((10, processes, precision) for precision in IN for processes in (1, 2))
 TUNED = ("streamcodec_24khz", "encodec_24khz")
 STARTS = {
     "python -c 'import torch'": "-c 'import torch'",
@@ -234,11 +236,13 @@ def summary(results: dict[str, dict[str, Any]], live: list[dict[str, Any]]) -> I
     for title, which, side, said in wanted:
         if result := results.get(title):
             ratios = result["both"] if which == "both" else {row["side"]: row["ratio"] for row in of(result, which)}
-            if side in ratios:
-                yield f"| {said} | {ratios[side]:.2f} |"
+            split = side.replace("native,", "native bfloat16x3,")
+            for name, precision in ((side, "float32"), (split, "bfloat16x3"))[: 1 if split == side else 2]:
+                if name in ratios:
+                    yield f"| {said}{in_precision(precision)} | {ratios[name]:.2f} |"
     for each in live:
         said = f"{each['conversations']} conversations of EnCodec 24 kHz on {each['processes']} core(s)"
-        said += "" if each["precision"] == "float32" else f", decoding in {each['precision']}"
+        said += "" if each["precision"] == "float32" else f", in {each['precision']}"
         said += f", a one-frame step of both directions, p99, in ms ({each['lasts_ms']:.2f} are there)"
         yield f"| {said} | {each['p99_ms']:.1f} |"
     for row in of(results.get("DAC 44.1 kHz in bfloat16"), "decode"):
@@ -250,6 +254,10 @@ def summary(results: dict[str, dict[str, Any]], live: list[dict[str, Any]]) -> I
     yield ""
 
 
+def in_precision(name: str) -> str:
+    return "" if name == "float32" else f", in {name}"
+
+
 def of(result: dict[str, Any] | None, direction: str) -> list[dict[str, Any]]:
     """The rows of a result in that direction."""
     return [row for row in (result or {"rows": []})["rows"] if row["direction"] == direction]
@@ -258,6 +266,7 @@ def of(result: dict[str, Any] | None, direction: str) -> list[dict[str, Any]]:
 def told(result: dict[str, Any]) -> str:
     """What the table does not have."""
     names = {"float32_gemm_gflops": "a large product in float32 {} GFLOP/s", "bfloat16_gemm_gflops": "in bfloat16 {}"}
+    names |= {"bfloat16x3_gemm_gflops": "in three of bfloat16 {}"}
     names |= {"tf32_gemm_gflops": "in TF32 {}"}  # int8 is of weights alone: its peak is float32's
     names |= {f"{way}_bandwidth_gb": f"reading the weights to {way} {{}} GB/s" for way in ("encode", "decode")}
     limits = ", ".join(text.format(f"{result[name]:g}") for name, text in names.items() if name in result)
@@ -295,8 +304,8 @@ def wrapped(text: str) -> list[str]:
 def conversations_section(found: list[dict[str, Any]]) -> Iterator[str]:
     yield from ("### Conversations of EnCodec 24 kHz", "", NOT_RUN, "```sh")
     for count, processes, precision in CONVERSATIONS:
-        lower = "" if precision == "float32" else f" --precision {precision}"
-        yield f"streamcodec bench live --conversations {count} --processes {processes} --backend native{lower}"
+        command = f"streamcodec bench live --conversations {count} --processes {processes} --backend native"
+        yield from command_lines(command + ("" if precision == "float32" else f" --precision {precision}"))
     yield from ("```", "")
     yield from wrapped(
         "They are live as long as a step of both directions takes less than a frame lasts. Steps follow each other, as "
@@ -304,9 +313,9 @@ def conversations_section(found: list[dict[str, Any]]) -> Iterator[str]:
         "longer there was the machine's doing. Of several processes the slowest counts."
     )
     yield ""
-    heads = ("conversations", "processes", "decoding in", "a frame lasts, ms", "steps", "median, ms", "p99", "late")
+    heads = ("conversations", "processes", "precision", "a frame lasts, ms", "steps", "median, ms", "p99", "late")
     yield f"| {' | '.join(heads)} | a loop, median | p99 of it |"
-    yield "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|"
     names = ("lasts", "median", "p99", "loop_median", "loop_p99")
     for each in found:
         lasts, median, p99, loop, loop_p99 = (f"{each[f'{name}_ms']:.2f}" for name in names)

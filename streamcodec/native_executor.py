@@ -11,6 +11,7 @@ import ctypes
 import functools
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +26,7 @@ from .errors import DtypeError, ShapeError
 from .native_int8 import is_rounded
 from .native_lapped import divided, room
 from .native_support import instruction_set
-from .native_weights import FLOAT, WIDE, FloatPanels, Packer, Weights, lying_together, pays
+from .native_weights import FLOAT, TERMS, WIDE, FloatPanels, Packer, Weights, lying_together, on_tiles
 from .program import (
     Attention,
     Buffer,
@@ -118,6 +119,17 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # a child has none of its parent's threads
 
 
+_helper = threading.local()
+
+
+def _own_halves(count: int) -> Tensor:
+    """The calling thread's own room for so many values in bfloat16, whatever step it helps with."""
+    halves: Tensor | None = getattr(_helper, "halves", None)
+    if halves is None or len(halves) < count:
+        halves = _helper.halves = torch.zeros(count, dtype=torch.int16)
+    return halves
+
+
 class NativeExecutor:
     """Runs one program; what pays of its products in `precision` (`ops.PRECISIONS`). Threads may share it: each has
     workspaces of its own.
@@ -129,13 +141,13 @@ class NativeExecutor:
 
     def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()
-        low, int8 = precision == "bfloat16", precision == "int8"
+        terms, int8 = TERMS.get(precision, 0), precision == "int8"
         with torch.inference_mode(False), torch.no_grad():
             packer = Packer(self.instruction_set)
             each = list(zip(program.ops, program.values, strict=True))
             rounds = {i for i, (op, value) in enumerate(each) if int8 and is_rounded(op, value)}
             packed = [
-                packer.low(op) if low and pays(op) else packer.weights(op, i in rounds)
+                packer.low(op, terms) if on_tiles(op, terms) else packer.weights(op, i in rounds)
                 for i, op in enumerate(program.ops)
             ]
             weights = lying_together(packed)
@@ -143,7 +155,8 @@ class NativeExecutor:
         self.weights = weights  # of each part of each operation
         exact = (i for i, of in enumerate(packed) if "int8_weights" in of[0] and i not in rounds)
         self.floats = FloatPanels(packer, {i: op.matrix for i in exact if isinstance(op := program.ops[i], Product)})
-        self._workspaces = Workspaces(partial(Workspace, program, self.instruction_set, weights, self.floats, snakes))
+        own = (program, self.instruction_set, weights, self.floats, snakes, terms)
+        self._workspaces = Workspaces(partial(Workspace, *own))
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
@@ -174,11 +187,13 @@ class Workspace:
         weights: Sequence[Sequence[Weights]],
         floats: FloatPanels,
         snakes: Sequence[Weights],
+        terms: int,
         batch: int,
         frames: int,
     ):
         self.program, self.batch, self.frames, self._set = program, batch, frames, instruction_set
-        self._snakes, self._floats, self.nbytes = snakes, floats, 0
+        self._snakes, self._terms, self._floats, self.nbytes = snakes, terms, floats, 0
+        self._halves = 0  # values in bfloat16 that a thread needs room for
         self._kept: list[Any] = [weights]  # all that the plan points to
         self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
         self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and as it leaves it
@@ -193,6 +208,7 @@ class Workspace:
         self._work = program.multiply_adds * frames * batch
         self._call = library.Call(turn=library.OVER, places=self._places.data_ptr())
         self._plan = self._planned(operations)
+        self._call.halves = self._keep(torch.zeros(self._halves, dtype=torch.int16)).data_ptr()
         out = program.buffers[program.out]
         self._input = (batch, frames * program.at.rate, program.values[0].channels)
         self._output = (batch, frames * out.at.rate, out.channels)
@@ -268,7 +284,7 @@ class Workspace:
             call.shared, call.turn = False, library.OVER
 
     def _help(self) -> int:
-        return self._set.help(ctypes.byref(self._plan), ctypes.byref(self._call))
+        return self._set.help(ctypes.byref(self._plan), ctypes.byref(self._call), _own_halves(self._halves).data_ptr())
 
     def _find_rings(self, state: State) -> None:
         """Say where the rings of the streams lie, and whether the step may write to them."""
@@ -434,7 +450,8 @@ class Workspace:
             most = WIDE if held else max(WIDE, HALVES_BYTES // 2 // width // WIDE * WIDE)
             made.halves_rows = min(rows, most)
             room = made.halves_rows * width
-        made.halves = self._keep(torch.zeros(room + WIDE, dtype=torch.int16)).data_ptr()
+        made.terms, made.halves_term = self._terms, room + WIDE
+        self._halves = max(self._halves, self._terms * made.halves_term)
         return "low_product"
 
     def _lie_in_tiles(self, op: Product) -> bool:

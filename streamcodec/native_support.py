@@ -45,10 +45,10 @@ def about() -> str:
     return f"not compiled yet; backend 'native' does that, by {shlex.join(command)}"
 
 
-def check_tiles() -> None:
-    """Raises BackendError where nothing multiplies in bfloat16."""
+def check_tiles(precision: str) -> None:
+    """Raises BackendError where nothing multiplies in bfloat16, as `precision` does."""
     if not instruction_set().tiles:
         raise BackendError(
-            "precision 'bfloat16' needs a processor with AMX (Intel Xeon from 2023 on) under Linux, on the instruction "
-            f"set avx512; this runs on {instruction_set().name}. Use precision='float32'"
+            f"precision {precision!r} needs a processor with AMX (Intel Xeon from 2023 on) under Linux, on the "
+            f"instruction set avx512; this runs on {instruction_set().name}. Use precision='float32'"
         )

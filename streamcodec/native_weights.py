@@ -31,9 +31,23 @@ from .program import (
     Program,
 )
 
-__all__ = ["FLOAT", "WIDE", "FloatPanels", "Packer", "Weights", "lying_together", "matrices", "pays", "weight_bytes"]
+__all__ = [
+    "FLOAT",
+    "TERMS",
+    "WIDE",
+    "FloatPanels",
+    "Packer",
+    "Weights",
+    "lying_together",
+    "matrices",
+    "on_tiles",
+    "pays",
+    "weight_bytes",
+]
 
 FLOAT = 4  # bytes
+# Precisions on tiles, and as the sum of how many numbers in bfloat16 a value and a weight are multiplied in them.
+TERMS = {"bfloat16": 1, "bfloat16x3": 2}
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
 
@@ -55,12 +69,20 @@ def pays(op: Op) -> TypeGuard[Product]:
     return isinstance(op, Product) and not isinstance(op, LappedProduct) and min(op.matrix.shape) >= WIDE
 
 
-def weight_bytes(op: Op, rows: float, low: bool = False, rounds: bool = False) -> int:
-    """Bytes of each weight that an operation reads for so many rows of all streams together."""
+def on_tiles(op: Op, terms: int) -> TypeGuard[Product]:
+    """Whether an operation is run in so many terms of bfloat16. Weights in int8 are read faster than two terms are."""
+    return terms > 0 and pays(op) and (terms == 1 or in_int8(op.matrix) is None)
+
+
+def weight_bytes(op: Op, rows: float, terms: int = 0, rounds: bool = False) -> int:
+    """Bytes of each weight that an operation reads for so many rows of all streams together.
+
+    terms: as for `Packer.low`; 0 in float32. rounds: as for `Packer.weights`.
+    """
     if isinstance(op, LappedProduct):
         return 0  # but for small tables
-    if low and pays(op):
-        return 2
+    if on_tiles(op, terms):
+        return 2 * terms
     most, each = instruction_set().int8, matrices(op)
     if rounds:
         return 1 if most else FLOAT
@@ -104,14 +126,18 @@ class Packer:
             return [inputs | recurrent | self._bias(b_ih + b_hh)]
         return [{}]
 
-    def low(self, op: Product) -> list[Weights]:
-        """In bfloat16: panels of two tiles of 16 columns; a tile has pairs of rows, one after the other."""
+    def low(self, op: Product, terms: int) -> list[Weights]:
+        """In so many terms of bfloat16, each the nearest to what the terms before it leave: panels of two tiles of 16
+        columns, term after term; a tile has pairs of rows, one after the other.
+        """
         rows, columns = op.matrix.shape
-        matrix = F.pad(op.matrix, (0, -columns % WIDE, 0, -rows % WIDE)).to(torch.bfloat16)
-        tiles = matrix.view(
-            -1, WIDE // 2, 2, matrix.shape[1] // WIDE, 2, WIDE // 2
-        )  # [., pair, 2, panel, tile, column]
-        packed = tiles.permute(3, 0, 4, 1, 5, 2).flatten().contiguous()
+        left, each = F.pad(op.matrix, (0, -columns % WIDE, 0, -rows % WIDE)), list[Tensor]()
+        for _ in range(terms):
+            each.append(left.to(torch.bfloat16))
+            left = left - each[-1]
+        # [term, ., pair, 2, panel, tile, column]
+        tiles = torch.stack(each).view(terms, -1, WIDE // 2, 2, left.shape[1] // WIDE, 2, WIDE // 2)
+        packed = tiles.permute(4, 1, 0, 5, 2, 6, 3).flatten().contiguous()
         return [{"low_weights": packed.view(torch.float32)} | self._bias(op.bias)]
 
     def _grouped(self, op: GroupedProduct) -> list[Weights]:

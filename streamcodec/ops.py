@@ -22,11 +22,13 @@ from torch import Tensor
 from . import native_executor, native_quantizers, native_support, triton_executor
 from .errors import BackendError, ConfigError, DtypeError, InputError, ShapeError
 from .install import how_to_install
+from .native_weights import TERMS
 from .program import Edges, Program
 from .state import State
 from .torch_executor import TorchExecutor
 
 __all__ = [
+    "ENCODING",
     "PRECISIONS",
     "Executor",
     "arranged",
@@ -115,14 +117,16 @@ def lacking(program: Program, backend: str) -> str | None:
     return _EXECUTORS[backend].lacks(program)
 
 
-# Of steps, and the backends that have it. Below float32 only decoders run: encoders would give other codes
-# (docs/kernels.md).
+# Of steps, and the backends that have it; docs/kernels.md has what each changes.
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "float32": ("auto", "torch", "native", "triton"),
     "tf32": ("triton",),
     "bfloat16": ("native", "triton"),
+    "bfloat16x3": ("native",),
     "int8": ("native",),
 }
+# Those in which encoders run too: in the others they would give other codes.
+ENCODING = frozenset({"float32", "bfloat16x3"})
 
 
 def check_precision(backend: str, precision: str) -> None:
@@ -132,8 +136,8 @@ def check_precision(backend: str, precision: str) -> None:
     if precision != "float32" and backend not in PRECISIONS[precision]:
         having = " and ".join(map(repr, PRECISIONS[precision]))
         raise BackendError(f"precision {precision!r} is one of backend {having}; the backend is {backend!r}")
-    if precision == "bfloat16" and backend == "native":
-        native_support.check_tiles()
+    if precision in TERMS and backend == "native":
+        native_support.check_tiles(precision)
 
 
 def executor(program: Program, backend: str = "auto", precision: str = "float32") -> Executor:

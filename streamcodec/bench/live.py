@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="float32",
         metavar="NAME",
-        help=f"of decoding: {', '.join(PRECISIONS)} (default: float32)",
+        help=f"of steps: {', '.join(PRECISIONS)} (default: float32)",
     )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
     parser.add_argument("--conversations", type=int, default=10, metavar="N", help="of each process (default: 10)")
@@ -157,7 +157,7 @@ def _result(args: argparse.Namespace, found: Sequence[Live]) -> dict[str, Any]:
 HEADS = {
     "conversations": ("conversations", "{:.0f}"),
     "processes": ("processes", "{:.0f}"),
-    "precision": ("decoding in", "{}"),
+    "precision": ("precision", "{}"),
     "frames": ("frames a step", "{:.0f}"),
     "lasts_ms": ("they last, ms", "{:.2f}"),
     "steps": ("steps", "{:.0f}"),

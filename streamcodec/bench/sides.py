@@ -13,6 +13,7 @@ from ..codecs.mimi import MimiCodec
 from ..codes import Codes
 from ..engine import Direction, Engine
 from ..errors import StreamcodecError
+from ..ops import ENCODING
 from .machine import synchronized
 from .pairs import AGREEMENT, AUDIO_ERROR, agreement
 from .upstream import Upstream, moshi_steps
@@ -25,7 +26,7 @@ Run = Callable[[], Sequence[float]]  # the whole audio; returns the seconds of e
 
 class Side(NamedTuple):
     """name: for the tables; run: by direction; frames: of a step, 0 offline; work: by direction, where it is known;
-    precision: of decoding."""
+    precision: of the steps."""
 
     name: str
     run: dict[str, Run]
@@ -49,7 +50,7 @@ def offline(name: str, encode: Callable[[], object], decode: Callable[[], object
 def streamed(
     name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: float, frames: int, precision: str
 ) -> Side:
-    """Streams in steps of `frames` frames; of a codec that decodes in a lower precision the decoder alone."""
+    """Streams in steps of `frames` frames; in a precision that is not for encoders the decoder alone."""
     blocks, pieces, batch = audio.split(frames * codec.spec.hop_length, -1), parts(codec, codes, frames), len(audio)
 
     def encode() -> Sequence[float]:
@@ -94,7 +95,7 @@ def served(name: str, codec: Codec, audio: Tensor, codes: Codes, bandwidth: floa
 
 
 def _side(name: str, encode: Run, decode: Run, frames: int, precision: str, work: dict[str, Work]) -> Side:
-    run = {"encode": encode, "decode": decode} if precision == "float32" else {"decode": decode}
+    run = {"encode": encode, "decode": decode} if precision in ENCODING else {"decode": decode}
     return Side(name, run, frames, work, precision)
 
 

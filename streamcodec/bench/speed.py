@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=["float32"],
         metavar="NAME,NAME",
-        help=f"of decoding: {', '.join(PRECISIONS)}; tf32 on the backend triton alone, bfloat16 on native and "
-        "triton, int8 on native (default: float32)",
+        help=f"{', '.join(PRECISIONS)}; tf32 on the backend triton alone, bfloat16 on native and triton, "
+        "bfloat16x3 and int8 on native (default: float32)",
     )
     parser.add_argument("--device", default="cpu", help="where to compute, such as cpu or cuda (default: cpu)")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from ..codecs import Codec
 from ..native_int8 import is_rounded
-from ..native_weights import pays, weight_bytes
+from ..native_weights import TERMS, pays, weight_bytes
 from ..nn.transducer import Network
+from ..ops import ENCODING
 from ..program import Attention
 
 __all__ = ["Work", "work_of"]
@@ -37,7 +38,7 @@ def work_of(codec: Codec, bandwidth: float, precision: str = "float32", frames: 
     if not networks:
         return {}
     work = {
-        way: _of_network(network, frames, precision if way == "decode" else "float32")
+        way: _of_network(network, frames, precision if way == "decode" or precision in ENCODING else "float32")
         for way, network in networks.items()
     }
     books, count = codec.quantizer.codebooks, codec.spec.codebooks(bandwidth)
@@ -52,7 +53,7 @@ def work_of(codec: Codec, bandwidth: float, precision: str = "float32", frames: 
 def _of_network(network: Network, frames: int | None, precision: str) -> Work:
     """precision: of what pays in it."""
     weights = rings = 0
-    low, int8 = precision == "bfloat16", precision == "int8"
+    terms, int8 = TERMS.get(precision, 0), precision == "int8"
     program, native = network.program, network.served_by.startswith("native")
     for op, value in zip(program.ops, program.values, strict=True):
         if isinstance(op, Attention):
@@ -60,6 +61,6 @@ def _of_network(network: Network, frames: int | None, precision: str) -> Work:
         else:
             rows = math.inf if frames is None else frames * (value.at.rate // op.spread)
             rounds = int8 and is_rounded(op, value)
-            each = weight_bytes(op, rows, low, rounds) if native else HALF if low and pays(op) else FLOAT
+            each = weight_bytes(op, rows, terms, rounds) if native else HALF * terms if terms and pays(op) else FLOAT
             weights += each * op.multiply_adds  # and so is each weight of a window
     return Work(2 * program.multiply_adds, weights, rings)

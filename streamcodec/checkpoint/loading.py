@@ -83,10 +83,12 @@ def load(
             a GPU, in float32), or "auto": what is meant for this machine, on a CPU "native" where it came with the
             package. One asked for by name never falls back to another. It is `Codec.backend`; `Codec.on` gives the same
             codec on another one.
-        precision: "float32", or of the steps of decoders "bfloat16" on backend "native", on processors with AMX (two to
-            three times as fast, 33 dB and more above the difference) or "int8" (of weights: a quarter of their memory,
-            and half the time of steps of few frames, 29 dB and more), and "bfloat16" or "tf32" on backend "triton".
-            Encoders stay in float32, since below it they would give other codes.
+        precision: "float32", or on backend "native", on processors with AMX: "bfloat16x3" of the steps of encoders and
+            decoders (three products for one: up to twice as fast, and nearly all codes are the same), or "bfloat16" of
+            the steps of decoders (two to three times as fast, 33 dB and more above the difference); on all processors
+            "int8" of decoders (of weights: a quarter of their memory, and half the time of steps of few frames, 29 dB
+            and more). On backend "triton" the steps of decoders may be in "bfloat16" or "tf32". In all but the first
+            two encoders stay in float32, since they would give other codes.
 
     Raises:
         InputError: this machine has no such device, or a codec without noise was to have some.

@@ -10,6 +10,7 @@ from ..codesfile.scx import ScxWriter, header_of
 from ..entropy import find_model
 from ..errors import InputError
 from ..files import NewFile
+from ..ops import ENCODING, PRECISIONS
 from .ends import input_of, output_format
 from .running import CodecRun, open_codec, report, result_output
 from .telling import announce, progress, tell
@@ -45,10 +46,10 @@ def _writer(
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    if args.precision != "float32":
+    if args.precision in PRECISIONS and args.precision not in ENCODING:
         raise InputError(
             f"--precision {args.precision}: encoding in it would change up to a fifth of the codes, so it is for "
-            "decoding alone. Leave it out"
+            "decoding alone. Leave it out, or take 'bfloat16x3'"
         )
     source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
     if args.lm is not None and kind != "ecdc":

@@ -377,8 +377,8 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="float32",
         metavar="NAME",
-        help="of decoding: float32, bfloat16 (with --backend native, on a processor with AMX, or with triton), int8 "
-        "(of weights alone, with --backend native), or tf32 (with --backend triton)",
+        help="float32; with --backend native, on a processor with AMX, bfloat16x3, and to decode bfloat16; with "
+        "--backend native, to decode, int8 (of weights alone); with --backend triton, to decode, bfloat16 or tf32",
     )
 
 

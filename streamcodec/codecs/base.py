@@ -131,7 +131,8 @@ class Codec(CheckedInput, ABC):
     def on(self, backend: str, precision: str = "float32") -> "Codec":
         """The same codec, with the same weights, on another backend; names as for `streamcodec.load`.
 
-        precision: of the decoder's steps. An encoder's are float32 always: below it they would give other codes.
+        precision: of the steps of decoders; "bfloat16x3" of encoders too. In the others an encoder stays in float32: it
+        would give other codes.
 
         Raises BackendError where there is no such backend or precision here, ConfigError for another precision.
         """
@@ -139,12 +140,13 @@ class Codec(CheckedInput, ABC):
         ops.check_precision(backend, precision)
         if precision != "float32" and "decoder" not in self._networks():
             raise BackendError(f"this codec's decoder has no steps of single frames, which run in {precision}")
+        encoding = precision if precision in ops.ENCODING else "float32"
         other, quantizer = self.twin(), copy.copy(self.quantizer)
         quantizer.backend = backend
         other.quantizer = quantizer
         other.framing = other.make_framing(self.spec.channels, quantizer.dimension, self.spec.hop_length)
         for name, network in other._networks().items():
-            network.use(backend, precision if name == "decoder" else "float32")
+            network.use(backend, precision if name == "decoder" else encoding)
         return other
 
     @property

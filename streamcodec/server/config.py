@@ -50,7 +50,7 @@ class Config:
     device: str = offer("cpu", "where to compute, such as cpu or cuda", "DEVICE")
     backend: str = offer("auto", "what computes: auto, torch, native (in C++), or triton (kernels for a GPU)", "NAME")
     precision: str = offer(
-        "float32", "of decoding: float32, or with --backend native or triton what `decode --help` names", "NAME"
+        "float32", "of steps: float32, or with --backend native or triton what `decode --help` names", "NAME"
     )
     engines: int = offer(1, "processes that compute, beside the one that serves", "N")
 

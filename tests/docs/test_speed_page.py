@@ -29,7 +29,7 @@ def script(tmp_path, monkeypatch):
 
 ROW = {"seconds": 1.0, "ms_per_frame": 2.0, "times_real_time": 3.0, "gflops": 40.0, "of_gemm": 0.5}
 LIVE = {
-    "processes": 1, "precision": "int8", "conversations": 10, "frames": 1, "steps": 900, "lasts_ms": 13.333,
+    "processes": 1, "conversations": 10, "frames": 1, "precision": "bfloat16x3", "steps": 900, "lasts_ms": 13.333,
     "median_ms": 3.0, "p99_ms": 4.0, "late_percent": 0.5, "loop_median_ms": 0.4, "loop_p99_ms": 0.5,
 }  # fmt: skip
 STEPS = {"step_median_ms": 3.0, "step_p99_ms": 4.0, "gb_per_s": 5.0, "of_bandwidth": 0.25}
@@ -46,7 +46,10 @@ def result(options):
             {"side": "theirs, offline", "direction": "encode", "ratio": 1.0, **ROW},
             {"side": "streamcodec native, 1-frame steps", "direction": "encode", "ratio": 0.75, **ROW, **STEPS},
         ],
-        "both": {"theirs, offline": 1.0, "streamcodec native, 1-frame steps": 0.75},
+        "both": {
+            "theirs, offline": 1.0, "streamcodec native, 1-frame steps": 0.75,
+            "streamcodec native bfloat16x3, 1-frame steps": 0.5,
+        },
     }  # fmt: skip
 
 
@@ -92,8 +95,10 @@ def test_it_writes_between_its_marks_and_leaves_the_rest(script, monkeypatch, de
     assert (device == "cuda") is ("--device cuda\n```" in made)
     if device == "cpu":
         assert "| EnCodec 24 kHz in one-frame steps, over transformers offline | 0.75 |" in made
+        assert "| EnCodec 24 kHz in one-frame steps, over transformers offline, in bfloat16x3 | 0.50 |" in made
+        assert "on 1 core(s), in bfloat16x3, a one-frame step" in made
         assert "p99, in ms (13.33 are there) | 4.0 |" in made
-        assert "| 10 | 1 | int8 | 13.33 | 900 | 3.00 | 4.00 | 0.50% | 0.40 | 0.50 |" in made
+        assert "| 10 | 1 | bfloat16x3 | 13.33 | 900 | 3.00 | 4.00 | 0.50% | 0.40 | 0.50 |" in made
         assert "100 times real time to encode" in " ".join(made.split())
         assert "### Lyra v2" in made
         assert "speed --codec DIR --backend torch,native" in made

@@ -53,6 +53,7 @@ for name in library.instruction_sets():
             networks = native.framing.networks
             if library.chosen().tiles:
                 networks = (*networks, codec.on("native", "bfloat16").framing.networks[1])
+                networks = (*networks, *codec.on("native", "bfloat16x3").framing.networks)
             for network in networks:
                 for frames, batch, threads in ((1, 1, 1), (3, 2, 1), (20, 1, 3)):
                     torch.set_num_threads(threads)

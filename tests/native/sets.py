@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.compiler import CannotCompileError, flags_of
+
+from streamcodec import native_executor
+from streamcodec.native_executor import Workspace
 
 ALL = list(flags_of())
 
@@ -31,3 +35,17 @@ def on(name: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(library.CHOICE, name)
         yield
+
+
+@contextmanager
+def shared_among(threads: int) -> Iterator[list[int]]:
+    """Steps of any size are shared among so many threads; gives how many shares each one that helped took."""
+    plain, before, taken = Workspace._help, torch.get_num_threads(), list[int]()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native_executor, "SHARED_WORK", 0)
+            patch.setattr(Workspace, "_help", lambda work: taken.append(plain(work)))
+            yield taken
+    finally:
+        torch.set_num_threads(before)

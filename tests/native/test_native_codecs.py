@@ -5,9 +5,8 @@ import importlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 
 import dac_models
@@ -22,7 +21,7 @@ import torch
 import xcodec_models
 from mirror import Mirror, deliver, drain
 from oracles import cuts
-from sets import compiled, each_set, on
+from sets import compiled, each_set, on, shared_among
 from torch import Tensor
 
 import streamcodec
@@ -30,7 +29,6 @@ from streamcodec import Codec, Codes, Engine, native_executor
 from streamcodec.codecs import batches
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.engine import Session
-from streamcodec.native_executor import Workspace
 from streamcodec.nn.ragged import run_together
 from streamcodec.nn.transducer import Network, Transducer
 
@@ -222,20 +220,6 @@ def test_signals_of_unequal_lengths_run_together_have_the_bits_of_each_streamed_
         found = run_together(network, [x[0, :length] for length in lengths], lengths, frames)
         for length, rows in zip(lengths, found, strict=True):
             assert torch.equal(rows, streamed(network, x[:, :length], [])[0])
-
-
-@contextmanager
-def shared_among(threads: int) -> Iterator[list[int]]:
-    """Steps of any size are shared among so many threads; gives how many shares each one that helped took."""
-    plain, before, taken = Workspace._help, torch.get_num_threads(), list[int]()
-    torch.set_num_threads(threads)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(native_executor, "SHARED_WORK", 0)
-            patch.setattr(Workspace, "_help", lambda work: taken.append(plain(work)))
-            yield taken
-    finally:
-        torch.set_num_threads(before)
 
 
 @each_set

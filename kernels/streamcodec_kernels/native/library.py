@@ -99,8 +99,8 @@ class Operation(ctypes.Structure):
         *_fields("taps tap", "recurrent int8_recurrent gates hidden cell"),
         *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
         *_fields("lag rate seed inner outer", "row bands"),
-        *_fields("band_count", "low_weights halves"),
-        *_fields("halves_rows", "sources"),
+        *_fields("band_count", "low_weights"),
+        *_fields("terms halves_term halves_rows", "sources"),
         *_fields("source_count"),
         ("numbers", c_float * 4),
     ]
@@ -123,7 +123,7 @@ class Call(ctypes.Structure):
         *_fields("x_row x_stream", "state"),
         *_fields("state_stream", "rings"),
         *_fields("rings_stream", "places"),
-        *_fields("keeps", "position length out"),
+        *_fields("keeps", "position length out halves"),
         *_fields("shared turn done", "spent"),
     ]
 
@@ -155,8 +155,8 @@ class InstructionSet(NamedTuple):
     """What the library has for one kind of processor. lanes: floats of a vector; panel: vectors of a panel of weights;
     tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; halves:
     whether it searches entries in half precision; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
-    shares of it beside the thread that runs it, and returns how many; search, affine, lookup: run what they are given a
-    pointer to; in_int8: whether there is what an `Int8` asks for.
+    shares of it beside the thread that runs it, with room of its own for values in bfloat16, and returns how many;
+    search, affine, lookup: run what they are given a pointer to; in_int8: whether there is what an `Int8` asks for.
     """
 
     name: str
@@ -166,7 +166,7 @@ class InstructionSet(NamedTuple):
     int8: int
     halves: bool
     step: Callable[[Any, Any], None]
-    help: Callable[[Any, Any], int]
+    help: Callable[[Any, Any, Any], int]
     in_int8: Callable[[Any], int]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
@@ -197,7 +197,7 @@ def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     names = ("step", "help", "int8", "search", "affine", "lookup")
     step, help_, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
     step.restype, step.argtypes = None, [c_void_p] * 2
-    help_.restype, help_.argtypes = c_int64, [c_void_p] * 2
+    help_.restype, help_.argtypes = c_int64, [c_void_p] * 3
     find.restype, find.argtypes = c_int64, [c_void_p]
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]

@@ -1,11 +1,14 @@
-// Windows times a matrix in bfloat16, on tiles (AMX): values and weights are rounded to bfloat16, products are exact, and
-// sums are float32, each in one order. So here too a value does not depend on its neighbours.
+// Windows times a matrix in bfloat16, on tiles (AMX). A value or a weight is the sum of TERMS numbers in bfloat16: the
+// nearest one, then the nearest one to what is left. Of the products of these terms those are made that are not smaller
+// than what the last term lacks: one for one term, three for two. They are exact, and sums are float32, each in one
+// order. So here too a value does not depend on its neighbours.
 //
-// The matrix lies in panels of WIDE columns, two tiles; a panel holds its rows DEEP at a time, first those of the first
-// tile; a tile holds pairs of rows, [pair, column, 2]. It ends with zeros.
+// The matrix lies in panels of WIDE columns, two tiles; a panel holds its rows DEEP at a time, term after term, of a term
+// first the first tile; a tile holds pairs of rows, [pair, column, 2]. It ends with zeros.
 //
 // Rounded are the rows of the buffers, once each, and windows are read where they lie among them. Where a window's rows
-// fill no whole tiles, or streams have few rows, the windows are rounded instead, side by side.
+// fill no whole tiles, or streams have few rows, the windows are rounded instead, side by side. The second terms of all
+// lie `halves_term` further than the first ones.
 #pragma once
 
 #include "product.h"
@@ -20,28 +23,69 @@
 // Rows of a tile; columns of a panel, two tiles; values of a window that two tiles multiply at once.
 static constexpr int64_t TILE = 16, WIDE = 32, DEEP = 32;
 
+// The most rows that tiles make at once.
+static constexpr int64_t LOW_ROWS = 2 * TILE;
+
+// The panels that are made of a row before it is written, where a cache holds the weights.
+static constexpr int SIDE_BY_SIDE = 12;
+
+static int64_t low_panel_count(const Operation &op) { return (op.columns + WIDE - 1) / WIDE; }
+
+static bool side_by_side(const Operation &op) {
+    return low_panel_count(op) <= SIDE_BY_SIDE && window_width(op) * op.columns <= 2 * HELD;
+}
+
+// Rows of the result, of one stream where windows are read where they lie; and the halves that they are made of.
+struct Piece {
+    Place first;
+    int64_t rows;
+    const uint16_t *halves;
+};
+
+// The most pieces that are multiplied at once.
+static constexpr int PIECES = 64;
+
+// A thread's room for halves: of an operation's rows of the result from `first` on, in pieces.
+struct Room {
+    uint16_t *halves;
+    int64_t first, rows;
+    int count;
+    Piece pieces[PIECES];
+};
+
 #if HAS_TILES
 // Rounded to the nearest, ties to even; NaN stays NaN.
 TILED static inline __m256i half(V x) { return (__m256i)_mm512_cvtneps_pbh((__m512)x); }
 
-// Values side by side, of which `to` has room to the end of the last vector: [count].
-TILED static void halve(const float *from, uint16_t *to, int64_t count) {
+TILED static inline V whole(__m256i x) {
+    return (V)_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, x), 16);
+}
+
+// Values side by side, of which `to` has room to the end of the last vector: [count], each term `term` further.
+template <int TERMS>
+TILED static void halve(const float *from, uint16_t *to, int64_t term, int64_t count) {
     for (int64_t k = 0; k < count; k += LANES) {
-        const __m256i value = half(up_to(from + k, count - k));
-        memcpy(to + k, &value, sizeof value);
+        V left = up_to(from + k, count - k);
+        for (int t = 0; t < TERMS; ++t) {
+            const __m256i value = half(left);
+            memcpy(to + t * term + k, &value, sizeof value);
+            left -= whole(value);
+        }
     }
 }
 
 // The window of a row, side by side, with zeros to the end of the last tile: [width].
+template <int TERMS>
 TILED static void halve_window(const Operation &op, Place at, uint16_t *to, int64_t width) {
     int64_t done = 0;
     for (int64_t s = 0; s < op.segment_count; ++s) {
         const Segment &segment = op.segments[s];
         // What is written beyond the end of a segment is written again by the next one, or by zeros.
-        halve(segment.first + at.stream * segment.stream + at.row * segment.row, to + done, segment.width);
+        const float *window = segment.first + at.stream * segment.stream + at.row * segment.row;
+        halve<TERMS>(window, to + done, op.halves_term, segment.width);
         done += segment.width;
     }
-    memset(to + done, 0, (width - done) * sizeof(uint16_t));
+    for (int t = 0; t < TERMS; ++t) memset(to + t * op.halves_term + done, 0, (width - done) * sizeof(uint16_t));
 }
 
 TILED static void set_tiles() {
@@ -53,25 +97,23 @@ TILED static void set_tiles() {
     _tile_loadconfig(how);
 }
 
-// Rows of the result, of one stream where windows are read where they lie; and the halves that they are made of.
-struct Piece {
-    Place first;
-    int64_t rows;
-    const uint16_t *halves;
-};
-
 // A part of the windows of a piece: `width` values, of the next row `row` values further.
 struct Stretch {
     const uint16_t *first;
     int64_t row, width;
 };
 
-// The most pieces that are multiplied at once, and stretches of a window.
-static constexpr int PIECES = 64, STRETCHES = 64;
+// How far ahead of their use the weights are fetched, in pairs of tiles of one term: into the nearest cache, and into the
+// next one.
+static constexpr int LOW_NEAR = 4, LOW_FAR = 16;
 
-// Up to two tiles of rows times a panel: [2 * TILE, WIDE].
+// The most stretches of a window.
+static constexpr int STRETCHES = 64;
+
+// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE].
+template <int TERMS>
 TILED static void tiles(
-    const Stretch *stretches, int64_t count, int64_t row, bool two, const uint16_t *weights, float *out
+    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, const uint16_t *weights, float *out
 ) {
     _tile_zero(0);
     _tile_zero(1);
@@ -80,18 +122,25 @@ TILED static void tiles(
     for (const Stretch *end = stretches + count; stretches < end; ++stretches) {
         const uint16_t *rows = stretches->first + row * stretches->row, *low = rows + TILE * stretches->row;
         const int64_t step = stretches->row * sizeof(uint16_t);
-        for (int64_t k = 0; k < stretches->width; k += DEEP, weights += DEEP * WIDE) {
-            for (int64_t line = 0; line < DEEP * WIDE; line += 32)
-                __builtin_prefetch(weights + 4 * DEEP * WIDE + line, 0, 3);
-            _tile_loadd(6, weights, 64);
-            _tile_loadd(7, weights + DEEP * TILE, 64);
-            _tile_loadd(4, rows + k, step);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(1, 4, 7);
-            if (two) {
-                _tile_loadd(5, low + k, step);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
+        for (int64_t k = 0; k < stretches->width; k += DEEP) {
+            for (int of = 0; of < TERMS; ++of, weights += DEEP * WIDE) {
+                for (const uint16_t *line = weights; line < weights + DEEP * WIDE; line += 32) {
+                    __builtin_prefetch(line + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
+                    __builtin_prefetch(line + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
+                }
+                _tile_loadd(6, weights, 64);
+                _tile_loadd(7, weights + DEEP * TILE, 64);
+                for (int by = TERMS - 1 - of; by >= 0; --by) {
+                    const bool there = by == 0 && of == TERMS - 1 && of > 0;  // in the tiles, from the term before
+                    if (!there) _tile_loadd(4, rows + by * term + k, step);
+                    _tile_dpbf16ps(0, 4, 6);
+                    _tile_dpbf16ps(1, 4, 7);
+                    if (two) {
+                        if (!there) _tile_loadd(5, low + by * term + k, step);
+                        _tile_dpbf16ps(2, 5, 6);
+                        _tile_dpbf16ps(3, 5, 7);
+                    }
+                }
             }
         }
     }
@@ -122,17 +171,20 @@ static int stretches_of(const Operation &op, const Piece &piece, int64_t width, 
 }
 
 // Make the halves of a piece; returns where those of the next one begin.
+template <int TERMS>
 static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t width, uint16_t *to) {
     if (!op.source_count) {
         Place at = piece.first;
-        for (int64_t i = 0; i < piece.rows; ++i, at = after(at, op.rows), to += width) halve_window(op, at, to, width);
+        for (int64_t i = 0; i < piece.rows; ++i, at = after(at, op.rows), to += width)
+            halve_window<TERMS>(op, at, to, width);
         return to;
     }
     for (int64_t s = 0; s < op.source_count; ++s) {
         const Source &source = op.sources[s];
         const int64_t count = source_rows(source, piece.rows) * source.channels;
         const int64_t row = source.stride * source.channels;
-        halve(source.first + piece.first.stream * source.stream + piece.first.row * row, to, count);
+        const float *rows = source.first + piece.first.stream * source.stream + piece.first.row * row;
+        halve<TERMS>(rows, to, op.halves_term, count);
         to += count;
     }
     return to;
@@ -140,18 +192,19 @@ static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t wi
 
 // Columns of the result from `column` on, in whole panels, of up to two tiles of rows from row `row` of a piece on: all
 // are made before the first is written, so that rows are written from end to end.
-template <int PANELS>
+template <int TERMS, int PANELS>
 TILED static void low_block(
     const Operation &op, const Piece &piece, const Stretch *stretches, int count, int64_t width, int64_t row, int64_t column
 ) {
-    alignas(64) float sums[2 * TILE * WIDE];
-    V block[2 * TILE * 2 * PANELS];
-    Place places[2 * TILE];
-    const int64_t left = piece.rows - row, here = left < 2 * TILE ? left : 2 * TILE;
+    alignas(64) float sums[LOW_ROWS * WIDE];
+    V block[LOW_ROWS * 2 * PANELS];
+    Place places[LOW_ROWS];
+    const int64_t left = piece.rows - row, here = left < LOW_ROWS ? left : LOW_ROWS;
     const int64_t end = column + PANELS * WIDE < op.columns ? column + PANELS * WIDE : op.columns;
     const int64_t vectors = (end - column + LANES - 1) / LANES;
     for (int64_t first = column; first < end; first += WIDE) {
-        tiles(stretches, count, row, here > TILE, op.low_weights + first * width, sums);
+        const uint16_t *weights = op.low_weights + first * width * TERMS;
+        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, weights, sums);
         const int64_t done = (first - column) / LANES, most = vectors - done < 2 ? vectors - done : 2;
         for (int64_t r = 0; r < here; ++r)
             for (int64_t j = 0; j < most; ++j) {
@@ -165,48 +218,46 @@ TILED static void low_block(
 }
 
 // Some columns of a piece.
-template <int PANELS>
+template <int TERMS, int PANELS>
 static void low_columns(const Operation &op, const Piece &piece, int64_t width, int64_t column) {
     Stretch stretches[STRETCHES];
     const int count = stretches_of(op, piece, width, stretches);
-    for (int64_t row = 0; row < piece.rows; row += 2 * TILE)
-        low_block<PANELS>(op, piece, stretches, count, width, row, column);
+    for (int64_t row = 0; row < piece.rows; row += LOW_ROWS)
+        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column);
 }
 
-// The rows of the result from `next` on, of at most `rows`, that are multiplied at once; returns how many pieces.
-static int next_pieces(const Operation &op, Place next, int64_t rows, int64_t width, Piece *pieces) {
-    uint16_t *halves = op.halves;
-    int count = 0;
-    while (rows > 0 && count < PIECES) {
+// Make the halves of the rows of the result from `next` on, of at most `rows`, that are multiplied at once.
+template <int TERMS>
+static void fill_room(const Operation &op, Place next, int64_t rows, int64_t width, Room &room) {
+    uint16_t *halves = room.halves;
+    room.count = 0, room.rows = 0, room.first = next.stream * op.rows + next.row;
+    while (rows > 0 && room.count < PIECES) {
         const int64_t left = op.rows - next.row, here = op.source_count && left < rows ? left : rows;
-        pieces[count] = {next, here, halves};
-        halves = halve_piece(op, pieces[count++], width, halves);
+        Piece &piece = room.pieces[room.count++] = {next, here, halves};
+        halves = halve_piece<TERMS>(op, piece, width, halves);
+        room.rows += here;
         rows -= here;
         next = {next.stream + 1, 0};
     }
-    return count;
 }
 
-// The panels that are made of a row before it is written, where a cache holds the weights.
-static constexpr int SIDE_BY_SIDE = 12;
-
-TILED static void low_product(const Operation &op, Place next, int64_t count) {
-    const int64_t width = (window_width(op) + DEEP - 1) / DEEP * DEEP;
-    const bool whole = op.columns <= SIDE_BY_SIDE * WIDE && width * op.columns <= 2 * HELD;
-    Piece pieces[PIECES];
+// Some of the panels, with the rows of the result from `first` up to `end`.
+template <int TERMS>
+TILED static void low_product(const Operation &op, int64_t first, int64_t end, int64_t from, int64_t to, Room &room) {
+    const int64_t width = (window_width(op) + DEEP - 1) / DEEP * DEEP, step = side_by_side(op) ? SIDE_BY_SIDE : 1;
     set_tiles();
-    while (count > 0) {
-        const int found = next_pieces(op, next, count < op.halves_rows ? count : op.halves_rows, width, pieces);
-        for (int64_t column = 0; column < op.columns; column += (whole ? SIDE_BY_SIDE : 1) * WIDE)
-            for (int p = 0; p < found; ++p) {
-                if (whole) low_columns<SIDE_BY_SIDE>(op, pieces[p], width, column);
-                else low_columns<1>(op, pieces[p], width, column);
+    for (; first < end; first += room.rows) {
+        const int64_t rows = end - first < op.halves_rows ? end - first : op.halves_rows;
+        if (room.rows != rows || room.first != first) fill_room<TERMS>(op, place_of(first, op.rows), rows, width, room);
+        for (int64_t panel = from; panel < to; panel += step)
+            for (int p = 0; p < room.count; ++p) {
+                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, room.pieces[p], width, panel * WIDE);
+                else low_columns<TERMS, 1>(op, room.pieces[p], width, panel * WIDE);
             }
-        for (int p = 0; p < found; ++p) {
-            count -= pieces[p].rows;
-            next = place_of(next.stream * op.rows + next.row + pieces[p].rows, op.rows);
-        }
     }
     _tile_release();
 }
+#else
+template <int TERMS>
+static void low_product(const Operation &, int64_t, int64_t, int64_t, int64_t, Room &) {}
 #endif

@@ -100,8 +100,8 @@ struct Operation {
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
     const uint16_t *low_weights;          // of a product in bfloat16: see low_precision.h
-    uint16_t *halves;                     // room for what `halves_rows` rows of the result are made of
-    int64_t halves_rows;
+    int64_t terms, halves_term;           // how many terms a value has, and how far apart they lie
+    int64_t halves_rows;                  // there is room for what so many rows of the result are made of
     const Source *sources;                // whose rows are rounded; none: windows are
     int64_t source_count;
     float numbers[4];
@@ -133,6 +133,7 @@ struct Call {
     int64_t keeps;                        // whether the step's keys and values are written to them
     const int64_t *position, *length;
     float *out;                           // [stream, row, channel], without gaps
+    uint16_t *halves;                     // room for values in bfloat16
     int64_t shared;                       // whether other threads may help: then `turn` and `done` are used
     uint64_t turn;                        // which operation runs, and above it which of its shares is the next (share.h)
     int64_t done;                         // shares of it that are done

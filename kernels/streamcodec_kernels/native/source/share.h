@@ -43,6 +43,13 @@ static Shares shares_of(const Operation &op, const Plan &plan) {
             const int64_t panels = from_1_to(panel_count(op), MOST_SHARES);
             return {panels, from_1_to(parts, (SHARES + panels - 1) / panels)};
         }
+        case LOW_PRODUCT: {
+            const int64_t blocks = (plan.batch * op.rows + LOW_ROWS - 1) / LOW_ROWS;
+            if (side_by_side(op)) return {1, from_1_to(blocks, MOST_SHARES)};
+            const int64_t panels = from_1_to(low_panel_count(op), MOST_SHARES), held = op.halves_rows / LOW_ROWS;
+            const int64_t wanted = from_1_to(blocks, (SHARES + panels - 1) / panels), needed = (blocks + held - 1) / held;
+            return {panels, wanted < needed ? needed : wanted};
+        }
         case COPY: return {1, op.segment_count ? from_1_to(parts, MOST_SHARES) : 1};
         case DOT:
         case DEPTHWISE:
@@ -53,7 +60,17 @@ static Shares shares_of(const Operation &op, const Plan &plan) {
     }
 }
 
-static void run(const Operation &op, const Plan &plan, const Call &call, Shares shares, int64_t share) {
+// Of these shares those of the same rows follow each other, so that a thread rounds them once.
+static void run_low(const Operation &op, const Plan &plan, Shares shares, int64_t share, Room &room) {
+    const int64_t rows = plan.batch * op.rows, blocks = (rows + LOW_ROWS - 1) / LOW_ROWS, all = low_panel_count(op);
+    const int64_t panel = share % shares.panels, place = share / shares.panels;
+    const int64_t first = blocks * place / shares.rows * LOW_ROWS, end = blocks * (place + 1) / shares.rows * LOW_ROWS;
+    const int64_t from = all * panel / shares.panels, to = all * (panel + 1) / shares.panels;
+    const auto product = op.terms == 1 ? low_product<1> : low_product<2>;
+    product(op, first, end < rows ? end : rows, from, to, room);
+}
+
+static void run(const Operation &op, const Plan &plan, const Call &call, Shares shares, int64_t share, Room &room) {
     const int64_t rows = plan.batch * op.rows, panel = share / shares.rows, place = share % shares.rows;
     const int64_t first = rows * place / shares.rows, end = rows * (place + 1) / shares.rows;
     const Range part = {place_of(first, op.rows), place_of(end, op.rows)};
@@ -77,9 +94,7 @@ static void run(const Operation &op, const Plan &plan, const Call &call, Shares 
         case LOCAL_ATTENTION: return local_attention(op, plan.batch);
         case LAPPED: return lapped(op, plan.batch);
         case OVERLAP_ADD: return overlap_add(op, plan.batch);
-#if HAS_TILES
-        case LOW_PRODUCT: return low_product(op, part.first, end - first);
-#endif
+        case LOW_PRODUCT: return run_low(op, plan, shares, share, room);
         default: return;
     }
 }
@@ -94,15 +109,18 @@ static void wait(int64_t &waits) {
 
 // Take shares of the operation `which` until none is left; returns how many. The thread that was called takes the first
 // ones, the others the last: so of what one operation writes and the next one reads most stays in the same caches.
-static int64_t take_shares(const Operation &op, const Plan &plan, Call &call, uint64_t which, Shares shares, int side) {
+static int64_t take_shares(
+    const Operation &op, const Plan &plan, Call &call, uint64_t which, Shares shares, int side, Room &room
+) {
     int64_t taken = 0;
+    room.rows = 0;
     uint64_t turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
     while ((turn & OVER) == which) {
         const int64_t front = turn >> FRONT & 0xffff, back = turn >> BACK;
         if (front + back >= shares.count()) break;
         const uint64_t next = turn + (UINT64_C(1) << side);
         if (!__atomic_compare_exchange_n(&call.turn, &turn, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
-        run(op, plan, call, shares, side == FRONT ? front : shares.count() - 1 - back);
+        run(op, plan, call, shares, side == FRONT ? front : shares.count() - 1 - back, room);
         __atomic_fetch_add(&call.done, 1, __ATOMIC_RELEASE);
         ++taken;
         turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
@@ -111,18 +129,21 @@ static int64_t take_shares(const Operation &op, const Plan &plan, Call &call, ui
 }
 
 // An operation, with those who help.
-static void run_shared(const Plan &plan, Call &call, int64_t which) {
+static void run_shared(const Plan &plan, Call &call, int64_t which, Room &room) {
     const Operation &op = plan.operations[which];
     const Shares shares = call.shared ? shares_of(op, plan) : Shares{1, 1};
-    if (shares.count() == 1) return run(op, plan, call, shares, 0);
+    if (shares.count() == 1) {
+        room.rows = 0;
+        return run(op, plan, call, shares, 0, room);
+    }
     __atomic_store_n(&call.done, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&call.turn, (uint64_t)which, __ATOMIC_RELEASE);
-    take_shares(op, plan, call, (uint64_t)which, shares, FRONT);
+    take_shares(op, plan, call, (uint64_t)which, shares, FRONT, room);
     for (int64_t waits = 0; __atomic_load_n(&call.done, __ATOMIC_ACQUIRE) < shares.count();) wait(waits);
 }
 
 // Help until the step is done; returns how many shares were taken.
-static int64_t help(const Plan &plan, Call &call) {
+static int64_t help(const Plan &plan, Call &call, Room &room) {
     int64_t taken = 0, waits = 0;
     for (;;) {
         const uint64_t which = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE) & OVER;
@@ -130,7 +151,7 @@ static int64_t help(const Plan &plan, Call &call) {
         int64_t more = 0;
         if (which != WAITING) {
             const Operation &op = plan.operations[which];
-            more = take_shares(op, plan, call, which, shares_of(op, plan), BACK);
+            more = take_shares(op, plan, call, which, shares_of(op, plan), BACK, room);
         }
         if (more) taken += more, waits = 0;
         else wait(waits);

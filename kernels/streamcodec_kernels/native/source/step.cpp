@@ -77,12 +77,14 @@ static void spend(const Call &call, int64_t operation, int64_t &since) {
 EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     const auto before = flush_to_zero();
     int64_t since = call->spent ? ticks() : 0;
+    Room room;
+    room.halves = call->halves;
     copy_state(*plan, *call, false);
     if (call->position) measure(*plan, *call);
     spend(*call, plan->operation_count, since);
     for (int64_t i = 0; i < plan->operation_count; ++i) {
         const Operation &op = plan->operations[i];
-        run_shared(*plan, *call, i);
+        run_shared(*plan, *call, i, room);
         if (call->position)
             for (int64_t t = 0; t < op.target_count; ++t) fill(*plan, *call, op.targets[t].buffer);
         spend(*call, i, since);
@@ -97,10 +99,13 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     restore(before);
 }
 
-// Help with a step that another thread was called with, if it still runs; returns how many shares were taken.
-EXPORTED int64_t NAMED(streamcodec_help_, SET)(const Plan *plan, Call *call) {
+// Help with a step that another thread was called with, if it still runs; returns how many shares were taken. halves: as
+// the other thread has them.
+EXPORTED int64_t NAMED(streamcodec_help_, SET)(const Plan *plan, Call *call, uint16_t *halves) {
     const auto before = flush_to_zero();
-    const int64_t taken = help(*plan, *call);
+    Room room;
+    room.halves = halves;
+    const int64_t taken = help(*plan, *call, room);
     restore(before);
     return taken;
 }
