@@ -139,6 +139,8 @@ class NativeExecutor:
     Raises BackendError.
     """
 
+    any_batch = True
+
     def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()
         terms, int8 = TERMS.get(precision, 0), precision == "int8"
@@ -159,8 +161,11 @@ class NativeExecutor:
         self._workspaces = Workspaces(partial(Workspace, *own))
 
     def workspace(self, batch: int, frames: int) -> "Workspace":
-        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
-        return self._workspaces.get(batch, frames)
+        """Memory for steps of at least `batch` streams by `frames` frames; the calling thread's own.
+
+        Steps of fewer streams use a part of it, so there are few sizes: the powers of two.
+        """
+        return self._workspaces.get(1 << max(0, batch - 1).bit_length(), frames)
 
     def step(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.
@@ -178,7 +183,9 @@ def _offsets(program: Program) -> dict[str, int]:
 
 
 class Workspace:
-    """A step of one size, laid out. memory: that of each buffer, [B, history + new, C]; nbytes: of all it holds."""
+    """A step of up to `batch` streams, laid out. memory: that of each buffer, [B, history + new, C]; nbytes: of all it
+    holds.
+    """
 
     def __init__(
         self,
@@ -205,35 +212,36 @@ class Workspace:
             i for i, of in enumerate(weights) for _ in of
         ]  # which operation of the program each of the plan's is
         operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
-        self._work = program.multiply_adds * frames * batch
+        self._work = program.multiply_adds * frames  # of a stream
         self._call = library.Call(turn=library.OVER, places=self._places.data_ptr())
         self._plan = self._planned(operations)
         self._call.halves = self._keep(torch.zeros(self._halves, dtype=torch.int16)).data_ptr()
         out = program.buffers[program.out]
-        self._input = (batch, frames * program.at.rate, program.values[0].channels)
-        self._output = (batch, frames * out.at.rate, out.channels)
+        self._input = (frames * program.at.rate, program.values[0].channels)
+        self._output = (frames * out.at.rate, out.channels)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     def check(self, x: Tensor, state: State, edges: Edges | None) -> None:
         """The library writes to memory: whatever it is given has to be of this size."""
-        if x.shape != self._input:
-            raise ShapeError(f"the input of this step is {list(x.shape)}; it must be {list(self._input)}")
+        batch, *shape = x.shape
+        if (*shape,) != self._input or batch > self.batch:
+            allowed = f"[{self.batch} or fewer, {self._input[0]}, {self._input[1]}]"
+            raise ShapeError(f"the input of this step is {list(x.shape)}; it must be {allowed}")
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise DtypeError(f"the input of this step is {x.dtype} on {x.device}; it must be float32 on a CPU")
-        self._check_state(state, self.program.state if state.lent is None else self._bare, range(state.batch))
+        self._check_state(batch, state, self.program.state if state.lent is None else self._bare, range(state.batch))
         if state.lent is not None:
-            self._check_state(state.lent.state, self.program.state, state.lent.streams)
+            self._check_state(batch, state.lent.state, self.program.state, state.lent.streams)
         for name, numbers in edges._asdict().items() if edges is not None else ():
-            if numbers.dtype != torch.int64 or numbers.shape != (self.batch,) or not numbers.is_contiguous():
-                raise ShapeError(f"{name} is {numbers.dtype} {list(numbers.shape)}; it must be int64 [{self.batch}]")
+            if numbers.dtype != torch.int64 or numbers.shape != (batch,) or not numbers.is_contiguous():
+                raise ShapeError(f"{name} is {numbers.dtype} {list(numbers.shape)}; it must be int64 [{batch}]")
 
-    def _check_state(self, state: State, spec: Spec, streams: Sequence[int] | Tensor) -> None:
-        """streams: of the state, on which the step runs."""
-        if len(streams) != self.batch or (state.spec is not spec and state.spec != spec):
-            raise ShapeError(
-                f"the state is that of {len(streams)} streams or of another network; here are {self.batch}"
-            )
+    @staticmethod
+    def _check_state(batch: int, state: State, spec: Spec, streams: Sequence[int] | Tensor) -> None:
+        """streams: of the state, on which a step of so many runs."""
+        if len(streams) != batch or (state.spec is not spec and state.spec != spec):
+            raise ShapeError(f"the state is that of {len(streams)} streams or of another network; here are {batch}")
         if not isinstance(streams, range) and (min(streams) < 0 or max(streams) >= state.batch):
             raise ShapeError(f"rings are lent of streams {min(streams)} to {max(streams)}; the state has {state.batch}")
         if state.bytes.device.type != "cpu":
@@ -241,8 +249,9 @@ class Workspace:
 
     def run(self, x: Tensor, state: State, edges: Edges | None) -> Tensor:
         """The step; everything is of the right size."""
-        out, call = torch.empty(self._output), self._call
-        call.x, call.x_stream, call.x_row = x.data_ptr(), x.stride(0), x.stride(1)
+        batch = x.shape[0]
+        out, call = torch.empty(batch, *self._output), self._call
+        call.batch, call.x, call.x_stream, call.x_row = batch, x.data_ptr(), x.stride(0), x.stride(1)
         call.state, call.state_stream = state.bytes.data_ptr(), state.bytes.stride(0)
         if edges is None:
             call.position = call.length = None
@@ -250,11 +259,11 @@ class Workspace:
             call.position, call.length = edges.position.data_ptr(), edges.length.data_ptr()
         call.out = out.data_ptr()
         if self._attended:
-            self._find_rings(state)
-        threads = torch.get_num_threads() if self._work >= SHARED_WORK else 1
+            self._find_rings(state, batch)
+        threads = torch.get_num_threads() if batch * self._work >= SHARED_WORK else 1
         self._run_shared(threads) if threads > 1 else self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
         if self._attended and state.lent is not None:
-            self._put(state.lent)
+            self._put(state.lent, batch)
         return out
 
     def profile(self, run: Callable[[], object]) -> list[float]:
@@ -286,20 +295,20 @@ class Workspace:
     def _help(self) -> int:
         return self._set.help(ctypes.byref(self._plan), ctypes.byref(self._call), _own_halves(self._halves).data_ptr())
 
-    def _find_rings(self, state: State) -> None:
+    def _find_rings(self, state: State, batch: int) -> None:
         """Say where the rings of the streams lie, and whether the step may write to them."""
-        where, streams = (state, range(self.batch)) if state.lent is None else (state.lent.state, state.lent.streams)
-        self._places.copy_(torch.as_tensor(streams))
+        where, streams = (state, range(batch)) if state.lent is None else (state.lent.state, state.lent.streams)
+        self._places[:batch].copy_(torch.as_tensor(streams))
         self._call.rings, self._call.rings_stream = where.bytes.data_ptr(), where.bytes.stride(0)
         self._call.keeps = state.lent is None
 
-    def _put(self, rings: Lent) -> None:
+    def _put(self, rings: Lent, batch: int) -> None:
         """Hand on the step's keys and values."""
         for op, keys, values in self._attended:
-            count, heard = op.reach - 1, self._holds[op.heard][0]
+            count, heard = op.reach - 1, self._holds[op.heard][0][:batch]
             places = (heard + torch.arange(keys.shape[2]))[:, -count:] % count
-            rings.ring(op.keys).put(places, keys[:, :, -count:])
-            rings.ring(op.values).put(places, values[:, :, -count:])
+            rings.ring(op.keys).put(places, keys[:batch, :, -count:])
+            rings.ring(op.values).put(places, values[:batch, :, -count:])
 
     # -- laying out --------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,12 @@ class Kernel(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs a program, on states whose rings may lie elsewhere too (`State.borrow`). Threads may share it."""
+    """Runs a program, on states whose rings may lie elsewhere too (`State.borrow`). Threads may share it.
+
+    any_batch: whether its workspaces serve steps of fewer streams too, so that an engine has no batch to fill up.
+    """
+
+    any_batch: bool
 
     def workspace(self, batch: int, frames: int) -> Any:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""

@@ -72,6 +72,8 @@ _FOREACH = getattr(torch, "_foreach_copy_", None)
 class TorchExecutor:
     """Runs one program. Threads may share it: each has workspaces of its own."""
 
+    any_batch = False
+
     def __init__(self, program: Program):
         self.program = program
         with torch.inference_mode(False), torch.no_grad():

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ..errors import StreamcodecError
 from ..packet import HEADER_BYTES, PCM
 from ..protocol import SUBPROTOCOL, VERSION, Hello, PcmFormat
-from ..protocol.messages import Acknowledge, Goodbye, to_text
+from ..protocol.messages import Acknowledge, Flush, Goodbye, to_text
 
 __all__ = ["LoadError", "Paced", "drive"]
 
@@ -117,7 +117,8 @@ class _Session(asyncio.Protocol):
         _, _, _, sequence, index, _, count, _, _, _ = HEADER.unpack_from(buffer, start)
         self.result.samples = index + count
         place = (index + count) / self._rate
-        self.result.latencies.append((place, now - self._begin - place))
+        if count:  # the last packet may be an empty one
+            self.result.latencies.append((place, now - self._begin - place))
         self._acknowledge(sequence)
 
     def _acknowledge(self, sequence: int) -> None:
@@ -164,6 +165,8 @@ class _Session(asyncio.Protocol):
         due = self._begin + (self.result.sent + 1) * block / self._rate
         if due < self._end:
             self._loop.call_at(due, self._tick)
+        else:  # so that what the codec is late by comes back too
+            self._write(TEXT, to_text(Flush(sequence=self._sequence)).encode())
 
     def goodbye(self) -> None:
         self._end = 0.0

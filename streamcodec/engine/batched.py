@@ -363,7 +363,7 @@ class BatchedLane(Lane[Any]):
         """Run a step, the same frames for all, on `scratch`; unless it is a whole one, that changes nothing else: any
         thread may, and it may fail.
         """
-        size = next(size for size in self.batch_sizes if size >= len(plans))
+        size = self._rows(len(plans))
         try:
             if self.steps is not None:
                 return Done(plans, scratch, self._compute_whole(self.steps, plans, scratch, size))
@@ -375,6 +375,12 @@ class BatchedLane(Lane[Any]):
             return Done(plans, scratch, self._finish(y[: len(plans)], self._asked(plans)))
         except Exception as error:
             return Done(plans, scratch, error=error)
+
+    def _rows(self, sides: int) -> int:
+        """Rows of a batch of so many sides: more, of no meaning, where each size of step takes memory of its own."""
+        if self.steps is None and self.network.executor.any_batch:
+            return sides
+        return next(size for size in self.batch_sizes if size >= sides)
 
     def _compute_whole(self, steps: Graphs[Size], plans: list[Plan], scratch: Scratch, size: int) -> Tensor:
         frames, edges = plans[0].frames, self._edges(plans, size)
@@ -444,7 +450,7 @@ class BatchedLane(Lane[Any]):
         kept = [i for i, plan in enumerate(plans) if not plan.side.closed]
         if done.error is not None:
             return [Result(plans[i].side, error=done.error) for i in kept]
-        size = next(size for size in self.batch_sizes if size >= len(plans))
+        size = self._rows(len(plans))
         self.batches += 1
         self.rows += len(plans)
         self.frames_run += len(plans) * plans[0].frames
@@ -453,7 +459,8 @@ class BatchedLane(Lane[Any]):
             return []
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
         if self.steps is None:
-            self.arena.scatter([plans[i].side.slot for i in kept], done.scratch.batch, kept)
+            rows = slice(len(plans)) if len(kept) == len(plans) else kept  # a slice takes no copy
+            self.arena.scatter([plans[i].side.slot for i in kept], done.scratch.batch, rows)
         with torch.inference_mode(False):  # what is copied from here on is the callers'
             return [self._advance(plans[i], done.output[i]) for i in kept]
 

@@ -35,7 +35,7 @@ class EncoderSide(BatchedSide):
     def put(self, item: Tensor, bounded: bool = True) -> None:
         rows, hop = item.shape[1], self.lane.network.at.rate
         self.lane.check_room(self.queued, rows, "samples", hop)
-        self.queue.put(item[0].clone(memory_format=torch.contiguous_format))  # the caller may go on writing to theirs
+        self.queue.put(item[0])  # `as_rows` gave memory of its own
         self.received += rows
         self.count.samples += rows
 

@@ -42,11 +42,12 @@ class Engine:
     """Many sessions of one codec, their steps batched.
 
     slots: sessions per direction; a roundtrip takes an encoder's and a decoder's. Their states are allocated here.
-    batch_sizes: the sizes at which steps run; the smallest that holds the ready sessions is taken, and more sessions
-    than the largest are run in several batches. step_frames: the numbers of frames by which a session may move on in a
-    step; None is (1, 2, 4). It waits for the least of them; a longer step costs less a frame, and serves sessions that
-    have fallen behind. frames_at_once: the most frames of all sessions together in a step longer than the least, which
-    bounds the time of a step; None is 48 for the default step_frames, and no limit where they are named.
+    batch_sizes: the sizes at which steps run; the smallest that holds the ready sessions is taken (natively just as
+    many as are ready), and more sessions than the largest are run in several batches. step_frames: the numbers of
+    frames by which a session may move on in a step; None is (1, 2, 4). It waits for the least of them; a longer step
+    costs less a frame, and serves sessions that have fallen behind. frames_at_once: the most frames of all sessions
+    together in a step longer than the least, which bounds the time of a step; None is 48 for the default step_frames,
+    and no limit where they are named.
     max_queue_frames: frames per session that may wait for a step. threads: a step's sessions are shared among as many
     threads (set torch's own number of threads to 1 then). backend: what computes, None for what the codec was loaded
     with (`Codec.on`).

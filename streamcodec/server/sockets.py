@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import Server
-from websockets.frames import DATA_OPCODES, CloseCode, Frame
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
@@ -29,7 +29,7 @@ from .conversion import MAX_COUNT
 from .http_connection import CLOSE_SECONDS, Handler, HttpConnection
 from .proxies import Proxies
 
-__all__ = ["OVERSIZE", "WRITE_BUFFER", "Handshakes", "quiet_logger", "tls_context"]
+__all__ = ["OVERSIZE", "WRITE_BUFFER", "GuardedConnection", "Handshakes", "quiet_logger", "tls_context"]
 
 # A message above the limit is refused by the protocol; one above this many times it ends the connection unread.
 OVERSIZE = 4
@@ -92,7 +92,11 @@ class Handshakes:
 
 
 class GuardedConnection(HttpConnection):
-    """A connection that ends with 1008 (policy violation) or is cut when its client takes too much."""
+    """A connection that ends with 1008 (policy violation) or is cut when its client takes too much.
+
+    take: given each whole message of bytes before which none waits; it returns whether it took it. Others, and those
+    that it leaves, are for `recv`.
+    """
 
     def __init__(self, protocol: ServerProtocol, server: Server, *, handshakes: Handshakes, **options: Any) -> None:
         super().__init__(protocol, server, handler=handshakes.handler, proxies=handshakes.proxies, **options)
@@ -103,6 +107,7 @@ class GuardedConnection(HttpConnection):
         self._fragments = self._ahead = 0
         self._refused = self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self.take: Callable[[bytes], bool] = lambda message: False
 
     # -- the library's callbacks -----------------------------------------------------------------------------------
 
@@ -130,7 +135,10 @@ class GuardedConnection(HttpConnection):
             return
         reason = self._objection(event) if isinstance(event, Frame) else None
         if reason is None:
-            super().process_event(event)
+            if isinstance(event, Frame) and self._ahead == 1 and self._taken(event):
+                self._ahead = 0
+            else:
+                super().process_event(event)
             return
         self._refused = True
         self.protocol.fail(CloseCode.POLICY_VIOLATION, reason)
@@ -141,7 +149,21 @@ class GuardedConnection(HttpConnection):
         self._ahead -= 1
         return message
 
+    def send_now(self, message: str | bytes) -> bool:
+        """Send a message, if the transport has room for it; returns whether it was sent."""
+        if self.protocol.state is not State.OPEN or self.transport.get_write_buffer_size() > WRITE_BUFFER:
+            return False
+        if isinstance(message, str):
+            self.protocol.send_text(message.encode())
+        else:
+            self.protocol.send_binary(message)
+        self.send_data()
+        return True
+
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _taken(self, frame: Frame) -> bool:
+        return frame.opcode is Opcode.BINARY and frame.fin and self.take(bytes(frame.data))
 
     def _knock(self) -> None:
         self._timer = self.loop.call_later(PING_SECONDS, self._knock)

@@ -29,6 +29,7 @@ from streamcodec import Codec, Codes, Engine, native_executor
 from streamcodec.codecs import batches
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.engine import Session
+from streamcodec.native_executor import NativeExecutor, Workspace
 from streamcodec.nn.ragged import run_together
 from streamcodec.nn.transducer import Network, Transducer
 
@@ -121,7 +122,7 @@ BATCHED = [name for name in FAMILIES if name not in ("xcodec", "higgs", "pocket-
 @pytest.mark.parametrize("family", BATCHED)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_session_of_an_engine_has_the_bits_of_a_stream(family, threads):
-    """Whoever shares the step, wherever they are, in batches that are filled up, on as many threads."""
+    """Whoever shares the step, wherever they are, on as many threads."""
     codec = codec_of(family).on("native")
     hop, kbps = codec.spec.hop_length, codec.spec.bandwidths[-1]
     engine = Engine(codec, slots=5, batch_sizes=(1, 4), step_frames=(1, 3), threads=threads)
@@ -253,6 +254,28 @@ def test_others_do_help_and_one_that_comes_late_does_no_harm():
         gate.set()
         for _ in range(3):
             assert torch.equal(streamed(network, x, []), alone)
+
+
+@compiled
+@each_family
+def test_steps_of_fewer_streams_have_the_same_bits_in_memory_for_more(family, monkeypatch):
+    """As an engine's do, whose sessions come and go. What lies in the memory of the others is not looked at."""
+
+    def roomy(executor: NativeExecutor, batch: int, frames: int) -> Workspace:
+        work = plain(executor, 9 * batch, frames)
+        for memory in work.memory:
+            memory.fill_(math.nan)
+        return work
+
+    plain = NativeExecutor.workspace
+    for network in codec_of(family).on("native").framing.networks:
+        x, sizes = signal_for(network, 12), [1, 4 * network.at.rate]
+        alone = streamed(network, x, sizes)
+        with monkeypatch.context() as patch:
+            patch.setattr(NativeExecutor, "workspace", roomy)
+            assert torch.equal(streamed(network, x, sizes), alone)
+            with shared_among(3):
+                assert torch.equal(streamed(network, x, sizes), alone)
 
 
 @compiled

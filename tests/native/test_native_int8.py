@@ -67,8 +67,8 @@ def test_steps_of_few_rows_read_int8_and_have_the_bits_of_floats(name, monkeypat
 @each_set
 def test_panels_of_floats_are_made_when_a_step_of_more_rows_asks(name):
     with on(name):
-        net, x = network(), rows(1, 40).float()
-        for size in (1, 20):
+        net, x = network(), rows(1, 400).float()
+        for size in (1, 100):
             net.step(x[:, : size * net.at.rate], State(net.spec, 1))
             assert net.executor.floats.are_made == (size > 1 and library.chosen().int8 > 0)
 
@@ -76,12 +76,12 @@ def test_panels_of_floats_are_made_when_a_step_of_more_rows_asks(name):
 @each_set
 def test_the_numbers_are_what_steps_of_few_rows_read(name):
     """Other numbers in int8 change these steps, and no longer ones."""
-    x = rows(1, 40).float()
+    x = rows(1, 400).float()
     with on(name):
         net, other = network(), network()
         for of in (part for op in other.executor.weights for part in op if "int8_weights" in part):
             of["int8_weights"].zero_()
-        assert torch.equal(stream(net, x, [(0, 40)], 1000), stream(other, x, [(0, 40)], 1000))
+        assert torch.equal(stream(net, x, [(0, 400)], 1000), stream(other, x, [(0, 400)], 1000))
         same = torch.equal(stream(net, x, [(0, 40)], 1), stream(other, x, [(0, 40)], 1))
         assert same == (library.chosen().int8 == 0)
 

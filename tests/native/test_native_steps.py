@@ -236,14 +236,14 @@ def test_a_step_of_the_wrong_size_is_refused_and_changes_nothing():
     state, edge = State(net.spec, 2), torch.zeros(2, dtype=torch.int64)
     executor, x = net.executor, rows(2, 4).float()
     work, before = executor.workspace(2, 4), state.clone()
-    for wrong in (x[:1], x[:, :3], x[:, :, :2]):
-        with pytest.raises(ShapeError, match=r"it must be \[2, 4, 3\]"):
+    for wrong in (torch.cat([x, x]), x[:, :3], x[:, :, :2]):
+        with pytest.raises(ShapeError, match=r"it must be \[2 or fewer, 4, 3\]"):
             executor.step(work, wrong, state)
     with pytest.raises(DtypeError, match="it must be float32 on a CPU"):
         executor.step(work, x.double(), state)
     with pytest.raises(DtypeError, match="it must be on a CPU"):
         executor.step(work, x, state.to("meta"))
-    for other in (State(net.spec, 3), State({}, 2)):
+    for other in (State(net.spec, 1), State(net.spec, 3), State({}, 2)):
         with pytest.raises(ShapeError, match="the state is that of"):
             executor.step(work, x, other)
     lender, bare = State(net.spec, 3), State(net.spec, 2)

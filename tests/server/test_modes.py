@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip("websockets", reason="the extra `server` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `server` is not installed")
 
+from raw import frame, write
 from talk import HOP, Talk, decoded, encoded, hello, pieces, served, small_codec, wave
+from websockets.frames import Opcode
 
 from streamcodec.protocol import CodesReceived, PcmFormat, PcmReceived
 from streamcodec.protocol.messages import NewBandwidth
@@ -34,6 +36,31 @@ def test_encode_gives_the_streams_codes(start, frames):
             assert {packet.codes.shape[1] for packet in packets[:-1]} == {frames}
             assert [packet.last for packet in packets] == [False] * (len(packets) - 1) + [True]
             assert (length, packets[-1].length) == (expected.shape[1], total)
+
+    asyncio.run(main())
+
+
+def test_messages_keep_their_order_whole_or_in_fragments_one_by_one_or_many_at_once():
+    """Those before which none waits are taken as they come, and the others by the reader."""
+
+    async def main():
+        async with served({"small": CODEC}) as server, Talk(server, hello("encode", start="exact")) as talk:
+            samples, rng, together = wave(1.0), np.random.default_rng(1), b""
+            for piece in pieces(samples, 2, 100):
+                talk.session.send_pcm(piece)
+                for message in talk.session.messages_to_send():
+                    kind = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
+                    data, cut = message.encode() if isinstance(message, str) else message, int(rng.integers(1, 20))
+                    whole = rng.random() < 0.6
+                    together += (
+                        frame(data, kind) if whole else frame(data[:cut], kind, fin=False) + frame(data[cut:], 0)
+                    )
+                if rng.random() < 0.3:
+                    await write(talk, together)
+                    together = b""
+            await write(talk, together)
+            await talk.flush()
+            np.testing.assert_array_equal(talk.codes(), encoded(CODEC, samples, start="exact")[0])
 
     asyncio.run(main())
 

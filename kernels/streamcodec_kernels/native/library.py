@@ -119,7 +119,7 @@ class Plan(ctypes.Structure):
 
 class Call(ctypes.Structure):
     _fields_ = [
-        *_fields(pointers="x"),
+        *_fields("batch", "x"),
         *_fields("x_row x_stream", "state"),
         *_fields("state_stream", "rings"),
         *_fields("rings_stream", "places"),

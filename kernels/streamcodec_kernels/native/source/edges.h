@@ -15,7 +15,7 @@ static int64_t length_of(const Length &how, int64_t length) {
 
 // The lengths of all signals of the streams.
 static void measure(const Plan &plan, const Call &call) {
-    for (int64_t b = 0; b < plan.batch; ++b) {
+    for (int64_t b = 0; b < call.batch; ++b) {
         int64_t *signal = plan.signal + b * plan.length_count;
         signal[0] = call.length[b];
         for (int64_t i = 1; i < plan.length_count; ++i)
@@ -54,7 +54,7 @@ static void fill_stream(const Buffer &buffer, float *memory, int64_t start, int6
 
 static void fill(const Plan &plan, const Call &call, int64_t which) {
     const Buffer &buffer = plan.buffers[which];
-    for (int64_t b = 0; b < plan.batch; ++b) {
+    for (int64_t b = 0; b < call.batch; ++b) {
         const int64_t start = call.position[b] * buffer.rate - buffer.lag;
         fill_stream(buffer, buffer.memory + b * buffer.stream, start, plan.signal[b * plan.length_count + buffer.length]);
     }

@@ -108,7 +108,7 @@ struct Operation {
 };
 
 struct Plan {
-    int64_t batch;
+    int64_t batch;                        // streams that there is room for
     const Operation *operations;
     int64_t operation_count;
     const Buffer *buffers;
@@ -121,8 +121,10 @@ struct Plan {
     int64_t out;                          // the buffer that holds the output
 };
 
-// What a step is given. position, length: [stream], or null where no row touches an edge of its signal.
+// What a step is given. batch: streams, no more than the plan has room for; position, length: [stream], or null where no
+// row touches an edge of its signal.
 struct Call {
+    int64_t batch;
     const float *x;
     int64_t x_row, x_stream;
     uint8_t *state;

@@ -39,6 +39,10 @@ static constexpr int NARROW = 4;
 static constexpr int NARROW = 0;
 #endif
 
+// The most rows that are multiplied with panels in int8 where there are floats too. From NARROW on both take as long where
+// a cache holds them; but between two steps of an engine its other network has taken the caches.
+static constexpr int MODEST = 4 * NARROW;
+
 // Rows of a panel: `rows` from `row` on, the first of them times value `first` of segment `segment` of a window.
 struct Part {
     int64_t row, rows, segment, first;
@@ -219,7 +223,7 @@ static void panels(
     const Operation &op, int64_t width, Place first, int64_t count, int64_t again, int64_t begin, int64_t end
 ) {
     if constexpr (NARROW > 0)
-        if (op.int8_weights && (count <= NARROW || !op.weights))
+        if (op.int8_weights && (count <= MODEST || !op.weights))
             return panels_of(op, op.int8_weights, width, first, count, again, begin, end);
     panels_of(op, op.weights, width, first, count, again, begin, end);
 }

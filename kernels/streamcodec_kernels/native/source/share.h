@@ -27,7 +27,8 @@ static constexpr uint64_t OVER = UINT64_C(0xffffffff), WAITING = OVER - 1;
 // A turn: the operation, and above it how many of its shares were taken from the first on, and from the last.
 static constexpr int FRONT = 32, BACK = 48;
 
-// Into how many parts the panels of an operation are divided, and each of them into how many of rows.
+// Into how many parts the panels of an operation are divided, and each of them into how many of rows. They do not depend
+// on how many streams a step has: a thread that comes late may count the shares of one step and take those of the next.
 struct Shares {
     int64_t panels, rows;
 
@@ -61,23 +62,26 @@ static Shares shares_of(const Operation &op, const Plan &plan) {
 }
 
 // Of these shares those of the same rows follow each other, so that a thread rounds them once.
-static void run_low(const Operation &op, const Plan &plan, Shares shares, int64_t share, Room &room) {
-    const int64_t rows = plan.batch * op.rows, blocks = (rows + LOW_ROWS - 1) / LOW_ROWS, all = low_panel_count(op);
+static void run_low(const Operation &op, const Call &call, Shares shares, int64_t share, Room &room) {
+    const int64_t rows = call.batch * op.rows, blocks = (rows + LOW_ROWS - 1) / LOW_ROWS, all = low_panel_count(op);
     const int64_t panel = share % shares.panels, place = share / shares.panels;
     const int64_t first = blocks * place / shares.rows * LOW_ROWS, end = blocks * (place + 1) / shares.rows * LOW_ROWS;
     const int64_t from = all * panel / shares.panels, to = all * (panel + 1) / shares.panels;
+    if (first == end) return;  // there are fewer streams than room
     const auto product = op.terms == 1 ? low_product<1> : low_product<2>;
     product(op, first, end < rows ? end : rows, from, to, room);
 }
 
-static void run(const Operation &op, const Plan &plan, const Call &call, Shares shares, int64_t share, Room &room) {
-    const int64_t rows = plan.batch * op.rows, panel = share / shares.rows, place = share % shares.rows;
+static void run(const Operation &op, const Call &call, Shares shares, int64_t share, Room &room) {
+    const int64_t rows = call.batch * op.rows, panel = share / shares.rows, place = share % shares.rows;
     const int64_t first = rows * place / shares.rows, end = rows * (place + 1) / shares.rows;
     const Range part = {place_of(first, op.rows), place_of(end, op.rows)};
+    if (op.kind == LOW_PRODUCT) return run_low(op, call, shares, share, room);
+    if (first == end) return;  // there are fewer streams than room
     switch (op.kind) {
-        case COPY: return op.segment_count ? copy(op, part) : copy_input(op, call, plan.batch);
+        case COPY: return op.segment_count ? copy(op, part) : copy_input(op, call, call.batch);
         case PRODUCT: {
-            if (shares.count() == 1) return product(op, plan.batch);
+            if (shares.count() == 1) return product(op, call.batch);
             const int64_t all = panel_count(op), from = all * panel / shares.panels, to = all * (panel + 1) / shares.panels;
             return panels(op, window_width(op), part.first, end - first, 0, from, to);
         }
@@ -86,15 +90,14 @@ static void run(const Operation &op, const Plan &plan, const Call &call, Shares 
         case NORMALISE: return normalise(op, part);
         case GATED_SILU: return gated_silu(op, part);
         case LAYER_NORM: return layer_norm(op, part);
-        case LSTM: return lstm(op, plan.batch, call.position);
-        case BAND_FEATURES: return band_features(op, plan.batch);
-        case BAND_GAINS: return band_gains(op, plan.batch);
-        case ATTENTION: return attention(op, call, plan.batch);
-        case NOISE: return noise(op, plan.batch);
-        case LOCAL_ATTENTION: return local_attention(op, plan.batch);
-        case LAPPED: return lapped(op, plan.batch);
-        case OVERLAP_ADD: return overlap_add(op, plan.batch);
-        case LOW_PRODUCT: return run_low(op, plan, shares, share, room);
+        case LSTM: return lstm(op, call.batch, call.position);
+        case BAND_FEATURES: return band_features(op, call.batch);
+        case BAND_GAINS: return band_gains(op, call.batch);
+        case ATTENTION: return attention(op, call, call.batch);
+        case NOISE: return noise(op, call.batch);
+        case LOCAL_ATTENTION: return local_attention(op, call.batch);
+        case LAPPED: return lapped(op, call.batch);
+        case OVERLAP_ADD: return overlap_add(op, call.batch);
         default: return;
     }
 }
@@ -110,7 +113,7 @@ static void wait(int64_t &waits) {
 // Take shares of the operation `which` until none is left; returns how many. The thread that was called takes the first
 // ones, the others the last: so of what one operation writes and the next one reads most stays in the same caches.
 static int64_t take_shares(
-    const Operation &op, const Plan &plan, Call &call, uint64_t which, Shares shares, int side, Room &room
+    const Operation &op, Call &call, uint64_t which, Shares shares, int side, Room &room
 ) {
     int64_t taken = 0;
     room.rows = 0;
@@ -120,7 +123,7 @@ static int64_t take_shares(
         if (front + back >= shares.count()) break;
         const uint64_t next = turn + (UINT64_C(1) << side);
         if (!__atomic_compare_exchange_n(&call.turn, &turn, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
-        run(op, plan, call, shares, side == FRONT ? front : shares.count() - 1 - back, room);
+        run(op, call, shares, side == FRONT ? front : shares.count() - 1 - back, room);
         __atomic_fetch_add(&call.done, 1, __ATOMIC_RELEASE);
         ++taken;
         turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
@@ -134,11 +137,11 @@ static void run_shared(const Plan &plan, Call &call, int64_t which, Room &room) 
     const Shares shares = call.shared ? shares_of(op, plan) : Shares{1, 1};
     if (shares.count() == 1) {
         room.rows = 0;
-        return run(op, plan, call, shares, 0, room);
+        return run(op, call, shares, 0, room);
     }
     __atomic_store_n(&call.done, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&call.turn, (uint64_t)which, __ATOMIC_RELEASE);
-    take_shares(op, plan, call, (uint64_t)which, shares, FRONT, room);
+    take_shares(op, call, (uint64_t)which, shares, FRONT, room);
     for (int64_t waits = 0; __atomic_load_n(&call.done, __ATOMIC_ACQUIRE) < shares.count();) wait(waits);
 }
 
@@ -151,7 +154,7 @@ static int64_t help(const Plan &plan, Call &call, Room &room) {
         int64_t more = 0;
         if (which != WAITING) {
             const Operation &op = plan.operations[which];
-            more = take_shares(op, plan, call, which, shares_of(op, plan), BACK, room);
+            more = take_shares(op, call, which, shares_of(op, plan), BACK, room);
         }
         if (more) taken += more, waits = 0;
         else wait(waits);

@@ -44,7 +44,7 @@ static void restore(int) {}
 static void copy_state(const Plan &plan, const Call &call, bool back) {
     for (int64_t i = 0; i < plan.leaf_count; ++i) {
         const Leaf &leaf = plan.leaves[i];
-        for (int64_t b = 0; b < plan.batch; ++b) {
+        for (int64_t b = 0; b < call.batch; ++b) {
             uint8_t *state = call.state + b * call.state_stream + leaf.offset;
             const size_t bytes = leaf.count * sizeof(float);
             if (back) memcpy(state, leaf.after + b * leaf.stream, bytes);
@@ -93,7 +93,7 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     copy_state(*plan, *call, true);
     const Buffer &out = plan->buffers[plan->out];
     const int64_t size = (out.rows - out.history) * out.channels;
-    for (int64_t b = 0; b < plan->batch; ++b)
+    for (int64_t b = 0; b < call->batch; ++b)
         memcpy(call->out + b * size, out.memory + b * out.stream + out.history * out.channels, size * sizeof(float));
     spend(*call, plan->operation_count, since);
     restore(before);
@@ -137,6 +137,6 @@ EXPORTED void NAMED(streamcodec_panel_, SET)(int64_t *sizes) {
     sizes[0] = LANES;
     sizes[1] = PANEL;
     sizes[2] = HAS_TILES;
-    sizes[3] = NARROW;
+    sizes[3] = MODEST;
     sizes[4] = HAS_HALVES;
 }
