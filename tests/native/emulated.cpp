@@ -1,7 +1,7 @@
 // Runs the library for an emulated processor: a byte on standard input is a call, and a byte comes back when it is done.
 //
 // What a call needs is in the file that is named, and becomes memory at BASE: first the number of the function and its
-// arguments, then all that they point to.
+// arguments, room for what it returns, and then all that they point to.
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,10 +19,11 @@ void NAMED(streamcodec_search_, SET)(const void *of);
 void NAMED(streamcodec_affine_, SET)(const void *of);
 void NAMED(streamcodec_lookup_, SET)(const void *of);
 void NAMED(streamcodec_panel_, SET)(int64_t *sizes);
+int64_t NAMED(streamcodec_int8_, SET)(const void *of);
 void streamcodec_sizes(int64_t *sizes);
 }
 
-static void call(const int64_t *head) {
+static void call(int64_t *head) {
     void *first = (void *)head[1], *second = (void *)head[2];
     switch (head[0]) {
     case 0: return NAMED(streamcodec_step_, SET)(first, second);
@@ -31,6 +32,7 @@ static void call(const int64_t *head) {
     case 3: return NAMED(streamcodec_lookup_, SET)(first);
     case 4: return NAMED(streamcodec_panel_, SET)((int64_t *)first);
     case 5: return streamcodec_sizes((int64_t *)first);
+    case 6: head[3] = NAMED(streamcodec_int8_, SET)(first); return;
     default: exit(2);
     }
 }
@@ -43,7 +45,7 @@ int main(int, char **arguments) {
         if (file < 0 || fstat(file, &about)) return 3;
         void *memory = mmap((void *)BASE, about.st_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
         if (memory != (void *)BASE) return 4;
-        call((const int64_t *)memory);
+        call((int64_t *)memory);
         munmap(memory, about.st_size);
         close(file);
         if (write(1, &byte, 1) != 1) return 5;

@@ -25,7 +25,7 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 WHY = "" if shutil.which(COMPILER) and shutil.which(EMULATOR) else (
     "no processor of ARM's is emulated here (on Debian: apt install g++-aarch64-linux-gnu qemu-user)"
 )  # fmt: skip
-FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes")
+FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes", "int8")
 BASE = 1 << 32  # as in emulated.cpp
 HEAD, LINE = 64, 64  # bytes
 # Pointers to arrays of structures, and what says how many there are; all others are to tensors.
@@ -109,12 +109,15 @@ class Emulated:
         )
         sizes = torch.zeros(5, dtype=torch.int64)
         self.call("panel", sizes)
-        step, *others = (partial(self.call, each) for each in FUNCTIONS[:4])
         lanes, panel, _, int8, halves = sizes.tolist()
-        self.set = InstructionSet(name, lanes, panel, False, int8, bool(halves), step, lambda *_: 0, *others)
+        self.set = InstructionSet(
+            name, lanes, panel, tiles=False, int8=int8, halves=bool(halves), help=lambda *_: 0,
+            step=partial(self.call, "step"), in_int8=partial(self.call, "int8"), search=partial(self.call, "search"),
+            affine=partial(self.call, "affine"), lookup=partial(self.call, "lookup"),
+        )  # fmt: skip
 
-    def call(self, function: str, *arguments: Any) -> None:
-        """arguments: tensors, or structures by reference."""
+    def call(self, function: str, *arguments: Any) -> int:
+        """arguments: tensors, or structures by reference. Returns what the function does, 0 for nothing."""
         image = Image()
         pointers = [
             image.tensor(each.data_ptr())
@@ -130,7 +133,9 @@ class Emulated:
         self.process.stdin.write(b".")
         self.process.stdin.flush()
         assert self.process.stdout.read(1) == b".", f"the emulated library ended: {self.process.wait(10)}"
-        image.take_back(self.file.read_bytes())
+        data = self.file.read_bytes()
+        image.take_back(data)
+        return int.from_bytes(data[24:32], "little")
 
     def close(self) -> None:
         assert self.process.stdin is not None

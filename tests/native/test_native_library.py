@@ -124,6 +124,22 @@ def test_a_step_neither_allocates_nor_locks():
     assert called - {"__stack_chk_fail"} <= PLAIN
 
 
+@compiled
+def test_an_instruction_set_shares_no_function_with_another(tmp_path):
+    """The linker would take one set's for all, and processors that lack its instructions would stop."""
+    if sys.platform != "linux" or not shutil.which("nm"):
+        pytest.skip("nm, which lists what a library has, is not installed (on Debian: apt install binutils)")
+    name, flags = next(iter(compiler.flags_of().items()))
+    command = (*compiler.compiler(), *compiler.FLAGS, *flags, f"-DSTREAMCODEC_{name}", "-O0", "-c")
+    subprocess.run([*command, str(compiler.SOURCE / "step.cpp"), "-o", str(tmp_path / "step.o")], check=True)
+    listed = subprocess.run(
+        ["nm", "--defined-only", str(tmp_path / "step.o")], capture_output=True, text=True, check=True
+    )
+    others = {line.split()[-1] for line in listed.stdout.splitlines() if line.split()[-2] not in "bdrt"}
+    assert others
+    assert all(each.startswith("streamcodec_") and each.endswith(f"_{name}") for each in others)
+
+
 @pytest.mark.parametrize("sizes", [[], [0], [5, 0, 16, 3], [100_000, 7, 600_000]])
 def test_weights_lie_together_in_order_each_from_a_line_on(sizes):
     tensors = [torch.randn(size, 2).T for size in sizes]

@@ -35,6 +35,7 @@ static void turn(const float *from, const float *angles, int64_t half, float sca
     }
 }
 
+namespace {
 // The places that a row sees, of one head: those from `first` up to `heard` in the ring of `size` rows, the others
 // among the step's rows, which are `row` apart.
 struct Seen {
@@ -45,6 +46,7 @@ struct Seen {
         return place < heard ? ring + place % size * width : own + (place - heard) * row;
     }
 };
+}
 
 // The products of a query with the keys of the places from `first` to `last`, as many as a vector has lanes at a time.
 static void score(const float *query, const Seen &keys, int64_t first, int64_t last, float *scores) {

@@ -12,6 +12,7 @@ static constexpr int64_t LOOKED_AT = 16;
 static constexpr int32_t NEARBY[] = {0, 1, -1, 2, -2};
 static constexpr int TRIED = sizeof NEARBY / sizeof *NEARBY;
 
+namespace {
 // Columns that are tried as numbers times scales. Masks are 0 or -1.
 struct Trial {
     V divisor, scales[TRIED];
@@ -52,6 +53,7 @@ struct Trial {
         return scale;
     }
 };
+}
 
 // Some columns, from `first` on.
 static bool columns_in_int8(const Int8 &of, int64_t first) {

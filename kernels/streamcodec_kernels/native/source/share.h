@@ -27,6 +27,7 @@ static constexpr uint64_t OVER = UINT64_C(0xffffffff), WAITING = OVER - 1;
 // A turn: the operation, and above it how many of its shares were taken from the first on, and from the last.
 static constexpr int FRONT = 32, BACK = 48;
 
+namespace {
 // Into how many parts the panels of an operation are divided, and each of them into how many of rows. They do not depend
 // on how many streams a step has: a thread that comes late may count the shares of one step and take those of the next.
 struct Shares {
@@ -34,6 +35,7 @@ struct Shares {
 
     int64_t count() const { return panels * rows; }
 };
+}
 
 static Shares shares_of(const Operation &op, const Plan &plan) {
     const auto from_1_to = [](int64_t count, int64_t most) { return count < 1 ? 1 : count < most ? count : most; };

@@ -1,4 +1,5 @@
-// A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>.
+// A step, for one instruction set: compiled once for each, with its flags and -DSTREAMCODEC_<name>. All but what it exports
+// is static, and structures with functions are in unnamed namespaces: else the linker would take one set's for all.
 #include "edges.h"
 #include "int8.h"
 #include "share.h"
