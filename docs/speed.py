@@ -1,4 +1,4 @@
-"""Measure what docs/speed.md has, and write its figures and docs/speed.png: `python docs/speed.py`, twelve minutes.
+"""Measure what docs/speed.md has, and write its figures and docs/speed.png: `python docs/speed.py`, 15 minutes.
 
     python docs/speed.py                 # on a machine that does nothing else
     python docs/speed.py --device cuda   # the figures of a GPU
@@ -398,7 +398,7 @@ def plot(results: dict[str, dict[str, Any]]) -> None:
     axes.set_yticks([-i for i in range(len(bars))], [name for name, _ in bars])
     axes.legend(loc="lower right")
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlabel("time over the offline run of the same audio")
+    axes.set_xlabel("time over the offline run")
     figure.tight_layout()
     figure.savefig(PLOT, dpi=100)
 
