@@ -390,7 +390,7 @@ def plot(results: dict[str, dict[str, Any]]) -> None:
         ratios = result["both"] or {row["side"]: row["ratio"] for row in result["rows"]}
         bars += [(f"{title}: {side}", ratio) for side, ratio in list(ratios.items())[1:] if "offline" not in side]
     alone = tuple(part.title for part in PARTS if "--backend native" in part.command)  # its sides do not say so
-    figure, axes = pyplot.subplots(figsize=(9, 0.28 * len(bars) + 1))
+    figure, axes = pyplot.subplots(figsize=(11, 0.28 * len(bars) + 1))
     for kind, colour in (("torch", "tab:orange"), ("native", "tab:blue"), ("moshi", "tab:gray")):
         those = [(-i, ratio) for i, (name, ratio) in enumerate(bars) if _kind(name, alone) == kind]
         if those:
