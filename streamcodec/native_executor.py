@@ -119,14 +119,14 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # a child has none of its parent's threads
 
 
-_helper = threading.local()
+_own = threading.local()
 
 
 def _own_halves(count: int) -> Tensor:
     """The calling thread's own room for so many values in bfloat16, whatever step it helps with."""
-    halves: Tensor | None = getattr(_helper, "halves", None)
+    halves: Tensor | None = getattr(_own, "halves", None)
     if halves is None or len(halves) < count:
-        halves = _helper.halves = torch.zeros(count, dtype=torch.int16)
+        halves = _own.halves = torch.zeros(count, dtype=torch.int16)
     return halves
 
 

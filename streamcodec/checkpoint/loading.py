@@ -86,7 +86,7 @@ def load(
         precision: "float32", or on backend "native", on processors with AMX: "bfloat16x3" of the steps of encoders and
             decoders (three products for one: up to twice as fast, and nearly all codes are the same), or "bfloat16" of
             the steps of decoders (two to three times as fast, 33 dB and more above the difference); on all processors
-            "int8" of decoders (of weights: a quarter of their memory, and half the time of steps of few frames, 29 dB
+            "int8" of decoders (of weights: a third of their memory, and half the time of steps of few frames, 29 dB
             and more). On backend "triton" the steps of decoders may be in "bfloat16" or "tf32". In all but the first
             two encoders stay in float32, since they would give other codes.
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..audio import AudioWriter, Samples
-from ..codesfile import CodesBlock, CodesHeader, CodesWriter
+from ..codesfile import CodesBlock, CodesWriter
 from ..errors import InputError
 from ..files import NewFile
 from ..live.devices import portaudio
+from .connect_recording import codes_header
 from .telling import announce_clipping
 
 if TYPE_CHECKING:
@@ -130,14 +131,8 @@ class _CodesSink(Sink):
     """Codes to a file. The last packet says how long the audio was, so the one before it waits."""
 
     def __init__(self, session: "Session", output: NewFile, stack: contextlib.ExitStack) -> None:
-        codec, welcome = session.codec, session.welcome
-        header = CodesHeader(
-            codec=codec.name, source="", fingerprint=codec.fingerprint, bandwidth=welcome.bandwidth,
-            sample_rate=codec.sample_rate, channels=codec.channels, hop_length=codec.hop_length,
-            codebook_size=codec.codebook_size, start=welcome.start,
-        )  # fmt: skip
-        self._writer = stack.enter_context(CodesWriter(output, header))
-        self._hop = codec.hop_length
+        self._writer = stack.enter_context(CodesWriter(output, codes_header(session)))
+        self._hop = session.codec.hop_length
         self._held: Any = None
         stack.callback(self._finish, None)
 

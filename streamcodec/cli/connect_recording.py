@@ -16,7 +16,7 @@ from .telling import tell
 if TYPE_CHECKING:
     from ..client import CodesPacket, Event, Session
 
-__all__ = ["Recording", "RoomRecording", "codes_reader"]
+__all__ = ["Recording", "RoomRecording", "codes_header", "codes_reader"]
 
 MOST_FILES = 1000  # of a room: people may come and go, and each has one
 MOST_LETTERS = 40  # of a member's name in a file's
@@ -170,14 +170,19 @@ def _anew(header: ScxHeader) -> ScxHeader:
     )  # fmt: skip
 
 
-def _header_of(session: "Session", metadata: dict[str, str]) -> ScxHeader:
+def codes_header(session: "Session") -> CodesHeader:
+    """What a file of the codes that a session brings says of them."""
     codec, welcome = session.codec, session.welcome
-    codes = CodesHeader(
+    return CodesHeader(
         codec=codec.name, source="", fingerprint=codec.fingerprint, bandwidth=welcome.bandwidth,
         sample_rate=codec.sample_rate, channels=codec.channels, hop_length=codec.hop_length,
         codebook_size=codec.codebook_size, start=welcome.start,
     )  # fmt: skip
+
+
+def _header_of(session: "Session", metadata: dict[str, str]) -> ScxHeader:
+    codec = session.codec
     return ScxHeader(
-        codes, metadata=metadata, pre_roll=codec.pre_roll, decoder_delay=codec.decoder_delay,
+        codes_header(session), metadata=metadata, pre_roll=codec.pre_roll, decoder_delay=codec.decoder_delay,
         segment_frames=codec.segment_frames or 0, segment_stride=codec.segment_stride or 0,
     )  # fmt: skip
