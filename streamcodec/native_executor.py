@@ -1,7 +1,7 @@
 """A program run in C++ on the CPU, in float32: the whole step in one call (see `streamcodec_kernels.native`).
 
-Weights are packed once for an executor. A `Workspace` has the memory of a step of one size, and the plan that says
-where everything lies, in the structures of the library's source/plan.h.
+Weights are packed once for an executor. A `Workspace` has what a step of one size takes, and a `Layout` says where that
+lies.
 
 Every value of a result is made by one chain of operations, in an order that depends on nothing but the program. So on
 one instruction set a stream's output has the same bits in steps of any size, in a batch of any size, beside any others.
@@ -9,13 +9,11 @@ one instruction set a stream's output has the same bits in steps of any size, in
 
 import ctypes
 import functools
-import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
 
 import torch
 from streamcodec_kernels.native import library
@@ -24,74 +22,38 @@ from torch import Tensor
 
 from .errors import DtypeError, ShapeError
 from .native_int8 import is_rounded
-from .native_lapped import divided, room
+from .native_layout import FUNCTIONS, Layout
 from .native_support import instruction_set
-from .native_weights import FLOAT, TERMS, WIDE, FloatPanels, Packer, Weights, lying_together, on_tiles
+from .native_weights import TERMS, FloatPanels, Packer, Weights, lying_together, on_tiles
 from .program import (
     Attention,
-    Buffer,
     Depthwise,
     DepthwiseTransposed,
     Edges,
     GroupedProduct,
     Input,
-    LappedProduct,
     LayerNorm,
     LocalAttention,
     LSTMCell,
     Noise,
     Normalise,
-    Op,
     Product,
     Program,
     Reshape,
     Rows,
-    Window,
 )
 from .state import Lent, Spec, State, without_rings
-from .vector_math import angles
 from .workspaces import Workspaces
 
 __all__ = ["NativeExecutor", "lacks"]
 
-# Floats after the rows of a buffer: the last row too is read in whole vectors.
-SPARE = 16
-# The most stretches of memory that a window in bfloat16 may lie in.
-STRETCHES = 64
-# Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
-# again while a cache holds them.
-HALVES_BYTES, HELD = 1 << 20, 1 << 18
 # Multiply-adds of a step from which on it is shared among threads: some milliseconds of one.
 SHARED_WORK = 100_000_000
-FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
-
 # What the library has an operation for, some in parts.
 OPERATIONS = (
     *(Input, Product, GroupedProduct, Depthwise, DepthwiseTransposed, LayerNorm, Normalise, LSTMCell, Attention),
     *(LocalAttention, Noise, Reshape),
 )
-
-
-class Part(NamedTuple):
-    """What the library runs at once of an operation: `columns` of its result from `column` on, made of `channels` of
-    each row of a window from `channel` on.
-    """
-
-    column: int
-    columns: int
-    channel: int
-    channels: int
-
-
-def _parts(op: Op, channels: int, outputs: int) -> list[Part]:
-    """The parts of an operation whose windows' rows have `channels`, and its result `outputs`. Most have one."""
-    if isinstance(op, GroupedProduct) and len(op.matrix) > 1:
-        inputs, own = channels // len(op.matrix), outputs // len(op.matrix)
-        each = itertools.product(range(len(op.matrix)), range(op.spread))
-        return [Part(row * outputs + group * own, own, group * inputs, inputs) for group, row in each]
-    if isinstance(op, DepthwiseTransposed):
-        return [Part(row * outputs, outputs, 0, channels) for row in range(op.spread)]
-    return [Part(0, op.spread * outputs, 0, channels)]
 
 
 def lacks(program: Program) -> str | None:
@@ -176,12 +138,6 @@ class NativeExecutor:
         return work.run(x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous(), state, edges)
 
 
-def _offsets(program: Program) -> dict[str, int]:
-    """Where each leaf lies in a stream's state, in bytes."""
-    state = State(program.state, 1)
-    return {name: leaf.data_ptr() - state.bytes.data_ptr() for name, leaf in state.leaves.items()}
-
-
 class Workspace:
     """A step of up to `batch` streams, laid out. memory: that of each buffer, [B, history + new, C]; nbytes: of all it
     holds.
@@ -198,29 +154,16 @@ class Workspace:
         batch: int,
         frames: int,
     ):
-        self.program, self.batch, self.frames, self._set = program, batch, frames, instruction_set
-        self._snakes, self._terms, self._floats, self.nbytes = snakes, terms, floats, 0
-        self._halves = 0  # values in bfloat16 that a thread needs room for
-        self._kept: list[Any] = [weights]  # all that the plan points to
-        self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
-        self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and as it leaves it
-        self._offsets = _offsets(program)
-        self._looked: dict[tuple[str, int, float], Any] = {}
-        self._attended: list[tuple[Attention, Tensor, Tensor]] = []  # and a step's keys and values, [B, heads, n, d]
+        made = self._layout = Layout(program, instruction_set, weights, floats, snakes, terms, batch, frames)
+        self.program, self.batch, self._set, self._plan = program, batch, instruction_set, made.plan
+        self._halves = torch.zeros(made.halves, dtype=torch.int16)
+        self.memory, self.nbytes = made.memory, made.nbytes + self._halves.nbytes
         self._places, self._bare = torch.arange(batch), without_rings(program.state)
-        self._of = [
-            i for i, of in enumerate(weights) for _ in of
-        ]  # which operation of the program each of the plan's is
-        operations = [made for i, of in enumerate(weights) for made in self._operations(i, of)]
         self._work = program.multiply_adds * frames  # of a stream
-        self._call = library.Call(turn=library.OVER, places=self._places.data_ptr())
-        self._plan = self._planned(operations)
-        self._call.halves = self._keep(torch.zeros(self._halves, dtype=torch.int16)).data_ptr()
+        self._call = library.Call(turn=library.OVER, places=self._places.data_ptr(), halves=self._halves.data_ptr())
         out = program.buffers[program.out]
         self._input = (frames * program.at.rate, program.values[0].channels)
         self._output = (frames * out.at.rate, out.channels)
-
-    # -- running -----------------------------------------------------------------------------------------------------
 
     def check(self, x: Tensor, state: State, edges: Edges | None) -> None:
         """The library writes to memory: whatever it is given has to be of this size."""
@@ -258,11 +201,11 @@ class Workspace:
         else:
             call.position, call.length = edges.position.data_ptr(), edges.length.data_ptr()
         call.out = out.data_ptr()
-        if self._attended:
+        if self._layout.attended:
             self._find_rings(state, batch)
         threads = torch.get_num_threads() if batch * self._work >= SHARED_WORK else 1
         self._run_shared(threads) if threads > 1 else self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
-        if self._attended and state.lent is not None:
+        if self._layout.attended and state.lent is not None:
             self._put(state.lent, batch)
         return out
 
@@ -270,14 +213,14 @@ class Workspace:
         """Call `run`, which makes steps here; returns which part of them each operation of the program took, and what
         was copied, last.
         """
-        spent = (ctypes.c_int64 * (len(self._of) + 1))()
+        spent = (ctypes.c_int64 * (len(self._layout.of) + 1))()
         self._call.spent = ctypes.addressof(spent)
         try:
             run()
         finally:
             self._call.spent = None
         parts = [0.0] * (len(self.program.ops) + 1)
-        for op, ticks in zip([*self._of, -1], spent, strict=True):
+        for op, ticks in zip([*self._layout.of, -1], spent, strict=True):
             parts[op] += ticks / max(1, sum(spent))
         return parts
 
@@ -293,7 +236,9 @@ class Workspace:
             call.shared, call.turn = False, library.OVER
 
     def _help(self) -> int:
-        return self._set.help(ctypes.byref(self._plan), ctypes.byref(self._call), _own_halves(self._halves).data_ptr())
+        return self._set.help(
+            ctypes.byref(self._plan), ctypes.byref(self._call), _own_halves(len(self._halves)).data_ptr()
+        )
 
     def _find_rings(self, state: State, batch: int) -> None:
         """Say where the rings of the streams lie, and whether the step may write to them."""
@@ -304,225 +249,8 @@ class Workspace:
 
     def _put(self, rings: Lent, batch: int) -> None:
         """Hand on the step's keys and values."""
-        for op, keys, values in self._attended:
-            count, heard = op.reach - 1, self._holds[op.heard][0][:batch]
+        for op, keys, values in self._layout.attended:
+            count, heard = op.reach - 1, self._layout.holds[op.heard][0][:batch]
             places = (heard + torch.arange(keys.shape[2]))[:, -count:] % count
             rings.ring(op.keys).put(places, keys[:batch, :, -count:])
             rings.ring(op.values).put(places, values[:batch, :, -count:])
-
-    # -- laying out --------------------------------------------------------------------------------------------------
-
-    def _room(self, *shape: int) -> Tensor:
-        """[B, *shape]; a step writes to all of it before it reads."""
-        count = self.batch
-        for size in shape:
-            count *= size
-        return self._keep(torch.empty(count + SPARE))[:count].view(self.batch, *shape)
-
-    def _keep(self, tensor: Tensor) -> Tensor:
-        """The same, kept as long as the plan points to it."""
-        self._kept.append(tensor)
-        self.nbytes += tensor.nbytes
-        return tensor
-
-    def _array(self, kind: Any, items: Sequence[Any]) -> Any:
-        """The address of an array of the library's structures."""
-        array = (kind * len(items))(*items)
-        self._kept.append(array)
-        return ctypes.addressof(array)
-
-    def _planned(self, operations: Sequence[Any]) -> Any:
-        buffers = [self._buffer(i, b) for i, b in enumerate(self.program.buffers)]
-        lengths, leaves = [library.Length(*length) for length in self.program.lengths], list(self._leaves())
-        signal = torch.empty(self.batch * len(lengths), dtype=torch.int64)
-        self._kept.append(signal)
-        return library.Plan(
-            self.batch,
-            self._array(library.Operation, operations), len(operations),
-            self._array(library.Buffer, buffers), len(buffers),
-            self._array(library.Leaf, leaves), len(leaves),
-            self._array(library.Length, lengths), signal.data_ptr(), len(lengths),
-            self.program.out,
-        )  # fmt: skip
-
-    def _buffer(self, index: int, buffer: Buffer) -> Any:
-        memory, padding = self.memory[index], buffer.padding
-        return library.Buffer(
-            memory.data_ptr(), memory.shape[1], buffer.history, buffer.channels, memory.stride(0),
-            buffer.at.rate, buffer.at.lag, buffer.length,
-            library.PADDINGS[padding.mode], padding.left, padding.right, padding.extend, buffer.stride,
-        )  # fmt: skip
-
-    def _leaves(self) -> Iterable[Any]:
-        """Where each leaf of the state is copied to, and from; rings stay where they are."""
-        places = dict(self._holds)
-        for buffer, memory in zip(self.program.buffers, self.memory, strict=True):
-            if buffer.history:
-                places[buffer.leaf] = memory[:, : buffer.history], memory[:, memory.shape[1] - buffer.history :]
-        for name, (before, after) in places.items():
-            each = before.element_size() // FLOAT
-            stream, count = before.stride(0) * each, before[0].numel() * each
-            yield library.Leaf(before.data_ptr(), after.data_ptr(), stream, count, self._offsets[name])
-
-    def _operations(self, index: int, weights: Sequence[Weights]) -> Iterable[Any]:
-        op, outputs = self.program.ops[index], self.program.values[index].channels
-        channels = self.program.buffers[op.windows[0].buffer].channels if op.windows else 0
-        for place, part in enumerate(_parts(op, channels, outputs)):
-            made = self._operation(index, part, weights[place])
-            if self.batch * made.rows > self._set.int8 and (floats := self._floats.of(index)) is not None:
-                made.weights = floats.data_ptr()
-            yield made
-
-    def _operation(self, index: int, part: Part, weights: Weights) -> Any:
-        op, value = self.program.ops[index], self.program.values[index]
-        row = op.spread * value.channels  # of the result of one window
-        made = library.Operation(rows=self.frames * value.at.rate // op.spread, columns=part.columns)
-        segments = [segment for window in op.windows for segment in self._segments(op, window, part)]
-        made.segments, made.segment_count = self._array(library.Segment, segments), len(segments)
-        targets = [self._target(buffer, row, part.column) for buffer in op.into]
-        made.targets, made.target_count = self._array(library.Target, targets), len(targets)
-        if op.add is not None:
-            added = self.memory[op.add]
-            made.add, made.add_row, made.add_stream = added.data_ptr() + FLOAT * part.column, row, added.stride(0)
-        for name, tensor in weights.items():
-            setattr(made, name, tensor.data_ptr())
-        made.kind = library.KINDS[self._own(op, made)]
-        return made
-
-    def _segments(self, op: Op, window: Window, part: Part) -> Iterable[Any]:
-        """A window as stretches of memory: one, or where its rows lie apart, one a row."""
-        memory = self.memory[window.buffer]
-        channels, stream = memory.shape[2], memory.stride(0)
-        whole = part.channels == channels or len(op.windows) > 1  # windows side by side are of whole rows
-        together = isinstance(op, (Depthwise, DepthwiseTransposed)) or (whole and window.dilation == 1)
-        for tap in range(1 if together else window.taps):
-            first = channels * (window.first + tap * window.dilation) + (0 if whole else part.channel)
-            width = channels * window.taps if together else channels if whole else part.channels
-            yield library.Segment(memory.data_ptr() + FLOAT * first, window.stride * channels, stream, width)
-
-    def _target(self, index: int, row: int, column: int) -> Any:
-        buffer, memory = self.program.buffers[index], self.memory[index]
-        first = memory[:, buffer.history :].data_ptr() + FLOAT * column
-        made = library.Target(first, row, memory.stride(0), index)
-        made.activation = library.ACTIVATIONS[None if buffer.activation is None else buffer.activation.kind]
-        for name, tensor in self._snakes[index].items():
-            setattr(made, name, tensor.data_ptr() + FLOAT * column)
-        return made
-
-    def _own(self, op: Op, made: Any) -> str:
-        """Write what an operation alone has to `made`; returns what kind it is."""
-        if isinstance(op, LappedProduct):
-            made.inner, made.outer = divided(op.hop, self._set.lanes)
-            made.row = self._keep(torch.empty(room(op.hop, self._set.lanes))).data_ptr()
-            return "overlap_add" if op.back else "lapped"
-        if made.low_weights and isinstance(op, Product):
-            return self._own_low(op, made)
-        if isinstance(op, (Product, GroupedProduct)):
-            return "dot" if made.columns == 1 else "product"
-        if isinstance(op, (Depthwise, DepthwiseTransposed)):
-            made.taps, made.tap = op.window.taps, op.window.dilation * made.columns
-            return "depthwise"
-        if isinstance(op, LayerNorm):
-            made.numbers[0] = op.epsilon
-            return "layer_norm"
-        if isinstance(op, Attention):
-            self._own_attention(op, made)
-            return "attention"
-        if isinstance(op, LocalAttention):
-            self._own_local_attention(op, made)
-            return "local_attention"
-        if isinstance(op, Noise):
-            made.seed, made.lag = op.seed, self.program.buffers[op.buffer].at.lag
-            made.heard = self._heard(op.heard)
-            return "noise"
-        if isinstance(op, Normalise):
-            made.numbers[0] = op.epsilon
-            return "normalise"
-        if isinstance(op, LSTMCell):
-            self._own_lstm(op, made)
-            return "lstm"
-        if isinstance(op, Rows):
-            return self._own_rows(op, made)
-        return "copy"
-
-    def _own_low(self, op: Product, made: Any) -> str:
-        width = -(-op.matrix.shape[0] // WIDE) * WIDE
-        held, rows = width * made.columns <= HELD, -(-self.batch * made.rows // WIDE) * WIDE
-        if made.rows >= WIDE and self._lie_in_tiles(op):
-            sources = [self._source(window) for window in op.windows]
-            made.sources, made.source_count = self._array(library.Source, sources), len(sources)
-            most = WIDE if held else HALVES_BYTES // 2 // sum(s.channels * s.stride for s in sources)
-            made.halves_rows = min(rows, max(WIDE, most // WIDE * WIDE))
-            overlap = self.batch * max((s.taps - 1) * s.dilation + 1 for s in sources)
-            room = sum((made.halves_rows * s.stride + overlap + WIDE * s.stride) * s.channels for s in sources)
-        else:
-            most = WIDE if held else max(WIDE, HALVES_BYTES // 2 // width // WIDE * WIDE)
-            made.halves_rows = min(rows, most)
-            room = made.halves_rows * width
-        made.terms, made.halves_term = self._terms, room + WIDE
-        self._halves = max(self._halves, self._terms * made.halves_term)
-        return "low_product"
-
-    def _lie_in_tiles(self, op: Product) -> bool:
-        """Whether the rows of the windows fill whole tiles, and are in few enough stretches."""
-        whole = all(self.memory[window.buffer].shape[2] % WIDE == 0 for window in op.windows)
-        return whole and sum(1 if window.dilation == 1 else window.taps for window in op.windows) <= STRETCHES
-
-    def _source(self, window: Window) -> Any:
-        """The rows that windows are of."""
-        memory = self.memory[window.buffer]
-        channels, stream = memory.shape[2], memory.stride(0)
-        first = memory.data_ptr() + FLOAT * channels * window.first
-        return library.Source(first, stream, channels, window.stride, window.taps, window.dilation)
-
-    def _own_lstm(self, op: LSTMCell, made: Any) -> None:
-        width, at = made.columns, self.program.buffers[op.buffer].at
-        hidden, cell = self._room(width), self._room(width)
-        self._holds |= {op.hidden: (hidden, hidden), op.cell: (cell, cell)}
-        made.hidden, made.cell = hidden.data_ptr(), cell.data_ptr()
-        made.gates = self._room(made.rows, 4 * width).data_ptr()
-        made.lag, made.rate = at.lag, at.rate
-
-    def _own_attention(self, op: Attention, made: Any) -> None:
-        size = op.width // op.heads
-        made.heads, made.reach, made.lag = op.heads, op.reach, self.program.buffers[op.buffer].at.lag
-        made.keys, made.values = self._offsets[op.keys], self._offsets[op.values]
-        turned = self._keep(torch.empty(size + self.batch * made.rows * op.width))
-        made.turned, made.scores = turned.data_ptr(), self._keep(torch.empty(op.reach)).data_ptr()
-        keys = turned[size:].view(self.batch, made.rows, op.heads, size)
-        values = self.memory[op.buffer].unflatten(2, (3, op.heads, size))[:, :, 2]
-        self._attended.append((op, keys.transpose(1, 2), values.transpose(1, 2)))
-        # Attentions that stand alike share the angles, which the first of them makes.
-        key = (op.heard, size, op.base)
-        made.looks = key not in self._looked
-        if made.looks:
-            half = size // 2
-            frequencies = self._keep(op.base ** -(torch.arange(half, dtype=torch.float64) / half))
-            self._looked[key] = frequencies, self._room(made.rows, size)
-        frequencies, turns = self._looked[key]
-        made.heard, made.frequencies, made.angles = self._heard(op.heard), frequencies.data_ptr(), turns.data_ptr()
-
-    def _heard(self, leaf: str) -> int:
-        """Where it is counted, [B, 2], how many rows came before a step, and after it."""
-        if leaf not in self._holds:
-            heard = self._keep(torch.zeros(self.batch, 2, dtype=torch.int64))
-            self._holds[leaf] = heard[:, :1], heard[:, 1:]
-        return self._holds[leaf][0].data_ptr()
-
-    def _own_local_attention(self, op: LocalAttention, made: Any) -> None:
-        size = op.width // op.heads
-        made.heads, made.reach = op.heads, op.spread
-        turns = angles(op.spread, size, op.base, torch.device("cpu"))
-        made.angles = self._keep(torch.cat([turns.cos(), turns.sin()], 1).float()).data_ptr()
-        made.turned = self._keep(torch.empty(size + op.spread * op.width)).data_ptr()
-        made.scores = self._keep(torch.empty(op.spread)).data_ptr()
-
-    def _own_rows(self, op: Rows, made: Any) -> str:
-        assert op.known is not None
-        if op.known.bands:
-            made.bands = self._array(ctypes.c_int64, op.known.bands)
-            made.band_count = len(op.known.bands) - 1
-            made.row = self._room(made.columns).data_ptr()
-        for i, number in enumerate(op.known.numbers):
-            made.numbers[i] = number
-        return FUNCTIONS[op.known.name]

@@ -1,4 +1,4 @@
-// A step as plain data: laid out by streamcodec/native_executor.py for one number of streams and frames, run here.
+// A step as plain data: laid out by streamcodec/native_layout.py for one number of streams and frames, run here.
 //
 // Rows lie as in torch's executor, [stream, row, channel]. All sizes and distances count floats, but for a leaf's
 // `offset`. Memory that is written to reaches 64 bytes further than its last row, so that whole vectors can be read.
