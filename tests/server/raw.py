@@ -7,6 +7,7 @@ from typing import NamedTuple
 import h11
 from deadlines import timeout
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 
 
 def frame(data, opcode=Opcode.BINARY, fin=True, masked=True):
@@ -28,7 +29,7 @@ async def write(talk, data):
 async def drip(talk, data, seconds):
     """A byte now and then, until the server has enough of it."""
     for byte in data:
-        if talk.closed:
+        if talk.closed or talk.ws.state is not State.OPEN:  # the library ends its side before the talk hears of it
             return
         talk.ws.transport.write(bytes([byte]))
         await asyncio.sleep(seconds)
