@@ -36,6 +36,7 @@ __all__ = [
     "backend_of",
     "backends",
     "check_backend",
+    "check_encoding",
     "check_precision",
     "executor",
     "factorised_decode",
@@ -132,6 +133,15 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
 }
 # Those in which encoders run too: in the others they would give other codes.
 ENCODING = frozenset({"float32", "bfloat16x3"})
+
+
+def check_encoding(precision: str) -> None:
+    """Raises ConfigError for a precision in which no encoder runs."""
+    if precision in PRECISIONS and precision not in ENCODING:
+        raise ConfigError(
+            f"precision {precision!r}: encoding in it would change up to a fifth of the codes, so it is for decoding "
+            "alone. Leave it out, or take 'bfloat16x3'"
+        )
 
 
 def check_precision(backend: str, precision: str) -> None:

@@ -10,7 +10,7 @@ from ..codesfile.scx import ScxWriter, header_of
 from ..entropy import find_model
 from ..errors import InputError
 from ..files import NewFile
-from ..ops import ENCODING, PRECISIONS
+from ..ops import check_encoding
 from .ends import input_of, output_format
 from .running import CodecRun, open_codec, report, result_output
 from .telling import announce, progress, tell
@@ -46,11 +46,7 @@ def _writer(
 
 def run(args: Namespace) -> int:
     """Run the command."""
-    if args.precision in PRECISIONS and args.precision not in ENCODING:
-        raise InputError(
-            f"--precision {args.precision}: encoding in it would change up to a fifth of the codes, so it is for "
-            "decoding alone. Leave it out, or take 'bfloat16x3'"
-        )
+    check_encoding(args.precision)
     source, kind = input_of(args.input), output_format(args.output, KINDS, args.format)
     if args.lm is not None and kind != "ecdc":
         raise InputError(f"{args.output}: --lm is for .ecdc files; --entropy codes our own formats in fewer bytes")

@@ -256,6 +256,7 @@ def _add_tokenize(commands: "argparse._SubParsersAction[_Parser]") -> None:
         + _needs("corpus").replace("Needs", "need"),
     )
     _add_codec(parser, "default: the codec in this package")
+    _add_precision(parser)
     _add_bandwidth(parser)
     add_tokenize(parser)
     _add_json(parser)

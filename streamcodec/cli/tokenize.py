@@ -35,6 +35,7 @@ def run(args: Namespace) -> int:
             processes=args.processes or (0 if args.ray else _cores() if on_cpu else 1),
             device=args.device,
             backend=args.backend,
+            precision=args.precision,
             batch=args.batch or (1 if on_cpu else GPU_BATCH),
             rank=rank,
             ranks=ranks,

@@ -31,8 +31,8 @@ GATHERED_SECONDS = 1200.0  # after which no more are gathered, however few they 
 class Settings(NamedTuple):
     """How to encode.
 
-    codec, device: as for `streamcodec.load`; backend: likewise, but "auto" is on a CPU "native" where that can run;
-    num_codebooks: how many; batch: recordings encoded together, 1 for one after the other, each as a stream.
+    codec, device, precision: as for `streamcodec.load`; backend: likewise, but "auto" is on a CPU "native" where that
+    can run; num_codebooks: how many; batch: recordings encoded together, 1 for one after the other, each as a stream.
     """
 
     codec: str | None
@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     device: str = "cpu"
     backend: str = "auto"
     batch: int = 1
+    precision: str = "float32"
 
     @property
     def gathered(self) -> int:
@@ -48,7 +49,7 @@ class Settings(NamedTuple):
 
     def load(self) -> Codec:
         """The codec, on what encodes whole recordings fastest."""
-        codec = load(self.codec, device=self.device, backend=self.backend)
+        codec = load(self.codec, device=self.device, backend=self.backend, precision=self.precision)
         if self.backend == "auto" and self.device == "cpu":
             with contextlib.suppress(BackendError):  # no library here, and no compiler
                 return codec.on("native")

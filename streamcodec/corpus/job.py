@@ -10,6 +10,7 @@ from typing import SupportsFloat, SupportsIndex
 from ..codecs import Codec
 from ..codesfile import CodesHeader
 from ..errors import InputError
+from ..ops import check_encoding
 from ..scalars import whole
 from .card import write_card
 from .encoding import Encoder, Settings
@@ -71,6 +72,7 @@ def tokenize(
     processes: SupportsIndex = 1,
     device: str = "cpu",
     backend: str = "auto",
+    precision: str = "float32",
     batch: SupportsIndex = 1,
     rank: SupportsIndex = 0,
     ranks: SupportsIndex = 1,
@@ -85,19 +87,20 @@ def tokenize(
 
     source: see `corpus_of`: a folder, list, manifest, tar shards, data set on disk, or a URL. out: the folder of the
     data set, read by `TokenDataset`. codec, device, backend: as for `streamcodec.load`, but "auto" is on a CPU "native"
-    where that can run; bandwidth, num_codebooks: as for `Codec.encode`. format: "safetensors", "tar" (webdataset),
-    "parquet" or "arrow". processes: that encode, one thread each; 0 for none but this one (a script that asks for more
-    needs `if __name__ == "__main__"`). batch: recordings that are encoded together, for a GPU. rank, ranks: this
-    machine encodes every `ranks`-th recording, from the one numbered `rank` on. ray: the address of a Ray cluster that
-    encodes instead ("auto", "local"), with `processes` of its workers or, where that is 0, as many as it has room for;
-    this process reads and writes. shard_bytes, shard_items: of a file. progress: called after each recording.
+    where that can run; precision: likewise, one in which encoders run; bandwidth, num_codebooks: as for `Codec.encode`.
+    format: "safetensors", "tar" (webdataset), "parquet" or "arrow". processes: that encode, one thread each; 0 for none
+    but this one (a script that asks for more needs `if __name__ == "__main__"`). batch: recordings that are encoded
+    together, for a GPU. rank, ranks: this machine encodes every `ranks`-th recording, from the one numbered `rank` on.
+    ray: the address of a Ray cluster that encodes instead ("auto", "local"), with `processes` of its workers or, where
+    that is 0, as many as it has room for; this process reads and writes. shard_bytes, shard_items: of a file. progress:
+    called after each recording.
 
     A recording that cannot be read is told in `failures.jsonl`, and tried again by the next run. Raises
     StreamcodecError where nothing can begin: no source, no codec, tokens of another kind in `out`.
     """
     if ray is not None:
         ray_data()
-    settings, folder, loaded = _settled(out, codec, bandwidth, num_codebooks, format, device, backend, batch)
+    settings, folder, loaded = _settled(out, codec, bandwidth, num_codebooks, format, device, backend, precision, batch)
     processes, rank, ranks = whole(processes, "processes", 0), whole(rank, "rank", 0), whole(ranks, "ranks")
     if rank >= ranks:
         raise InputError(f"rank is {rank}; with {ranks} ranks it must be 0 to {ranks - 1}")
@@ -138,6 +141,7 @@ def _settled(
     format: str,
     device: str,
     backend: str,
+    precision: str,
     batch: SupportsIndex,
 ) -> tuple[Settings, Folder, Codec]:
     """What to encode with, and where it goes. Raises StreamcodecError."""
@@ -145,7 +149,8 @@ def _settled(
         raise InputError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
     if format in ("parquet", "arrow"):
         pyarrow()
-    settings = Settings(source, 1, device, backend, whole(batch, "batch"))
+    check_encoding(precision)
+    settings = Settings(source, 1, device, backend, whole(batch, "batch"), precision)
     codec = settings.load()
     spec = codec.spec
     kbps = spec.resolve(bandwidth, num_codebooks)

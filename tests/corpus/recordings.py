@@ -26,10 +26,10 @@ def write(path: Path, samples: int, seed: int = 0, rate: int = RATE) -> Path:
     return path
 
 
-def codes_alone(codec: streamcodec.Codec, path: Path | Any) -> streamcodec.Codes:
+def codes_alone(codec: streamcodec.Codec, path: Path | Any, **options: Any) -> streamcodec.Codes:
     """What the codec makes of the file as a whole."""
     with AudioReader(path, codec.spec.sample_rate, codec.spec.channels, 10_000) as reader:
-        return codec.encode(np.concatenate(list(reader), 1)[None], num_codebooks=codec.spec.num_codebooks)
+        return codec.encode(np.concatenate(list(reader), 1)[None], num_codebooks=codec.spec.num_codebooks, **options)
 
 
 class Deadly(Item):

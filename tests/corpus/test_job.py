@@ -24,7 +24,7 @@ from streamcodec.corpus.folder import find_shards
 from streamcodec.corpus.items import Item, Tokens
 from streamcodec.corpus.journal import Journal, read_journal
 from streamcodec.corpus.pool import run_processes
-from streamcodec.errors import AudioError, BackendError, InputError, StreamcodecError
+from streamcodec.errors import AudioError, BackendError, ConfigError, InputError, StreamcodecError
 
 FORMATS = ("safetensors", "tar", "parquet", "arrow")
 ALL = 4  # codebooks of the small codec
@@ -73,6 +73,24 @@ def test_recordings_that_are_encoded_together_have_the_same_codes_and_a_bad_one_
         alone = recordings.codes_alone(codec, folder / item.key)
         assert item.codes.length == alone.length
         assert (item.codes.data == alone.data).float().mean() > 0.99  # near ties, in float32
+
+
+def test_a_precision_in_which_no_encoder_runs_is_refused_before_anything_is_written(folder, tmp_path, source):
+    with pytest.raises(ConfigError, match="so it is for decoding alone"):
+        run(folder, tmp_path / "out", source, backend="native", precision="int8")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recordings_in_a_named_precision_have_the_codes_that_it_gives_each_alone(folder, tmp_path, source):
+    try:
+        codec = streamcodec.load(source, backend="native", precision="bfloat16x3")
+    except BackendError as error:
+        pytest.skip(str(error))
+    done = run(folder, tmp_path / "out", source, backend="native", precision="bfloat16x3")
+    assert (done.done, done.failed) == (8, 1)
+    for item in TokenDataset(tmp_path / "out"):
+        alone = recordings.codes_alone(codec, folder / item.key, chunk_seconds=0.5)
+        assert torch.equal(item.codes.data, alone.data)
 
 
 @pytest.mark.parametrize(("gathered", "seconds"), [(1, 1200.0), (4, 0.5), (4, 1200.0)])
