@@ -42,13 +42,15 @@ from .program import (
     Reshape,
     Rows,
 )
-from .state import Lent, Spec, State, without_rings
+from .state import Lent, State
 from .workspaces import Workspaces
 
 __all__ = ["NativeExecutor", "lacks"]
 
 # Multiply-adds of a step from which on it is shared among threads: some milliseconds of one.
 SHARED_WORK = 100_000_000
+# In the place of a stream's number: what a step made of a row is not kept.
+NOBODY = -1
 # What the library has an operation for, some in parts.
 OPERATIONS = (
     *(Input, Product, GroupedProduct, Depthwise, DepthwiseTransposed, LayerNorm, Normalise, LSTMCell, Attention),
@@ -122,14 +124,15 @@ class NativeExecutor:
         own = (program, self.instruction_set, weights, self.floats, snakes, terms)
         self._workspaces = Workspaces(partial(Workspace, *own))
 
-    def workspace(self, batch: int, frames: int) -> "Workspace":
-        """Memory for steps of at least `batch` streams by `frames` frames; the calling thread's own.
+    def workspace(self, batch: int, frames: int, part: int = 0) -> "Workspace":
+        """Memory for steps of at least `batch` streams by `frames` frames; the calling thread's own, another for each
+        `part`.
 
         Steps of fewer streams use a part of it, so there are few sizes: the powers of two.
         """
-        return self._workspaces.get(1 << max(0, batch - 1).bit_length(), frames)
+        return self._workspaces.get(1 << max(0, batch - 1).bit_length(), frames, part)
 
-    def step(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
+    def step(self, work: "Workspace", x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.
 
         Pass `edges` unless no row of the batch touches an edge of its signal. Raises ShapeError or DtypeError.
@@ -158,14 +161,14 @@ class Workspace:
         self.program, self.batch, self._set, self._plan = program, batch, instruction_set, made.plan
         self._halves = torch.zeros(made.halves, dtype=torch.int16)
         self.memory, self.nbytes = made.memory, made.nbytes + self._halves.nbytes
-        self._places, self._bare = torch.arange(batch), without_rings(program.state)
+        self._each, self._lent = ((ctypes.c_int64 * batch)(*range(batch)) for _ in range(2))
         self._work = program.multiply_adds * frames  # of a stream
-        self._call = library.Call(turn=library.OVER, places=self._places.data_ptr(), halves=self._halves.data_ptr())
+        self._call = library.Call(turn=library.OVER, halves=self._halves.data_ptr())
         out = program.buffers[program.out]
         self._input = (frames * program.at.rate, program.values[0].channels)
         self._output = (frames * out.at.rate, out.channels)
 
-    def check(self, x: Tensor, state: State, edges: Edges | None) -> None:
+    def check(self, x: Tensor, state: State | Lent, edges: Edges | None) -> None:
         """The library writes to memory: whatever it is given has to be of this size."""
         batch, *shape = x.shape
         if (*shape,) != self._input or batch > self.batch:
@@ -173,41 +176,53 @@ class Workspace:
             raise ShapeError(f"the input of this step is {list(x.shape)}; it must be {allowed}")
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise DtypeError(f"the input of this step is {x.dtype} on {x.device}; it must be float32 on a CPU")
-        self._check_state(batch, state, self.program.state if state.lent is None else self._bare, range(state.batch))
-        if state.lent is not None:
-            self._check_state(batch, state.lent.state, self.program.state, state.lent.streams)
+        if isinstance(state, Lent):
+            self._check_state(batch, len(state.streams), state.state)
+            first, last, there = min(state.streams), max(state.streams), state.state.batch
+            if first < 0 or last >= there:
+                raise ShapeError(f"streams {first} to {last} are lent; the state has {there}")
+        else:
+            self._check_state(batch, state.batch, state)
         for name, numbers in edges._asdict().items() if edges is not None else ():
             if numbers.dtype != torch.int64 or numbers.shape != (batch,) or not numbers.is_contiguous():
                 raise ShapeError(f"{name} is {numbers.dtype} {list(numbers.shape)}; it must be int64 [{batch}]")
 
-    @staticmethod
-    def _check_state(batch: int, state: State, spec: Spec, streams: Sequence[int] | Tensor) -> None:
-        """streams: of the state, on which a step of so many runs."""
-        if len(streams) != batch or (state.spec is not spec and state.spec != spec):
-            raise ShapeError(f"the state is that of {len(streams)} streams or of another network; here are {batch}")
-        if not isinstance(streams, range) and (min(streams) < 0 or max(streams) >= state.batch):
-            raise ShapeError(f"rings are lent of streams {min(streams)} to {max(streams)}; the state has {state.batch}")
+    def _check_state(self, batch: int, streams: int, state: State) -> None:
+        """streams: of the state, on which a step of `batch` runs."""
+        spec = self.program.state
+        if streams != batch or (state.spec is not spec and state.spec != spec):
+            raise ShapeError(f"the state is that of {streams} streams or of another network; here are {batch}")
         if state.bytes.device.type != "cpu":
             raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")
 
-    def run(self, x: Tensor, state: State, edges: Edges | None) -> Tensor:
+    def run(self, x: Tensor, state: State | Lent, edges: Edges | None) -> Tensor:
         """The step; everything is of the right size."""
         batch = x.shape[0]
         out, call = torch.empty(batch, *self._output), self._call
         call.batch, call.x, call.x_stream, call.x_row = batch, x.data_ptr(), x.stride(0), x.stride(1)
-        call.state, call.state_stream = state.bytes.data_ptr(), state.bytes.stride(0)
+        if isinstance(state, Lent):
+            self._lent[:batch] = [*map(int, state.streams)]
+            memory, call.places, call.keeps = state.state.bytes, ctypes.addressof(self._lent), False
+            state.wait(partial(self._keep, state.state))
+        else:
+            memory, call.places, call.keeps = state.bytes, ctypes.addressof(self._each), True
+        call.state, call.state_stream = memory.data_ptr(), memory.stride(0)
         if edges is None:
             call.position = call.length = None
         else:
             call.position, call.length = edges.position.data_ptr(), edges.length.data_ptr()
         call.out = out.data_ptr()
-        if self._layout.attended:
-            self._find_rings(state, batch)
         threads = torch.get_num_threads() if batch * self._work >= SHARED_WORK else 1
         self._run_shared(threads) if threads > 1 else self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
-        if self._layout.attended and state.lent is not None:
-            self._put(state.lent, batch)
         return out
+
+    def _keep(self, state: State, rows: Sequence[int] | slice, streams: Sequence[int] | Tensor) -> None:
+        """Write what the last step made of some of its rows to as many streams of `state`, which it was lent."""
+        batch = self._call.batch
+        self._lent[:batch] = [NOBODY] * batch
+        for row, stream in zip(range(batch)[rows] if isinstance(rows, slice) else rows, streams, strict=True):
+            self._lent[row] = int(stream)
+        self._set.keep(ctypes.byref(self._plan), ctypes.byref(self._call))
 
     def profile(self, run: Callable[[], object]) -> list[float]:
         """Call `run`, which makes steps here; returns which part of them each operation of the program took, and what
@@ -239,18 +254,3 @@ class Workspace:
         return self._set.help(
             ctypes.byref(self._plan), ctypes.byref(self._call), _own_halves(len(self._halves)).data_ptr()
         )
-
-    def _find_rings(self, state: State, batch: int) -> None:
-        """Say where the rings of the streams lie, and whether the step may write to them."""
-        where, streams = (state, range(batch)) if state.lent is None else (state.lent.state, state.lent.streams)
-        self._places[:batch].copy_(torch.as_tensor(streams))
-        self._call.rings, self._call.rings_stream = where.bytes.data_ptr(), where.bytes.stride(0)
-        self._call.keeps = state.lent is None
-
-    def _put(self, rings: Lent, batch: int) -> None:
-        """Hand on the step's keys and values."""
-        for op, keys, values in self._layout.attended:
-            count, heard = op.reach - 1, self._layout.holds[op.heard][0][:batch]
-            places = (heard + torch.arange(keys.shape[2]))[:, -count:] % count
-            rings.ring(op.keys).put(places, keys[:batch, :, -count:])
-            rings.ring(op.values).put(places, values[:batch, :, -count:])

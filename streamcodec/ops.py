@@ -24,7 +24,7 @@ from .errors import BackendError, ConfigError, DtypeError, InputError, ShapeErro
 from .install import how_to_install
 from .native_weights import TERMS
 from .program import Edges, Program
-from .state import State
+from .state import Lent, State
 from .torch_executor import TorchExecutor
 
 __all__ = [
@@ -68,20 +68,22 @@ class Kernel(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs a program, on states whose rings may lie elsewhere too (`State.borrow`). Threads may share it.
+    """Runs a program. Threads may share it.
 
     any_batch: whether its workspaces serve steps of fewer streams too, so that an engine has no batch to fill up.
     """
 
     any_batch: bool
 
-    def workspace(self, batch: int, frames: int) -> Any:
-        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
+    def workspace(self, batch: int, frames: int, part: int = 0) -> Any:
+        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own, another for each `part`:
+        what a step makes of streams that are lent is there until it is written.
+        """
 
-    def step(self, work: Any, x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
+    def step(self, work: Any, x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows to rows of output, in memory of their own; moves `state` on, in place (`Network.step`).
 
-        A step that fails has changed nothing.
+        A step that fails has changed nothing, and so has one of streams that are lent, until these are written.
         """
 
 

@@ -5,10 +5,10 @@ A state belongs to a batch of streams. It is one flat row of bytes a stream, and
 state is then done to rows of bytes or to all leaves, so that none can be missed.
 
 Most leaves are small, and a step reads and writes all of them. *Rings* (keys and values of attention) are large, and a
-step writes a few places of them: so an engine copies the others, and lends the rings (`Ring`).
+step writes a few places of them, so they are read where they lie (`Ring`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -57,6 +57,10 @@ def without_rings(spec: Spec) -> Spec:
     return {name: leaf for name, leaf in spec.items() if not leaf.ring}
 
 
+Write: TypeAlias = Callable[[Sequence[int] | slice, Sequence[int] | Tensor], None]
+"""Writes some rows of a step to as many streams."""
+
+
 class Ring:
     """A ring of each of several streams, where it lies.
 
@@ -93,14 +97,17 @@ class Ring:
 
 
 class Lent:
-    """The rings of some streams of a state, for a step of a state that has none of its own.
+    """Some streams of a state, for a step that reads them where they lie. What it makes of them waits for `write`, and
+    until then nothing has changed.
 
-    state: whose they are; streams: which of its streams, one for each that the step moves on.
+    state: whose they are; streams: which of its streams, one for each row of the step; as a tensor, which a CUDA graph
+    reads each time that it is replayed.
     """
 
     def __init__(self, state: "State", streams: Sequence[int] | Tensor):
         self.state, self.streams = state, streams
         self._rings: dict[str, Ring] = {}
+        self._write: Write | None = None
 
     def ring(self, name: str) -> Ring:
         """A leaf that is a ring, of each stream."""
@@ -108,10 +115,18 @@ class Lent:
             self._rings[name] = Ring(self.state.leaves[name], self.streams)
         return self._rings[name]
 
-    def write(self, rows: Sequence[int] | slice, streams: Tensor) -> None:
-        """Write what a step put for some of its rows, to the rings of `streams` [n]."""
-        for ring in self._rings.values():
-            ring.write(rows, streams)
+    def wait(self, write: Write) -> None:
+        """For a step: what writes all that is not put to rings."""
+        self._write = write
+
+    def write(self, rows: Sequence[int] | slice, streams: Sequence[int] | Tensor) -> None:
+        """Write what the step made of some of its rows to `streams`. Every other one keeps its bits."""
+        if self._write is not None:
+            self._write(rows, streams)
+        if self._rings:
+            index = self.state.index(streams)
+            for ring in self._rings.values():
+                ring.write(rows, index)
 
 
 def _write(memory: Tensor, streams: Tensor, places: Tensor, new: Tensor) -> None:
@@ -185,13 +200,14 @@ class State:
 
     def select(self, rows: Tensor | Sequence[int]) -> "State":
         """The streams at `rows` (indices into the batch), copied, in that order."""
-        return State.of(self.spec, self.bytes[self._index(rows)])
+        return State.of(self.spec, self.bytes[self.index(rows)])
 
     def assign(self, rows: Tensor | Sequence[int], source: "State") -> None:
         """Write the streams of `source` (one, or as many as rows) over `rows`; every other row keeps its bits."""
-        self.bytes[self._index(rows)] = source.bytes
+        self.bytes[self.index(rows)] = source.bytes
 
-    def _index(self, rows: Tensor | Sequence[int]) -> Tensor:
+    def index(self, rows: Tensor | Sequence[int]) -> Tensor:
+        """Numbers of streams as a tensor where the state is."""
         return torch.as_tensor(rows, dtype=torch.int64, device=self.bytes.device)  # the dtype: no rows are fine too
 
     def save(self, prefix: str = "") -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from .program import (
     Rows,
     Window,
 )
-from .state import State
+from .state import Lent, State, without_rings
 from .torch_attention import Attended, Places
 from .vector_math import (
     Call,
@@ -83,16 +83,16 @@ class TorchExecutor:
         """What lays out a step of one size. It holds the weights, and nothing of this executor."""
         return partial(Workspace, self.program, [weights(op) for op in self.program.ops])
 
-    def workspace(self, batch: int, frames: int) -> "Workspace":
-        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own."""
-        return self._workspaces.get(batch, frames)
+    def workspace(self, batch: int, frames: int, part: int = 0) -> "Workspace":
+        """Memory for steps of `batch` streams by `frames` frames; the calling thread's own, another for each `part`."""
+        return self._workspaces.get(batch, frames, part)
 
-    def step(self, work: "Workspace", x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
+    def step(self, work: "Workspace", x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.
 
         Pass `edges` unless no row of the batch touches an edge of its signal.
         """
-        self._run(work, x, state, edges)
+        self._run(work, x, work.borrow(state) if isinstance(state, Lent) else state, edges)
         return work.out.clone()  # outside inference mode, unless the caller is in it
 
     @torch.inference_mode()
@@ -108,6 +108,11 @@ class TorchExecutor:
             work.run_at_edges(edges)
         copy_all(kept, work.after)
         work.keep()
+
+
+@torch.inference_mode()
+def _give_back(words: Tensor, state: State, streams: Sequence[int] | Tensor) -> None:
+    state.words[:, : words.shape[1]].index_copy_(0, state.index(streams), words)
 
 
 def copy_all(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:
@@ -180,10 +185,23 @@ class Workspace:
         self._copied = [leaf for leaf in program.state if leaf in before]
         self.before, self.after = (tuple(places[leaf] for leaf in self._copied) for places in (before, after))
         self.nbytes = sum(memory.nbytes for memory in self.memory)
+        self._copy: State | None = None  # of streams that are lent
 
     def _room(self, *shape: int) -> Tensor:
         """[B, *shape]; a step writes to all of it before it reads."""
         return torch.empty(self.batch, *shape, dtype=self.program.dtype, device=self.program.device)
+
+    @torch.inference_mode()
+    def borrow(self, lent: Lent) -> State:
+        """A copy of streams that are lent, of all but their rings: a step moves it on, and then they are written."""
+        if self._copy is None:
+            with torch.inference_mode(False):
+                self._copy = State(without_rings(self.program.state), self.batch, self.program.device)
+        words, index = self._copy.words, lent.state.index(lent.streams)
+        torch.index_select(lent.state.words[:, : words.shape[1]], 0, index, out=words)
+        self._copy.borrow(lent)
+        lent.wait(lambda rows, streams: _give_back(words[rows], lent.state, streams))
+        return self._copy
 
     def bind(self, state: State) -> tuple[Tensor, ...]:
         """Read rings where they lie, in `state`, until `keep`; returns its other leaves."""

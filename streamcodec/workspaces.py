@@ -29,15 +29,22 @@ class Workspaces(Generic[W]):
     def __init__(self, make: Callable[[int, int], W]):
         self._make, self._kept = make, threading.local()
 
-    def get(self, batch: int, frames: int) -> W:
-        """The calling thread's own for this size, made where it has none."""
-        kept: OrderedDict[tuple[int, int], W] = self._kept.__dict__.setdefault("workspaces", OrderedDict())
-        work = kept.get((batch, frames))
+    def get(self, batch: int, frames: int, part: int = 0) -> W:
+        """The calling thread's own for this size and part, made where it has none."""
+        key, kept = (batch, frames, part), self._of_thread()
+        work = kept.get(key)
         if work is None:
             with torch.inference_mode(False), torch.no_grad():
-                work = kept[batch, frames] = self._make(batch, frames)
+                work = kept[key] = self._make(batch, frames)
             while sum(other.nbytes for other in kept.values()) > KEPT_BYTES:
                 kept.popitem(last=False)
         else:
-            kept.move_to_end((batch, frames))
+            kept.move_to_end(key)
         return work
+
+    def _of_thread(self) -> OrderedDict[tuple[int, int, int], W]:
+        try:
+            return self._kept.workspaces  # type: ignore[no-any-return]
+        except AttributeError:
+            kept = self._kept.workspaces = OrderedDict()
+            return kept

@@ -1,7 +1,7 @@
 """Sessions whose steps are batched: framed networks, at any place of their streams.
 
-A step copies the states of the ready slots to scratch memory, runs there, and copies them back. What goes wrong before
-that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
+A step is lent the states of the ready slots (`state.Lent`). What it makes of them is written when all went well: what
+goes wrong before that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
 
 On a GPU all of that is a `WholeStep`, which is captured in a CUDA graph.
 """
@@ -24,9 +24,8 @@ from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
 from ..ops import Executor
 from ..program import Edges
 from ..stamps import Stamp, stamp
-from ..state import Spec
+from ..state import Lent, State
 from ..stream import Start
-from .arena import Arena, Batch
 from .graphs import Graphs, Replay
 from .lane import Lane, Result, Saved, Side
 from .queue import Queue
@@ -80,22 +79,25 @@ class Plan(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a thread runs a step on. inputs: [B, rows, channels] for each number of frames; batch: the states.
+    """What a part of a step runs on. inputs: [B, rows, channels] for each number of frames; part: its number.
 
     numbers: [3, B] int64, of a whole step: slots, and the two of `Edges`. Scratch rows hold leftovers.
     """
 
     inputs: dict[int, Tensor]
-    batch: Batch
+    part: int
     numbers: Tensor
 
 
 class Done(NamedTuple):
-    """A step that ran, before anything is committed. output: what `_finish` gave; error: the step failed."""
+    """A step that ran, before anything is committed. output: what `_finish` gave; lent: the states of the plans' sides,
+    but of a whole step, which has written them; error: the step failed.
+    """
 
     plans: list[Plan]
     scratch: Scratch
     output: Any = None
+    lent: Lent | None = None
     error: Exception | None = None
 
 
@@ -117,7 +119,7 @@ class WholeStep:
     """A step from slots to slots, on memory that keeps its place: `numbers` of the scratch memory says which slots."""
 
     def __init__(self, lane: "BatchedLane", scratch: Scratch, size: Size):
-        self._scratch, self._size, self._arena = scratch, size, lane.arena
+        self._scratch, self._size, self._states = scratch, size, lane.states
         self._work, self._finish = size.executor.workspace(size.batch, size.frames), lane._finish
         self.nbytes: int = self._work.nbytes
 
@@ -125,10 +127,10 @@ class WholeStep:
         """Run it; returns the batch's output."""
         (batch, frames, edges, asked, executor, _), scratch = self._size, self._scratch
         slots, position, length = scratch.numbers[:, :batch].unbind()
-        state = self._arena.gather(slots, scratch.batch, batch)
-        y = executor.step(self._work, scratch.inputs[frames][:batch], state, Edges(position, length) if edges else None)
+        lent = Lent(self._states, slots)
+        y = executor.step(self._work, scratch.inputs[frames][:batch], lent, Edges(position, length) if edges else None)
         y = self._finish(y, asked)
-        self._arena.scatter(slots, scratch.batch, slice(batch))
+        lent.write(slice(batch), slots)
         return y
 
 
@@ -138,7 +140,7 @@ def runs_whole(device: torch.device) -> bool:
 
 
 class BatchedLane(Lane[Any]):
-    """Slots of one network, in an arena.
+    """Slots of one network. states: of all of them.
 
     pool: threads that run parts of a step beside the caller's, or None. They read the slots and write to their own
     scratch memory; everything else happens on the caller's thread. On a GPU one thread launches all.
@@ -164,12 +166,11 @@ class BatchedLane(Lane[Any]):
         whole = runs_whole(self.device)
         self.threads, self.pool = (1, None) if whole else (threads, pool)
         self.first_frames = max(step_frames[0], network.prefill_frames)  # of a session's first step
-        spec = network.spec
-        self.arena = Arena(spec, slots + whole, self.device)  # the last one is nobody's
-        self.scratches = [self._scratch(spec) for _ in range(self.threads)]
+        self.states = State(network.spec, slots + whole, self.device)  # the last one is nobody's
+        self.scratches = [self._scratch(part) for part in range(self.threads)]
         self.steps = Graphs(self._whole) if whole else None
 
-    def _scratch(self, spec: Spec) -> Scratch:
+    def _scratch(self, part: int) -> Scratch:
         largest, network = self.batch_sizes[-1], self.network
         shapes = {
             frames: (largest, frames * network.at.rate, network.channels)
@@ -177,12 +178,11 @@ class BatchedLane(Lane[Any]):
         }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
         numbers = torch.zeros(3, largest, dtype=torch.int64, device=self.device)
-        return Scratch(inputs, Batch(spec, largest, self.device), numbers)
+        return Scratch(inputs, part, numbers)
 
     @property
     def nbytes(self) -> int:
-        states = [self.arena.all, *(scratch.batch.all for scratch in self.scratches)]
-        return sum(state.bytes.numel() for state in states)
+        return self.states.bytes.numel()
 
     def prepare(self) -> None:
         """Run every size and length of step once, on scratch memory: it makes what is made on first use."""
@@ -197,13 +197,13 @@ class BatchedLane(Lane[Any]):
     def _prepare(self, scratch: Scratch, together: Barrier) -> None:
         together.wait()
         for size in reversed(self.batch_sizes):  # of what a thread has no room to keep, the largest go
-            self.arena.lend([0], scratch.batch, size)
             if self.steps is not None:
                 self._prepare_whole(self.steps, size)
                 continue
             edges = self._edge_tensors([(0, UNKNOWN)] * size)
             for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
-                y = self.network.step(scratch.inputs[frames][:size], scratch.batch.state(size), edge)
+                lent = Lent(self.states, [0] * size)  # it is not written
+                y = self.network.step(scratch.inputs[frames][:size], lent, edge, scratch.part)
                 self._finish(y, self._asked([]))
 
     def _prepare_whole(self, steps: Graphs[Size], size: int) -> None:
@@ -239,7 +239,7 @@ class BatchedLane(Lane[Any]):
 
     def _settle(self, side: BatchedSide) -> None:
         """Move the stream's state into its slot."""
-        slot = self.arena.slot(side.slot)
+        slot = self.states.rows(slice(side.slot, side.slot + 1))
         slot.bytes.copy_(side.stream.state.bytes)
         side.stream.state = slot
 
@@ -367,12 +367,14 @@ class BatchedLane(Lane[Any]):
         try:
             if self.steps is not None:
                 return Done(plans, scratch, self._compute_whole(self.steps, plans, scratch, size))
-            state = self.arena.gather([plan.side.slot for plan in plans], scratch.batch, size)
+            slots = [plan.side.slot for plan in plans]
+            lent = Lent(self.states, slots + slots[:1] * (size - len(slots)))
             x = scratch.inputs[plans[0].frames]
             self._fill(plans, x)
             edges = self._edges(plans, size)
-            y = self.network.step(x[:size], state, None if edges is None else self._edge_tensors(edges))
-            return Done(plans, scratch, self._finish(y[: len(plans)], self._asked(plans)))
+            at = None if edges is None else self._edge_tensors(edges)
+            y = self.network.step(x[:size], lent, at, scratch.part)
+            return Done(plans, scratch, self._finish(y[: len(plans)], self._asked(plans)), lent)
         except Exception as error:
             return Done(plans, scratch, error=error)
 
@@ -458,9 +460,9 @@ class BatchedLane(Lane[Any]):
         if not kept:
             return []
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
-        if self.steps is None:
+        if done.lent is not None:
             rows = slice(len(plans)) if len(kept) == len(plans) else kept  # a slice takes no copy
-            self.arena.scatter([plans[i].side.slot for i in kept], done.scratch.batch, rows)
+            done.lent.write(rows, [plans[i].side.slot for i in kept])
         with torch.inference_mode(False):  # what is copied from here on is the callers'
             return [self._advance(plans[i], done.output[i]) for i in kept]
 

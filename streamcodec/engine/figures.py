@@ -34,7 +34,7 @@ class LaneFigures:
     batches: network steps run; rows: sessions in them; frames: by which those moved on; padding: rows of scratch that
     filled batches up to a prepared size;
     alone: calls that ran one session by itself (starts and ends of mirrored codecs, and all where not batched).
-    nbytes: memory of all slots' states and of the batch, allocated up front; 0 where not batched.
+    nbytes: memory of all slots' states, allocated up front; 0 where not batched.
     """
 
     batched: bool

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import ops, stamps
 from ..program import Edges, Program, Schedule
-from ..state import Spec, State
+from ..state import Lent, Spec, State
 from .layer import Layer
 
 __all__ = ["UNKNOWN", "Network", "Progress", "Transducer"]
@@ -103,14 +103,15 @@ class Network:
         """The state of one stream."""
         return self.program.state
 
-    def step(self, x: Tensor, state: State, edges: Edges | None = None) -> Tensor:
-        """Whole frames of rows [B, frames * rate, C] to rows of output; moves `state` on, in place.
+    def step(self, x: Tensor, state: State | Lent, edges: Edges | None = None, part: int = 0) -> Tensor:
+        """Whole frames of rows [B, frames * rate, C] to rows of output; moves `state` on, in place, or once it is
+        written where it is lent.
 
         Pass `edges` unless no row of the batch touches an edge of its signal. The first step of a stream needs
-        `prefill_frames`.
+        `prefill_frames`. part: as for `ops.Executor.workspace`.
         """
         executor = self.executor
-        return executor.step(executor.workspace(x.shape[0], x.shape[1] // self.at.rate), x, state, edges)
+        return executor.step(executor.workspace(x.shape[0], x.shape[1] // self.at.rate, part), x, state, edges)
 
     def output_length(self, length: int) -> int:
         """Rows of output for a signal of `length` rows."""

@@ -131,8 +131,8 @@ def test_the_memory_of_steps_goes_with_its_codec(name, monkeypatch):
     made: list[weakref.ref] = []
     get = Workspaces.get
 
-    def noted(self, batch, frames):
-        made.append(weakref.ref(get(self, batch, frames)))
+    def noted(self, *size):
+        made.append(weakref.ref(get(self, *size)))
         return made[-1]()
 
     monkeypatch.setattr(Workspaces, "get", noted)

@@ -36,7 +36,7 @@ def lanes(engine: Engine) -> tuple[Any, Any]:
 
 def bits(engine: Engine) -> list[Tensor]:
     """Of all slots but the one that is nobody's."""
-    return [lane.arena.all.bytes[:-1].clone() for lane in lanes(engine)]
+    return [lane.states.bytes[:-1].clone() for lane in lanes(engine)]
 
 
 def test_after_prepare_no_step_is_made_any_more_and_no_slot_has_changed(whole, monkeypatch):

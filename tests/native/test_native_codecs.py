@@ -171,14 +171,13 @@ def test_keys_and_values_stay_where_they_are_in_an_engine():
     for _ in range(9):
         step_of(live, engine, hop)
     lanes = engine._encoders, engine._decoders
-    before = [{name: leaf.clone() for name, leaf in lane.arena.all.leaves.items()} for lane in lanes]
+    before = [{name: leaf.clone() for name, leaf in lane.states.leaves.items()} for lane in lanes]
     step_of(live[1:2], engine, hop)  # two rows of the transformers
     for lane, old in zip(lanes, before, strict=True):
         rings = {name for name, leaf in lane.network.spec.items() if leaf.ring}
         assert rings
-        assert not rings & lane.scratches[0].batch.all.leaves.keys()
         for name in rings:
-            assert (lane.arena.all.leaves[name] != old[name]).any(3).any(1).sum(1).tolist() == [0, 2, 0, 0]
+            assert (lane.states.leaves[name] != old[name]).any(3).any(1).sum(1).tolist() == [0, 2, 0, 0]
     codes = torch.randint(codec.spec.codebook_size, (2, 1, codec.spec.codebooks(kbps), 9))
     session = engine.open("decode", bandwidth=kbps)
     decoded(engine, session, codes[0])

@@ -14,6 +14,7 @@ from stacks import (
     CHANNELS,
     Pair,
     Row,
+    attention,
     conv,
     conv_transpose,
     cosine,
@@ -246,17 +247,38 @@ def test_a_step_of_the_wrong_size_is_refused_and_changes_nothing():
     for other in (State(net.spec, 1), State(net.spec, 3), State({}, 2)):
         with pytest.raises(ShapeError, match="the state is that of"):
             executor.step(work, x, other)
-    lender, bare = State(net.spec, 3), State(net.spec, 2)
+    lender = State(net.spec, 3)
     for lent in (Lent(lender, [0]), Lent(lender, [0, 3]), Lent(lender, [-1, 0]), Lent(State({}, 3), [0, 1])):
-        bare.borrow(lent)
         with pytest.raises(ShapeError, match=r"the state is that of|the state has 3"):
-            executor.step(work, x, bare)
+            executor.step(work, x, lent)
     for edges in (Edges(edge[:1], edge), Edges(edge, edge.int()), Edges(edge, torch.zeros(4, dtype=torch.int64)[::2])):
         with pytest.raises(ShapeError, match=r"it must be int64 \[2\]"):
             executor.step(work, x, state, edges)
     assert torch.equal(state.bytes, before.bytes)
     executor.step(work, x, state)
     assert not torch.equal(state.bytes, before.bytes)
+
+
+@compiled
+@pytest.mark.parametrize("which", [0, 1], ids=["torch", "native"])
+def test_of_streams_that_are_lent_those_alone_move_on_that_are_written(which):
+    net = networks(sequence([conv(3, 1, 1, Padding(2)), attention(2, 2, 5), lstm(1)]))[which]
+    states, x = State(net.spec, 5), rows(3, 40).float()
+    alone = [State(net.spec, 1) for _ in x]
+    for start in range(0, 40, 4):
+        part = x[:, start : start + 4]
+        before, lent = states.clone(), Lent(states, [4, 0, 3])
+        y = net.step(part, lent)
+        assert torch.equal(states.bytes, before.bytes)
+        lent.write([0, 2], [4, 1])  # the second is nobody's any more, and the third lives elsewhere
+        single = torch.cat([net.step(part[i : i + 1], alone[i]) for i in range(3)])
+        close(y[0], single[0])
+        for slot, other in ((0, before.bytes[0]), (2, before.bytes[2]), (3, before.bytes[3])):
+            assert torch.equal(states.bytes[slot], other)
+        for own, slot in ((0, 4), (2, 1)):
+            for name, leaf in alone[own].leaves.items():
+                torch.testing.assert_close(states.leaves[name][slot], leaf[0], rtol=0, atol=1e-5)
+        states.assign([3], states.select([1]))
 
 
 @compiled

@@ -29,7 +29,7 @@ from streamcodec.nn.rms_norm import RMSNorm
 from streamcodec.nn.scaled import Scaled
 from streamcodec.nn.transducer import UNKNOWN, Network, Transducer
 from streamcodec.program import Edges, Padding
-from streamcodec.state import State
+from streamcodec.state import Lent, State
 from streamcodec.vector_math import LEAK
 
 CHANNELS = 3
@@ -464,12 +464,13 @@ class Row:
 
 def step_together(net: Network, active: list[Row], state: State, slots: list[int], frames: int) -> None:
     """One step of `frames` frames for the streams in `slots` of a batched state, each at its own place."""
-    part = state.select(slots)
+    lent, before = Lent(state, slots), state.bytes.clone()
     x = torch.cat([row.next_input(frames) for row in active])
     numbers = zip(*(row.edge(frames) for row in active), strict=True)
     edges = Edges(*(torch.tensor(values, device=x.device) for values in numbers))
-    y = net.step(x, part, edges)
-    state.assign(slots, part)
+    y = net.step(x, lent, edges)
+    assert torch.equal(state.bytes, before), "nothing has changed"
+    lent.write(slice(len(slots)), slots)
     for row, output in zip(active, y.split(1), strict=True):
         row.outputs.append(output.clone())
         row.frames += frames

@@ -121,8 +121,7 @@ class Call(ctypes.Structure):
     _fields_ = [
         *_fields("batch", "x"),
         *_fields("x_row x_stream", "state"),
-        *_fields("state_stream", "rings"),
-        *_fields("rings_stream", "places"),
+        *_fields("state_stream", "places"),
         *_fields("keeps", "position length out halves"),
         *_fields("shared turn done", "spent"),
     ]
@@ -156,7 +155,8 @@ class InstructionSet(NamedTuple):
     tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; halves:
     whether it searches entries in half precision; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
     shares of it beside the thread that runs it, with room of its own for values in bfloat16, and returns how many;
-    search, affine, lookup: run what they are given a pointer to; in_int8: whether there is what an `Int8` asks for.
+    keep: given what a step was given, writes the states that it has left, where it did not do so itself; search,
+    affine, lookup: run what they are given a pointer to; in_int8: whether there is what an `Int8` asks for.
     """
 
     name: str
@@ -167,6 +167,7 @@ class InstructionSet(NamedTuple):
     halves: bool
     step: Callable[[Any, Any], None]
     help: Callable[[Any, Any, Any], int]
+    keep: Callable[[Any, Any], None]
     in_int8: Callable[[Any], int]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
@@ -194,15 +195,16 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 5)()
     library[f"streamcodec_panel_{name}"](sizes)
-    names = ("step", "help", "int8", "search", "affine", "lookup")
-    step, help_, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
-    step.restype, step.argtypes = None, [c_void_p] * 2
+    names = ("step", "help", "keep", "int8", "search", "affine", "lookup")
+    step, help_, keep, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
+    for function in (step, keep):
+        function.restype, function.argtypes = None, [c_void_p] * 2
     help_.restype, help_.argtypes = c_int64, [c_void_p] * 3
     find.restype, find.argtypes = c_int64, [c_void_p]
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
     tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
-    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], bool(sizes[4]), step, help_, find, *others)
+    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], bool(sizes[4]), step, help_, keep, find, *others)
 
 
 def chosen() -> InstructionSet:

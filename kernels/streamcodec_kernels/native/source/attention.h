@@ -132,22 +132,11 @@ static void attend(const Operation &op, Place at, int64_t head, const Seen &keys
     take_all(op, at, head * width, seen, values, first, place, sum);
 }
 
-// Write the keys and values of a stream's rows over the oldest ones.
-static void keep(const float *from, int64_t rows, int64_t heads, int64_t row, const Seen &of, float *ring) {
-    for (int64_t i = rows > of.size ? rows - of.size : 0; i < rows; ++i)
-        for (int64_t head = 0; head < heads; ++head)
-            memcpy(
-                ring + (head * of.size + (of.heard + i) % of.size) * of.width, from + i * row + head * of.width,
-                of.width * sizeof(float)
-            );
-}
-
 static void attention(const Operation &op, const Call &call, int64_t batch) {
     if (op.looks) look(op, batch);
     const int64_t width = op.columns / op.heads, size = op.reach - 1, row = op.segments[0].row;
     for (int64_t b = 0; b < batch; ++b) {
-        uint8_t *state = call.rings + call.places[b] * call.rings_stream;
-        float *rings[2] = {(float *)(state + op.keys), (float *)(state + op.values)};
+        uint8_t *state = state_of(call, b);
         const float *first = window_at(op, {b, 0}), *own_values = first + 2 * op.columns;
         float *own_keys = op.turned + width + b * op.rows * op.columns;
         for (int64_t i = 0; i < op.rows; ++i)
@@ -158,8 +147,8 @@ static void attention(const Operation &op, const Call &call, int64_t batch) {
                     own_keys + i * op.columns + at
                 );
             }
-        const Seen keys = {rings[0], own_keys, size, width, op.columns, op.heard[2 * b]};
-        const Seen values = {rings[1], own_values, size, width, row, op.heard[2 * b]};
+        const Seen keys = {(float *)(state + op.keys), own_keys, size, width, op.columns, op.heard[2 * b]};
+        const Seen values = {(float *)(state + op.values), own_values, size, width, row, op.heard[2 * b]};
         for (int64_t i = 0; i < op.rows; ++i)
             for (int64_t head = 0; head < op.heads; ++head) {
                 Seen k = keys, v = values;
@@ -167,10 +156,24 @@ static void attention(const Operation &op, const Call &call, int64_t batch) {
                 k.own += head * width, v.own += head * width;
                 attend(op, {b, i}, head, k, v);
             }
-        if (!call.keeps) continue;
-        keep(own_keys, op.rows, op.heads, op.columns, keys, rings[0]);
-        keep(own_values, op.rows, op.heads, row, values, rings[1]);
     }
+}
+
+// Write rows of a stream over the oldest ones of a ring of `size`.
+static void put(const Operation &op, const float *from, int64_t row, int64_t heard, float *ring) {
+    const int64_t width = op.columns / op.heads, size = op.reach - 1;
+    for (int64_t i = op.rows > size ? op.rows - size : 0; i < op.rows; ++i)
+        for (int64_t head = 0; head < op.heads; ++head)
+            memcpy(
+                ring + (head * size + (heard + i) % size) * width, from + i * row + head * width, width * sizeof(float)
+            );
+}
+
+// Write the keys and values of a stream's rows to its rings.
+static void keep_rings(const Operation &op, int64_t b, uint8_t *state) {
+    const float *keys = op.turned + op.columns / op.heads + b * op.rows * op.columns;
+    put(op, keys, op.columns, op.heard[2 * b], (float *)(state + op.keys));
+    put(op, window_at(op, {b, 0}) + 2 * op.columns, op.segments[0].row, op.heard[2 * b], (float *)(state + op.values));
 }
 
 // Attention within windows that lie side by side: each row takes of all rows of its own. columns: of a whole window.

@@ -129,10 +129,8 @@ struct Call {
     int64_t x_row, x_stream;
     uint8_t *state;
     int64_t state_stream;                 // bytes
-    uint8_t *rings;                       // the states whose rings are read: these, or others
-    int64_t rings_stream;                 // bytes
-    const int64_t *places;                // [stream], which of them
-    int64_t keeps;                        // whether the step's keys and values are written to them
+    const int64_t *places;                // [stream], which of the states; below 0, to be kept: none
+    int64_t keeps;                        // whether the step writes them
     const int64_t *position, *length;
     float *out;                           // [stream, row, channel], without gaps
     uint16_t *halves;                     // room for values in bfloat16
@@ -141,6 +139,10 @@ struct Call {
     int64_t done;                         // shares of it that are done
     int64_t *spent;                       // null, or [operations + 1]: the clock's ticks of each are added, of copies last
 };
+
+static inline uint8_t *state_of(const Call &call, int64_t stream) {
+    return call.state + call.places[stream] * call.state_stream;
+}
 
 // Residual quantization, stage after stage: the entry of the highest score, the first of several.
 struct Search {

@@ -42,15 +42,26 @@ static int flush_to_zero() { return 0; }
 static void restore(int) {}
 #endif
 
-static void copy_state(const Plan &plan, const Call &call, bool back) {
-    for (int64_t i = 0; i < plan.leaf_count; ++i) {
-        const Leaf &leaf = plan.leaves[i];
-        for (int64_t b = 0; b < call.batch; ++b) {
-            uint8_t *state = call.state + b * call.state_stream + leaf.offset;
-            const size_t bytes = leaf.count * sizeof(float);
-            if (back) memcpy(state, leaf.after + b * leaf.stream, bytes);
-            else memcpy(leaf.before + b * leaf.stream, state, bytes);
+static void read_states(const Plan &plan, const Call &call) {
+    for (int64_t b = 0; b < call.batch; ++b) {
+        const uint8_t *state = state_of(call, b);
+        for (int64_t i = 0; i < plan.leaf_count; ++i) {
+            const Leaf &leaf = plan.leaves[i];
+            memcpy(leaf.before + b * leaf.stream, state + leaf.offset, leaf.count * sizeof(float));
         }
+    }
+}
+
+static void keep_states(const Plan &plan, const Call &call) {
+    for (int64_t b = 0; b < call.batch; ++b) {
+        if (call.places[b] < 0) continue;
+        uint8_t *state = state_of(call, b);
+        for (int64_t i = 0; i < plan.leaf_count; ++i) {
+            const Leaf &leaf = plan.leaves[i];
+            memcpy(state + leaf.offset, leaf.after + b * leaf.stream, leaf.count * sizeof(float));
+        }
+        for (int64_t i = 0; i < plan.operation_count; ++i)
+            if (plan.operations[i].kind == ATTENTION) keep_rings(plan.operations[i], b, state);
     }
 }
 
@@ -80,7 +91,7 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     int64_t since = call->spent ? ticks() : 0;
     Room room;
     room.halves = call->halves;
-    copy_state(*plan, *call, false);
+    read_states(*plan, *call);
     if (call->position) measure(*plan, *call);
     spend(*call, plan->operation_count, since);
     for (int64_t i = 0; i < plan->operation_count; ++i) {
@@ -91,7 +102,7 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
         spend(*call, i, since);
     }
     __atomic_store_n(&call->turn, OVER, __ATOMIC_RELEASE);
-    copy_state(*plan, *call, true);
+    if (call->keeps) keep_states(*plan, *call);
     const Buffer &out = plan->buffers[plan->out];
     const int64_t size = (out.rows - out.history) * out.channels;
     for (int64_t b = 0; b < call->batch; ++b)
@@ -99,6 +110,9 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     spend(*call, plan->operation_count, since);
     restore(before);
 }
+
+// Write the states that the last step of this call has left, where it did not: its memory is as the step left it.
+EXPORTED void NAMED(streamcodec_keep_, SET)(const Plan *plan, const Call *call) { keep_states(*plan, *call); }
 
 // Help with a step that another thread was called with, if it still runs; returns how many shares were taken. halves: as
 // the other thread has them.
