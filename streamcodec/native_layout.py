@@ -69,6 +69,19 @@ def _parts(op: Op, channels: int, outputs: int) -> list[Part]:
     return [Part(0, op.spread * outputs, 0, channels)]
 
 
+def _halved(program: Program, weights: Sequence[Sequence[Weights]]) -> set[int]:
+    """The buffers that products on tiles of one term write, and alone read: values are rounded as they are written.
+
+    The size of a step makes no difference: what one has rounded, one of another size goes on with.
+    """
+    low = {i for i, of in enumerate(weights) if "low_weights" in of[0]}
+    written = {buffer for i in low for buffer in program.ops[i].into}
+    read = {window.buffer for i in low for window in program.ops[i].windows}
+    others = {window.buffer for i, op in enumerate(program.ops) if i not in low for window in op.windows}
+    added = {op.add for op in program.ops if op.add is not None}
+    return (written & read) - others - added - {program.out}
+
+
 def _offsets(program: Program) -> dict[str, int]:
     """Where each leaf lies in a stream's state, in bytes."""
     state = State(program.state, 1)
@@ -78,9 +91,10 @@ def _offsets(program: Program) -> dict[str, int]:
 class Layout:
     """Memory of a step of up to `batch` streams, and its plan.
 
-    memory: that of each buffer, [B, history + new, C]; nbytes: of all; plan: the library's; of: which operation of the
-    program each of the plan's is; halves: values in bfloat16 that a thread needs room for; holds: by leaf, [B, ...], as
-    a step finds it and as it leaves it; attended: attentions, and a step's keys and values of each, [B, heads, n, d].
+    memory: that of each buffer, [B, history + new, C], float32 or bfloat16; nbytes: of all; plan: the library's; of:
+    which operation of the program each of the plan's is; halves: values in bfloat16 that a thread needs room for;
+    holds: by leaf, [B, ...], as a step finds it and as it leaves it; attended: attentions, and a step's keys and values
+    of each, [B, heads, n, d].
     """
 
     def __init__(
@@ -97,7 +111,8 @@ class Layout:
         self.program, self.batch, self.frames, self._set = program, batch, frames, instruction_set
         self._snakes, self._terms, self._floats, self.nbytes, self.halves = snakes, terms, floats, 0, 0
         self._kept: list[Any] = [weights]  # all that the plan points to
-        self.memory = [self._room(b.history + frames * b.at.rate, b.channels) for b in program.buffers]
+        self._halved = _halved(program, weights) if terms == 1 else set[int]()
+        self.memory = [self._memory(i, b.history + frames * b.at.rate) for i, b in enumerate(program.buffers)]
         self.holds: dict[str, tuple[Tensor, Tensor]] = {}
         self._offsets = _offsets(program)
         self._looked: dict[tuple[str, int, float], Any] = {}
@@ -111,6 +126,16 @@ class Layout:
         for size in shape:
             count *= size
         return self._keep(torch.empty(count + SPARE))[:count].view(self.batch, *shape)
+
+    def _memory(self, index: int, rows: int) -> Tensor:
+        """Of a buffer, [B, rows, C]. Tiles read whole ones: so many rows follow the last one, of any content."""
+        channels = self.program.buffers[index].channels
+        if index not in self._halved:
+            return self._room(rows, channels)
+        strides = [window.stride for op in self.program.ops for window in op.windows if window.buffer == index]
+        count = self.batch * rows * channels
+        memory = self._keep(torch.empty(count + max(strides) * WIDE * channels + SPARE, dtype=torch.bfloat16))
+        return memory[:count].view(self.batch, rows, channels)
 
     def _keep(self, tensor: Tensor) -> Tensor:
         """The same, kept as long as the plan points to it."""
@@ -144,6 +169,7 @@ class Layout:
             memory.data_ptr(), memory.shape[1], buffer.history, buffer.channels, memory.stride(0),
             buffer.at.rate, buffer.at.lag, buffer.length,
             library.PADDINGS[padding.mode], padding.left, padding.right, padding.extend, buffer.stride,
+            index in self._halved,
         )  # fmt: skip
 
     def _leaves(self) -> Iterable[Any]:
@@ -153,9 +179,9 @@ class Layout:
             if buffer.history:
                 places[buffer.leaf] = memory[:, : buffer.history], memory[:, memory.shape[1] - buffer.history :]
         for name, (before, after) in places.items():
-            each = before.element_size() // FLOAT
+            halved, each = before.dtype == torch.bfloat16, max(1, before.element_size() // FLOAT)
             stream, count = before.stride(0) * each, before[0].numel() * each
-            yield library.Leaf(before.data_ptr(), after.data_ptr(), stream, count, self._offsets[name])
+            yield library.Leaf(before.data_ptr(), after.data_ptr(), stream, count, self._offsets[name], halved)
 
     def _operations(self, index: int, weights: Sequence[Weights]) -> Iterable[Any]:
         op, outputs = self.program.ops[index], self.program.values[index].channels
@@ -185,18 +211,19 @@ class Layout:
     def _segments(self, op: Op, window: Window, part: Part) -> Iterable[Any]:
         """A window as stretches of memory: one, or where its rows lie apart, one a row."""
         memory = self.memory[window.buffer]
-        channels, stream = memory.shape[2], memory.stride(0)
+        channels, stream, size = memory.shape[2], memory.stride(0), memory.element_size()
         whole = part.channels == channels or len(op.windows) > 1  # windows side by side are of whole rows
         together = isinstance(op, (Depthwise, DepthwiseTransposed)) or (whole and window.dilation == 1)
         for tap in range(1 if together else window.taps):
             first = channels * (window.first + tap * window.dilation) + (0 if whole else part.channel)
             width = channels * window.taps if together else channels if whole else part.channels
-            yield library.Segment(memory.data_ptr() + FLOAT * first, window.stride * channels, stream, width)
+            place, row = memory.data_ptr() + size * first, window.stride * channels
+            yield library.Segment(place, row, stream, width, window.buffer in self._halved)
 
     def _target(self, index: int, row: int, column: int) -> Any:
         buffer, memory = self.program.buffers[index], self.memory[index]
-        first = memory[:, buffer.history :].data_ptr() + FLOAT * column
-        made = library.Target(first, row, memory.stride(0), index)
+        first = memory[:, buffer.history :].data_ptr() + memory.element_size() * column
+        made = library.Target(first, row, memory.stride(0), index, halved=index in self._halved)
         made.activation = library.ACTIVATIONS[None if buffer.activation is None else buffer.activation.kind]
         for name, tensor in self._snakes[index].items():
             setattr(made, name, tensor.data_ptr() + FLOAT * column)
@@ -265,8 +292,9 @@ class Layout:
         """The rows that windows are of."""
         memory = self.memory[window.buffer]
         channels, stream = memory.shape[2], memory.stride(0)
-        first = memory.data_ptr() + FLOAT * channels * window.first
-        return library.Source(first, stream, channels, window.stride, window.taps, window.dilation)
+        first = memory.data_ptr() + memory.element_size() * channels * window.first
+        halved = window.buffer in self._halved
+        return library.Source(first, stream, channels, window.stride, window.taps, window.dilation, halved)
 
     def _own_lstm(self, op: LSTMCell, made: Any) -> None:
         width, at = made.columns, self.program.buffers[op.buffer].at

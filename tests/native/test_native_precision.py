@@ -26,6 +26,7 @@ from streamcodec.nn.layer import Elementwise, Sequential
 from streamcodec.nn.residual import Residual
 from streamcodec.nn.transducer import Network
 from streamcodec.program import Padding
+from streamcodec.state import State
 
 TILES = bool(HERE) and library.chosen().tiles
 tiled = pytest.mark.skipif(not TILES, reason="this processor has no AMX, or nothing can compile the native executor")
@@ -90,6 +91,27 @@ def test_a_step_shared_among_threads_has_the_bits_of_one(sizes, precision):
             assert torch.equal(stream(net, x, cuts(210, [1, 2, 30, 5, 150]), 1000), alone)
         helped = sum(taken)
     assert helped
+
+
+@tiled
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_state_of_rounded_rows_goes_on_in_float32_and_the_other_way_round(sizes):
+    low, exact, x = network("bfloat16", SIZES[sizes]), network("float32", SIZES[sizes]), rows(3, 64).float()
+    for frames in (1, 32):
+        assert any(of.halved for of in buffers(low, frames))
+        assert not any(of.halved for of in buffers(exact, frames))
+    assert not any(of.halved for of in buffers(network("bfloat16x3", SIZES[sizes]), 32))
+    wanted = [net.step(x, State(net.spec, 3)) for net in (low, exact)]
+    for first, then in ((low, exact), (exact, low), (low, low)):
+        state = State(low.spec, 3)
+        y = torch.cat([first.step(x[:, :40], state), then.step(x[:, 40:], state)], 1)
+        assert decibels(y, wanted[1]) > 35
+        assert torch.equal(y, wanted[0]) == (first is then)
+
+
+def buffers(net: Network, frames: int) -> list[library.Buffer]:
+    plan = net.executor.workspace(1, frames)._plan
+    return list((library.Buffer * plan.buffer_count).from_address(plan.buffers))
 
 
 def product(precision: str, matrix: Tensor) -> Network:

@@ -64,12 +64,12 @@ class Buffer(ctypes.Structure):
 
     _fields_ = [
         *_fields(pointers="memory"),
-        *_fields("rows history channels stream rate lag length padding left right extend stride"),
+        *_fields("rows history channels stream rate lag length padding left right extend stride halved"),
     ]
 
 
 class Leaf(ctypes.Structure):
-    _fields_ = [*_fields(pointers="before after"), *_fields("stream count offset")]
+    _fields_ = [*_fields(pointers="before after"), *_fields("stream count offset halved")]
 
 
 class Length(ctypes.Structure):
@@ -77,15 +77,15 @@ class Length(ctypes.Structure):
 
 
 class Segment(ctypes.Structure):
-    _fields_ = [*_fields(pointers="first"), *_fields("row stream width")]
+    _fields_ = [*_fields(pointers="first"), *_fields("row stream width halved")]
 
 
 class Source(ctypes.Structure):
-    _fields_ = [*_fields(pointers="first"), *_fields("stream channels stride taps dilation")]
+    _fields_ = [*_fields(pointers="first"), *_fields("stream channels stride taps dilation halved")]
 
 
 class Target(ctypes.Structure):
-    _fields_ = [*_fields(pointers="first"), *_fields("row stream buffer activation", "alpha inverse")]
+    _fields_ = [*_fields(pointers="first"), *_fields("row stream buffer activation halved", "alpha inverse")]
 
 
 class Operation(ctypes.Structure):

@@ -33,22 +33,24 @@ static int64_t source_of(const Buffer &buffer, int64_t index, int64_t length) {
     return source >= length ? -1 : source;
 }
 
-static void fill_stream(const Buffer &buffer, float *memory, int64_t start, int64_t length) {
+static int64_t value_bytes(const Buffer &buffer) { return buffer.halved ? sizeof(uint16_t) : sizeof(float); }
+
+static void fill_stream(const Buffer &buffer, uint8_t *memory, int64_t start, int64_t length) {
     const bool mirrors = buffer.padding != CONSTANT;
-    const int64_t first = start - buffer.history, bytes = buffer.channels * (int64_t)sizeof(float);
+    const int64_t first = start - buffer.history, bytes = buffer.channels * value_bytes(buffer);
     // Rows before a mirrored signal can be made only when the signal is there: some are history by then.
     for (int64_t row = mirrors ? 0 : buffer.history; row < buffer.rows; ++row) {
         const int64_t index = first + row;
         if (index >= 0 && (index < length || row < buffer.history)) continue;
         const int64_t source = mirrors ? source_of(buffer, index, length) : -1;
-        float *to = memory + row * buffer.channels;
+        uint8_t *to = memory + row * bytes;
         if (source < 0) {
             memset(to, 0, bytes);
             continue;
         }
         int64_t from = source - first;
         from = from < 0 ? 0 : from >= buffer.rows ? buffer.rows - 1 : from;
-        if (from != row) memcpy(to, memory + from * buffer.channels, bytes);
+        if (from != row) memcpy(to, memory + from * bytes, bytes);
     }
 }
 
@@ -56,6 +58,7 @@ static void fill(const Plan &plan, const Call &call, int64_t which) {
     const Buffer &buffer = plan.buffers[which];
     for (int64_t b = 0; b < call.batch; ++b) {
         const int64_t start = call.position[b] * buffer.rate - buffer.lag;
-        fill_stream(buffer, buffer.memory + b * buffer.stream, start, plan.signal[b * plan.length_count + buffer.length]);
+        uint8_t *memory = (uint8_t *)buffer.memory + b * buffer.stream * value_bytes(buffer);
+        fill_stream(buffer, memory, start, plan.signal[b * plan.length_count + buffer.length]);
     }
 }

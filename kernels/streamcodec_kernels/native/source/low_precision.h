@@ -11,14 +11,8 @@
 // lie `halves_term` further than the first ones.
 #pragma once
 
+#include "finishing.h"
 #include "product.h"
-
-#if defined(STREAMCODEC_avx512) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 13)
-#define HAS_TILES 1
-#define TILED __attribute__((target("amx-tile,amx-bf16,avx512bf16")))
-#else
-#define HAS_TILES 0
-#endif
 
 // Rows of a tile; columns of a panel, two tiles; values of a window that two tiles multiply at once.
 static constexpr int64_t TILE = 16, WIDE = 32, DEEP = 32;
@@ -54,35 +48,16 @@ struct Room {
 };
 
 #if HAS_TILES
-// Rounded to the nearest, ties to even; NaN stays NaN.
-TILED static inline __m256i half(V x) { return (__m256i)_mm512_cvtneps_pbh((__m512)x); }
-
-TILED static inline V whole(__m256i x) {
-    return (V)_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, x), 16);
-}
-
-// Values side by side, of which `to` has room to the end of the last vector: [count], each term `term` further.
-template <int TERMS>
-TILED static void halve(const float *from, uint16_t *to, int64_t term, int64_t count) {
-    for (int64_t k = 0; k < count; k += LANES) {
-        V left = up_to(from + k, count - k);
-        for (int t = 0; t < TERMS; ++t) {
-            const __m256i value = half(left);
-            memcpy(to + t * term + k, &value, sizeof value);
-            left -= whole(value);
-        }
-    }
-}
-
 // The window of a row, side by side, with zeros to the end of the last tile: [width].
 template <int TERMS>
 TILED static void halve_window(const Operation &op, Place at, uint16_t *to, int64_t width) {
     int64_t done = 0;
     for (int64_t s = 0; s < op.segment_count; ++s) {
         const Segment &segment = op.segments[s];
+        const int64_t first = at.stream * segment.stream + at.row * segment.row;
         // What is written beyond the end of a segment is written again by the next one, or by zeros.
-        const float *window = segment.first + at.stream * segment.stream + at.row * segment.row;
-        halve<TERMS>(window, to + done, op.halves_term, segment.width);
+        if (segment.halved) memcpy(to + done, (const uint16_t *)segment.first + first, segment.width * sizeof(uint16_t));
+        else halve<TERMS>(segment.first + first, to + done, op.halves_term, segment.width);
         done += segment.width;
     }
     for (int t = 0; t < TERMS; ++t) memset(to + t * op.halves_term + done, 0, (width - done) * sizeof(uint16_t));
@@ -110,10 +85,12 @@ static constexpr int LOW_NEAR = 4, LOW_FAR = 16;
 // The most stretches of a window.
 static constexpr int STRETCHES = 64;
 
-// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE].
+// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE], rows `line` apart. Between them rows of a block made before are
+// written: the vectors' arithmetic then costs nothing where tiles wait for weights, or for each other.
 template <int TERMS>
 TILED static void tiles(
-    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, const uint16_t *weights, float *out
+    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, const uint16_t *weights, float *out,
+    int64_t line, Finishing &before
 ) {
     _tile_zero(0);
     _tile_zero(1);
@@ -123,10 +100,11 @@ TILED static void tiles(
         const uint16_t *rows = stretches->first + row * stretches->row, *low = rows + TILE * stretches->row;
         const int64_t step = stretches->row * sizeof(uint16_t);
         for (int64_t k = 0; k < stretches->width; k += DEEP) {
+            before.go_on();
             for (int of = 0; of < TERMS; ++of, weights += DEEP * WIDE) {
-                for (const uint16_t *line = weights; line < weights + DEEP * WIDE; line += 32) {
-                    __builtin_prefetch(line + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
-                    __builtin_prefetch(line + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
+                for (const uint16_t *next = weights; next < weights + DEEP * WIDE; next += 32) {
+                    __builtin_prefetch(next + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
+                    __builtin_prefetch(next + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
                 }
                 _tile_loadd(6, weights, 64);
                 _tile_loadd(7, weights + DEEP * TILE, 64);
@@ -144,12 +122,17 @@ TILED static void tiles(
             }
         }
     }
-    _tile_stored(0, out, WIDE * sizeof(float));
-    _tile_stored(1, out + TILE, WIDE * sizeof(float));
+    _tile_stored(0, out, line * sizeof(float));
+    _tile_stored(1, out + TILE, line * sizeof(float));
     if (two) {
-        _tile_stored(2, out + TILE * WIDE, WIDE * sizeof(float));
-        _tile_stored(3, out + TILE * WIDE + TILE, WIDE * sizeof(float));
+        _tile_stored(2, out + TILE * line, line * sizeof(float));
+        _tile_stored(3, out + TILE * line + TILE, line * sizeof(float));
     }
+}
+
+// Where the first row of a row's window lies, from that of the first window on.
+static int64_t source_place(const Source &source, Place at) {
+    return at.stream * source.stream + at.row * source.stride * source.channels;
 }
 
 // The windows of a piece, where they lie in the halves of the rows of their buffers; returns how many stretches.
@@ -163,9 +146,10 @@ static int stretches_of(const Operation &op, const Piece &piece, int64_t width, 
     for (int64_t s = 0; s < op.source_count; ++s) {
         const Source &source = op.sources[s];
         const int64_t row = source.stride * source.channels, together = source.dilation == 1 ? source.taps : 1;
+        const uint16_t *first = source.halved ? (const uint16_t *)source.first + source_place(source, piece.first) : halves;
         for (int64_t tap = 0; tap < source.taps; tap += together)
-            to[count++] = {halves + tap * source.dilation * source.channels, row, together * source.channels};
-        halves += source_rows(source, piece.rows) * source.channels;
+            to[count++] = {first + tap * source.dilation * source.channels, row, together * source.channels};
+        if (!source.halved) halves += source_rows(source, piece.rows) * source.channels;
     }
     return count;
 }
@@ -182,9 +166,8 @@ static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t wi
     for (int64_t s = 0; s < op.source_count; ++s) {
         const Source &source = op.sources[s];
         const int64_t count = source_rows(source, piece.rows) * source.channels;
-        const int64_t row = source.stride * source.channels;
-        const float *rows = source.first + piece.first.stream * source.stream + piece.first.row * row;
-        halve<TERMS>(rows, to, op.halves_term, count);
+        if (source.halved) continue;
+        halve<TERMS>(source.first + source_place(source, piece.first), to, op.halves_term, count);
         to += count;
     }
     return to;
@@ -194,36 +177,30 @@ static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t wi
 // are made before the first is written, so that rows are written from end to end.
 template <int TERMS, int PANELS>
 TILED static void low_block(
-    const Operation &op, const Piece &piece, const Stretch *stretches, int count, int64_t width, int64_t row, int64_t column
+    const Operation &op, const Piece &piece, const Stretch *stretches, int count, int64_t width, int64_t row, int64_t column,
+    Finishing &before, Finishing &made
 ) {
-    alignas(64) float sums[LOW_ROWS * WIDE];
-    V block[LOW_ROWS * 2 * PANELS];
-    Place places[LOW_ROWS];
     const int64_t left = piece.rows - row, here = left < LOW_ROWS ? left : LOW_ROWS;
     const int64_t end = column + PANELS * WIDE < op.columns ? column + PANELS * WIDE : op.columns;
-    const int64_t vectors = (end - column + LANES - 1) / LANES;
+    before.over((end - column + WIDE - 1) / WIDE * (width / DEEP));
     for (int64_t first = column; first < end; first += WIDE) {
         const uint16_t *weights = op.low_weights + first * width * TERMS;
-        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, weights, sums);
-        const int64_t done = (first - column) / LANES, most = vectors - done < 2 ? vectors - done : 2;
-        for (int64_t r = 0; r < here; ++r)
-            for (int64_t j = 0; j < most; ++j) {
-                const V bias = op.bias ? load(op.bias + first + j * LANES) : zero();
-                block[r * vectors + done + j] = load(sums + r * WIDE + j * LANES) + bias;
-            }
+        float *sums = made.sums + first - column;
+        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, weights, sums, PANELS * WIDE, before);
     }
-    Place next = place_of(piece.first.stream * op.rows + piece.first.row + row, op.rows);
-    for (int64_t r = 0; r < here; ++r, next = after(next, op.rows)) places[r] = next;
-    finish_block(op, places, column, block, (int)here, (int)vectors);
+    before.finish();
+    made.begin(place_of(piece.first.stream * op.rows + piece.first.row + row, op.rows), here, column, end, PANELS * WIDE);
 }
 
 // Some columns of a piece.
 template <int TERMS, int PANELS>
-static void low_columns(const Operation &op, const Piece &piece, int64_t width, int64_t column) {
+static void low_columns(const Operation &op, const Piece &piece, int64_t width, int64_t column, Finishing (&two)[2]) {
     Stretch stretches[STRETCHES];
     const int count = stretches_of(op, piece, width, stretches);
-    for (int64_t row = 0; row < piece.rows; row += LOW_ROWS)
-        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column);
+    for (int64_t row = 0; row < piece.rows; row += LOW_ROWS) {
+        const int last = two[1].left > 0;
+        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column, two[last], two[1 - last]);
+    }
 }
 
 // Make the halves of the rows of the result from `next` on, of at most `rows`, that are multiplied at once.
@@ -245,16 +222,20 @@ static void fill_room(const Operation &op, Place next, int64_t rows, int64_t wid
 template <int TERMS>
 TILED static void low_product(const Operation &op, int64_t first, int64_t end, int64_t from, int64_t to, Room &room) {
     const int64_t width = (window_width(op) + DEEP - 1) / DEEP * DEEP, step = side_by_side(op) ? SIDE_BY_SIDE : 1;
+    alignas(64) float sums[2][LOW_ROWS * SIDE_BY_SIDE * WIDE];
+    Finishing two[2] = {{op, sums[0]}, {op, sums[1]}};
     set_tiles();
     for (; first < end; first += room.rows) {
         const int64_t rows = end - first < op.halves_rows ? end - first : op.halves_rows;
         if (room.rows != rows || room.first != first) fill_room<TERMS>(op, place_of(first, op.rows), rows, width, room);
         for (int64_t panel = from; panel < to; panel += step)
             for (int p = 0; p < room.count; ++p) {
-                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, room.pieces[p], width, panel * WIDE);
-                else low_columns<TERMS, 1>(op, room.pieces[p], width, panel * WIDE);
+                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, room.pieces[p], width, panel * WIDE, two);
+                else low_columns<TERMS, 1>(op, room.pieces[p], width, panel * WIDE, two);
             }
     }
+    two[0].finish();
+    two[1].finish();
     _tile_release();
 }
 #else

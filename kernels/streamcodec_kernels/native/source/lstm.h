@@ -25,14 +25,14 @@ static void cells(const Operation &op, Place at, bool hold) {
 // bits are those of steps of single rows. position: as of a call; rows before the signal must not move the state.
 static void lstm(const Operation &op, int64_t batch, const int64_t *position) {
     const int64_t width = op.columns, stream = op.rows * 4 * width;
-    Target gates = {op.gates, 4 * width, stream, 0, NONE, nullptr, nullptr};
+    Target gates = {op.gates, 4 * width, stream, 0, NONE, false, nullptr, nullptr};
     Operation inputs = op;
     inputs.columns = 4 * width;
     inputs.targets = &gates;
     inputs.target_count = 1;
     inputs.add = nullptr;
     product(inputs, batch);
-    const Segment hidden = {op.hidden, 0, width, width};
+    const Segment hidden = {op.hidden, 0, width, width, false};
     Operation recurrent = inputs;
     recurrent.rows = 1;
     recurrent.segments = &hidden;

@@ -1,7 +1,8 @@
 // A step as plain data: laid out by streamcodec/native_layout.py for one number of streams and frames, run here.
 //
-// Rows lie as in torch's executor, [stream, row, channel]. All sizes and distances count floats, but for a leaf's
-// `offset`. Memory that is written to reaches 64 bytes further than its last row, so that whole vectors can be read.
+// Rows lie as in torch's executor, [stream, row, channel]. All sizes and distances count values, but for a leaf's
+// `offset`: these are floats, and numbers in bfloat16 where something is halved (see halves.h). Memory that is written to
+// reaches 64 bytes further than its last row, so that whole vectors can be read.
 #pragma once
 
 #include <stdint.h>
@@ -30,13 +31,14 @@ struct Buffer {
     int64_t rows, history, channels, stream;
     int64_t rate, lag, length;                       // where it stands, and which of the plan's lengths is its signal's
     int64_t padding, left, right, extend, stride;    // how rows outside the signal are made
+    int64_t halved;                                  // whether its values are in bfloat16
 };
 
-// A leaf of the state: copied from there to `before`, and from `after` back.
+// A leaf of the state: copied from there to `before`, and from `after` back; rounded to bfloat16, where it is halved.
 struct Leaf {
     float *before;
     const float *after;
-    int64_t stream, count, offset;
+    int64_t stream, count, offset, halved;
 };
 
 struct Length {
@@ -46,13 +48,13 @@ struct Length {
 // A part of the windows that lie side by side in a product.
 struct Segment {
     const float *first;
-    int64_t row, stream, width;
+    int64_t row, stream, width, halved;
 };
 
 // The rows of a buffer that windows are of, side by side: `taps` rows `dilation` apart, every `stride` rows from `first` on.
 struct Source {
     const float *first;
-    int64_t stream, channels, stride, taps, dilation;
+    int64_t stream, channels, stride, taps, dilation, halved;
 };
 
 // How many of its rows are in `windows` windows.
@@ -63,7 +65,7 @@ static inline int64_t source_rows(const Source &source, int64_t windows) {
 // Where results go; alpha, inverse: [columns], of Snake.
 struct Target {
     float *first;
-    int64_t row, stream, buffer, activation;
+    int64_t row, stream, buffer, activation, halved;
     const float *alpha, *inverse;
 };
 

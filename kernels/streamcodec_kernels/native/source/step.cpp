@@ -47,7 +47,8 @@ static void read_states(const Plan &plan, const Call &call) {
         const uint8_t *state = state_of(call, b);
         for (int64_t i = 0; i < plan.leaf_count; ++i) {
             const Leaf &leaf = plan.leaves[i];
-            memcpy(leaf.before + b * leaf.stream, state + leaf.offset, leaf.count * sizeof(float));
+            if (leaf.halved) read_halved(leaf, b, (const float *)(state + leaf.offset));
+            else memcpy(leaf.before + b * leaf.stream, state + leaf.offset, leaf.count * sizeof(float));
         }
     }
 }
@@ -58,7 +59,8 @@ static void keep_states(const Plan &plan, const Call &call) {
         uint8_t *state = state_of(call, b);
         for (int64_t i = 0; i < plan.leaf_count; ++i) {
             const Leaf &leaf = plan.leaves[i];
-            memcpy(state + leaf.offset, leaf.after + b * leaf.stream, leaf.count * sizeof(float));
+            if (leaf.halved) write_halved(leaf, b, (float *)(state + leaf.offset));
+            else memcpy(state + leaf.offset, leaf.after + b * leaf.stream, leaf.count * sizeof(float));
         }
         for (int64_t i = 0; i < plan.operation_count; ++i)
             if (plan.operations[i].kind == ATTENTION) keep_rings(plan.operations[i], b, state);
