@@ -15,6 +15,7 @@
 #define NAMED(name, set) NAMED_(name, set)
 extern "C" {
 void NAMED(streamcodec_step_, SET)(const void *plan, const void *call);
+void NAMED(streamcodec_keep_, SET)(const void *plan, const void *call);
 void NAMED(streamcodec_search_, SET)(const void *of);
 void NAMED(streamcodec_affine_, SET)(const void *of);
 void NAMED(streamcodec_lookup_, SET)(const void *of);
@@ -33,6 +34,7 @@ static void call(int64_t *head) {
     case 4: return NAMED(streamcodec_panel_, SET)((int64_t *)first);
     case 5: return streamcodec_sizes((int64_t *)first);
     case 6: head[3] = NAMED(streamcodec_int8_, SET)(first); return;
+    case 7: return NAMED(streamcodec_keep_, SET)(first, second);
     default: exit(2);
     }
 }

@@ -25,7 +25,7 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 WHY = "" if shutil.which(COMPILER) and shutil.which(EMULATOR) else (
     "no processor of ARM's is emulated here (on Debian: apt install g++-aarch64-linux-gnu qemu-user)"
 )  # fmt: skip
-FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes", "int8")
+FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes", "int8", "keep")
 BASE = 1 << 32  # as in emulated.cpp
 HEAD, LINE = 64, 64  # bytes
 # Pointers to arrays of structures, and what says how many there are; all others are to tensors.
@@ -34,6 +34,7 @@ ARRAYS: dict[tuple[Any, str], tuple[Any, str, int]] = {
     (library.Plan, "buffers"): (library.Buffer, "buffer_count", 0),
     (library.Plan, "leaves"): (library.Leaf, "leaf_count", 0),
     (library.Plan, "lengths"): (library.Length, "length_count", 0),
+    (library.Call, "places"): (ctypes.c_int64, "batch", 0),
     (library.Operation, "segments"): (library.Segment, "segment_count", 0),
     (library.Operation, "targets"): (library.Target, "target_count", 0),
     (library.Operation, "bands"): (ctypes.c_int64, "band_count", 1),
@@ -113,7 +114,7 @@ class Emulated:
         self.set = InstructionSet(
             name, lanes, panel, tiles=False, int8=int8, halves=bool(halves), help=lambda *_: 0,
             step=partial(self.call, "step"), in_int8=partial(self.call, "int8"), search=partial(self.call, "search"),
-            affine=partial(self.call, "affine"), lookup=partial(self.call, "lookup"),
+            affine=partial(self.call, "affine"), lookup=partial(self.call, "lookup"), keep=partial(self.call, "keep"),
         )  # fmt: skip
 
     def call(self, function: str, *arguments: Any) -> int:

@@ -260,8 +260,8 @@ def test_others_do_help_and_one_that_comes_late_does_no_harm():
 def test_steps_of_fewer_streams_have_the_same_bits_in_memory_for_more(family, monkeypatch):
     """As an engine's do, whose sessions come and go. What lies in the memory of the others is not looked at."""
 
-    def roomy(executor: NativeExecutor, batch: int, frames: int) -> Workspace:
-        work = plain(executor, 9 * batch, frames)
+    def roomy(executor: NativeExecutor, batch: int, frames: int, part: int = 0) -> Workspace:
+        work = plain(executor, 9 * batch, frames, part)
         for memory in work.memory:
             memory.fill_(math.nan)
         return work
