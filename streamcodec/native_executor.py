@@ -24,7 +24,7 @@ from .errors import DtypeError, ShapeError
 from .native_int8 import is_rounded
 from .native_layout import FUNCTIONS, Layout
 from .native_support import instruction_set
-from .native_weights import TERMS, FloatPanels, Packer, Weights, lying_together, on_tiles
+from .native_weights import FloatPanels, Packer, Weights, lying_together, terms_of
 from .program import (
     Attention,
     Depthwise,
@@ -107,13 +107,14 @@ class NativeExecutor:
 
     def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()
-        terms, int8 = TERMS.get(precision, 0), precision == "int8"
+        int8 = precision == "int8"
         with torch.inference_mode(False), torch.no_grad():
             packer = Packer(self.instruction_set)
             each = list(zip(program.ops, program.values, strict=True))
             rounds = {i for i, (op, value) in enumerate(each) if int8 and is_rounded(op, value)}
+            terms = [terms_of(op, value, precision) for op, value in each]
             packed = [
-                packer.low(op, terms) if on_tiles(op, terms) else packer.weights(op, i in rounds)
+                packer.low(op, terms[i]) if terms[i] and isinstance(op, Product) else packer.weights(op, i in rounds)
                 for i, op in enumerate(program.ops)
             ]
             weights = lying_together(packed)
@@ -153,7 +154,7 @@ class Workspace:
         weights: Sequence[Sequence[Weights]],
         floats: FloatPanels,
         snakes: Sequence[Weights],
-        terms: int,
+        terms: Sequence[int],
         batch: int,
         frames: int,
     ):

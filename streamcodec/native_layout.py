@@ -69,12 +69,12 @@ def _parts(op: Op, channels: int, outputs: int) -> list[Part]:
     return [Part(0, op.spread * outputs, 0, channels)]
 
 
-def _halved(program: Program, weights: Sequence[Sequence[Weights]]) -> set[int]:
+def _halved(program: Program, terms: Sequence[int]) -> set[int]:
     """The buffers that products on tiles of one term write, and alone read: values are rounded as they are written.
 
     The size of a step makes no difference: what one has rounded, one of another size goes on with.
     """
-    low = {i for i, of in enumerate(weights) if "low_weights" in of[0]}
+    low = {i for i, count in enumerate(terms) if count == 1}
     written = {buffer for i in low for buffer in program.ops[i].into}
     read = {window.buffer for i in low for window in program.ops[i].windows}
     others = {window.buffer for i, op in enumerate(program.ops) if i not in low for window in op.windows}
@@ -104,14 +104,14 @@ class Layout:
         weights: Sequence[Sequence[Weights]],
         floats: FloatPanels,
         snakes: Sequence[Weights],
-        terms: int,
+        terms: Sequence[int],
         batch: int,
         frames: int,
     ):
         self.program, self.batch, self.frames, self._set = program, batch, frames, instruction_set
         self._snakes, self._terms, self._floats, self.nbytes, self.halves = snakes, terms, floats, 0, 0
         self._kept: list[Any] = [weights]  # all that the plan points to
-        self._halved = _halved(program, weights) if terms == 1 else set[int]()
+        self._halved = _halved(program, terms)
         self.memory = [self._memory(i, b.history + frames * b.at.rate) for i, b in enumerate(program.buffers)]
         self.holds: dict[str, tuple[Tensor, Tensor]] = {}
         self._offsets = _offsets(program)
@@ -196,6 +196,7 @@ class Layout:
         op, value = self.program.ops[index], self.program.values[index]
         row = op.spread * value.channels  # of the result of one window
         made = library.Operation(rows=self.frames * value.at.rate // op.spread, columns=part.columns)
+        made.terms = self._terms[index]
         segments = [segment for window in op.windows for segment in self._segments(op, window, part)]
         made.segments, made.segment_count = self._array(library.Segment, segments), len(segments)
         targets = [self._target(buffer, row, part.column) for buffer in op.into]
@@ -235,7 +236,7 @@ class Layout:
             made.inner, made.outer = divided(op.hop, self._set.lanes)
             made.row = self._keep(torch.empty(room(op.hop, self._set.lanes))).data_ptr()
             return "overlap_add" if op.back else "lapped"
-        if made.low_weights and isinstance(op, Product):
+        if made.terms and isinstance(op, Product):
             return self._own_low(op, made)
         if isinstance(op, (Product, GroupedProduct)):
             return "dot" if made.columns == 1 else "product"
@@ -271,22 +272,23 @@ class Layout:
         if made.rows >= WIDE and self._lie_in_tiles(op):
             sources = [self._source(window) for window in op.windows]
             made.sources, made.source_count = self._array(library.Source, sources), len(sources)
-            most = WIDE if held else HALVES_BYTES // 2 // sum(s.channels * s.stride for s in sources)
+            most = WIDE if held else HALVES_BYTES // 2 // sum(s.stride * (s.channels | WIDE) for s in sources)
             made.halves_rows = min(rows, max(WIDE, most // WIDE * WIDE))
             overlap = self.batch * max((s.taps - 1) * s.dilation + 1 for s in sources)
-            room = sum((made.halves_rows * s.stride + overlap + WIDE * s.stride) * s.channels for s in sources)
+            each = ((made.halves_rows * s.stride + overlap + WIDE * s.stride) * (s.channels | WIDE) for s in sources)
+            room = sum(each)
         else:
             most = WIDE if held else max(WIDE, HALVES_BYTES // 2 // width // WIDE * WIDE)
             made.halves_rows = min(rows, most)
             room = made.halves_rows * width
-        made.terms, made.halves_term = self._terms, room + WIDE
-        self.halves = max(self.halves, self._terms * made.halves_term)
+        made.halves_term = room + WIDE
+        self.halves = max(self.halves, made.terms * made.halves_term)
         return "low_product"
 
     def _lie_in_tiles(self, op: Product) -> bool:
         """Whether the rows of the windows fill whole tiles, and are in few enough stretches."""
         whole = all(self.memory[window.buffer].shape[2] % WIDE == 0 for window in op.windows)
-        return whole and sum(1 if window.dilation == 1 else window.taps for window in op.windows) <= STRETCHES
+        return whole and sum(window.taps for window in op.windows) <= STRETCHES
 
     def _source(self, window: Window) -> Any:
         """The rows that windows are of."""

@@ -36,7 +36,9 @@ def about() -> str:
     """What it runs on here, or why it does not, in a few words. Compiles nothing."""
     if ready():
         try:
-            return f"{instruction_set().name} (of {', '.join(library.instruction_sets())})"
+            chosen = instruction_set()
+            tiles = "; float32 in part as products of bfloat16, on AMX" if chosen.tiles else ""
+            return f"{chosen.name} (of {', '.join(library.instruction_sets())}){tiles}"
         except BackendError as error:
             return str(error)
     command = compiler()

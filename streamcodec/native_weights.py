@@ -5,6 +5,7 @@ memory, read a quarter of the bytes, and make the same float32 weights of them t
 (`native_int8`) is packed so alone, and the library makes floats of it in every step.
 """
 
+import operator
 import threading
 from collections.abc import Mapping
 from typing import TypeGuard
@@ -29,6 +30,7 @@ from .program import (
     Op,
     Product,
     Program,
+    Value,
 )
 
 __all__ = [
@@ -40,14 +42,18 @@ __all__ = [
     "Weights",
     "lying_together",
     "matrices",
-    "on_tiles",
     "pays",
+    "terms_of",
     "weight_bytes",
 ]
 
 FLOAT = 4  # bytes
 # Precisions on tiles, and as the sum of how many numbers in bfloat16 a value and a weight are multiplied in them.
 TERMS = {"bfloat16": 1, "bfloat16x3": 2}
+# Terms of which float32 numbers are the exact sum. Products in float32 are made of these in layers of at least so many
+# rows a frame, values of a window, and columns: arithmetic takes longer there than reading half as many bytes again.
+EXACT = 3
+FEWEST_ROWS, FEWEST_VALUES, FEWEST_COLUMNS = 32, 256, 64
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
 
@@ -69,19 +75,33 @@ def pays(op: Op) -> TypeGuard[Product]:
     return isinstance(op, Product) and not isinstance(op, LappedProduct) and min(op.matrix.shape) >= WIDE
 
 
-def on_tiles(op: Op, terms: int) -> TypeGuard[Product]:
-    """Whether an operation is run in so many terms of bfloat16. Weights in int8 are read faster than two terms are."""
-    return terms > 0 and pays(op) and (terms == 1 or in_int8(op.matrix) is None)
+def terms_of(op: Op, value: Value, precision: str) -> int:
+    """Of how many numbers in bfloat16 an operation, whose result is `value`, sees each value and weight as the sum; 0
+    where it multiplies floats. It depends on nothing but the network, the precision and the instruction set.
+    """
+    if not pays(op):
+        return 0
+    terms = TERMS.get(precision) or (EXACT if _splits(op, value) else 0)
+    return 0 if terms > 1 and in_int8(op.matrix) is not None else terms  # int8 is read in fewer bytes
+
+
+def _splits(op: Product, value: Value) -> bool:
+    """Whether a product in float32 is made of three terms: where that is faster, and as exact."""
+    fewest, shape = (FEWEST_VALUES, FEWEST_COLUMNS), op.matrix.shape
+    if value.at.rate // op.spread < FEWEST_ROWS or any(map(operator.lt, shape, fewest)):
+        return False
+    # A weight that no bfloat16 number is near would become infinite.
+    return instruction_set().tiles and bool(op.matrix.abs().amax() <= torch.finfo(torch.bfloat16).max)
 
 
 def weight_bytes(op: Op, rows: float, terms: int = 0, rounds: bool = False) -> int:
     """Bytes of each weight that an operation reads for so many rows of all streams together.
 
-    terms: as for `Packer.low`; 0 in float32. rounds: as for `Packer.weights`.
+    terms: as `terms_of` has them. rounds: as for `Packer.weights`.
     """
     if isinstance(op, LappedProduct):
         return 0  # but for small tables
-    if on_tiles(op, terms):
+    if terms:
         return 2 * terms
     most, each = instruction_set().int8, matrices(op)
     if rounds:
@@ -128,7 +148,7 @@ class Packer:
 
     def low(self, op: Product, terms: int) -> list[Weights]:
         """In so many terms of bfloat16, each the nearest to what the terms before it leave: panels of two tiles of 16
-        columns, term after term; a tile has pairs of rows, one after the other.
+        columns, term after term from the last one on; a tile has pairs of rows, one after the other.
         """
         rows, columns = op.matrix.shape
         left, each = F.pad(op.matrix, (0, -columns % WIDE, 0, -rows % WIDE)), list[Tensor]()
@@ -136,7 +156,7 @@ class Packer:
             each.append(left.to(torch.bfloat16))
             left = left - each[-1]
         # [term, ., pair, 2, panel, tile, column]
-        tiles = torch.stack(each).view(terms, -1, WIDE // 2, 2, left.shape[1] // WIDE, 2, WIDE // 2)
+        tiles = torch.stack(each[::-1]).view(terms, -1, WIDE // 2, 2, left.shape[1] // WIDE, 2, WIDE // 2)
         packed = tiles.permute(4, 1, 0, 5, 2, 6, 3).flatten().contiguous()
         return [{"low_weights": packed.view(torch.float32)} | self._bias(op.bias)]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..codecs import Codec
 from ..native_int8 import is_rounded
-from ..native_weights import TERMS, pays, weight_bytes
+from ..native_weights import TERMS, pays, terms_of, weight_bytes
 from ..nn.transducer import Network
 from ..ops import ENCODING
 from ..program import Attention
@@ -53,7 +53,7 @@ def work_of(codec: Codec, bandwidth: float, precision: str = "float32", frames: 
 def _of_network(network: Network, frames: int | None, precision: str) -> Work:
     """precision: of what pays in it."""
     weights = rings = 0
-    terms, int8 = TERMS.get(precision, 0), precision == "int8"
+    half, int8 = HALF * TERMS.get(precision, 0), precision == "int8"
     program, native = network.program, network.served_by.startswith("native")
     for op, value in zip(program.ops, program.values, strict=True):
         if isinstance(op, Attention):
@@ -61,6 +61,7 @@ def _of_network(network: Network, frames: int | None, precision: str) -> Work:
         else:
             rows = math.inf if frames is None else frames * (value.at.rate // op.spread)
             rounds = int8 and is_rounded(op, value)
-            each = weight_bytes(op, rows, terms, rounds) if native else HALF * terms if terms and pays(op) else FLOAT
+            terms = terms_of(op, value, precision) if native else 0
+            each = weight_bytes(op, rows, terms, rounds) if native else half if half and pays(op) else FLOAT
             weights += each * op.multiply_adds  # and so is each weight of a window
     return Work(2 * program.multiply_adds, weights, rings)

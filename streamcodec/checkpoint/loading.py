@@ -78,11 +78,11 @@ def load(
             models, and what does not fill a last frame is lost. It is `Codec.pad`.
         noise: of a codec whose decoder makes up noise (SNAC): its seed, from 0 to 2**31 - 1, or "off". With the same
             seed the same codes always give the same audio. Default: what the configuration says, else 0.
-        backend: what computes the steps of streams and the quantizer: "torch", "native" (C++ on a CPU, in
-            float32; compiled when it is first asked for, where it did not come with the package), "triton" (kernels for
-            a GPU, in float32), or "auto": what is meant for this machine, on a CPU "native" where it came with the
-            package. One asked for by name never falls back to another. It is `Codec.backend`; `Codec.on` gives the same
-            codec on another one.
+        backend: what computes the steps of streams and the quantizer: "torch", "native" (C++ on a CPU, in float32, with
+            AMX in part as six products of bfloat16 for one, no less exact; compiled when it is first asked for, where
+            it did not come with the package), "triton" (kernels for a GPU, in float32), or "auto": what is meant for
+            this machine, on a CPU "native" where it came with the package. One asked for by name never falls back to
+            another. It is `Codec.backend`; `Codec.on` gives the same codec on another one.
         precision: "float32", or on backend "native", on processors with AMX: "bfloat16x3" of the steps of encoders and
             decoders (three products for one: up to twice as fast, and nearly all codes are the same), or "bfloat16" of
             the steps of decoders (two to three times as fast, 33 dB and more above the difference); on all processors

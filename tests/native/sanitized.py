@@ -18,7 +18,7 @@ import spectral_models
 import torch
 from streamcodec_kernels.native import library
 
-from streamcodec import Codec, native_executor, native_int8
+from streamcodec import Codec, native_executor, native_int8, native_weights
 from streamcodec.codecs.lyra import LyraCodec
 from streamcodec.nn.transducer import Transducer
 from streamcodec.state import State
@@ -28,6 +28,8 @@ library.made = lambda: Path(sys.argv[1])
 from sets import on  # noqa: E402 (it asks what the library has)
 
 native_executor.SHARED_WORK = native_int8.FEWEST = 0
+native_weights.FEWEST_ROWS = 1
+native_weights.FEWEST_VALUES = native_weights.FEWEST_COLUMNS = native_weights.WIDE
 FAMILIES: list[Codec] = [
     oracles.small_codec("24khz", torch.float32),
     oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),

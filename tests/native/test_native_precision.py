@@ -1,9 +1,11 @@
-"""Products of bfloat16, one of them or three: near float32, the same bits however a stream is cut and shared, refused
-where they cannot be or must not.
+"""Products of bfloat16, one of them, three, or six for float32 itself: near what they stand for, the same bits however
+a stream is cut and shared, refused where they cannot be or must not.
 """
 
 import contextlib
+import math
 import time
+from collections.abc import Iterator
 
 import int8_layers
 import numpy as np
@@ -18,7 +20,7 @@ from streamcodec_kernels.native import library
 from torch import Tensor
 
 import streamcodec
-from streamcodec import ops
+from streamcodec import native_weights, ops
 from streamcodec.cli import main
 from streamcodec.errors import BackendError, ConfigError
 from streamcodec.nn.conv import Conv1d, ConvTranspose1d
@@ -31,9 +33,26 @@ from streamcodec.state import State
 TILES = bool(HERE) and library.chosen().tiles
 tiled = pytest.mark.skipif(not TILES, reason="this processor has no AMX, or nothing can compile the native executor")
 
-# By how much a result is above what each changes, in dB: at least, and at most, else it is float32.
-CHANGES = {"bfloat16": (35, 70), "bfloat16x3": (90, 125)}
+# By how much a result is above what each changes, in dB: at least, and at most, else it is the same.
+CHANGES = {"bfloat16": (35, 70), "bfloat16x3": (90, 125), "float32": (115, 160)}
 each_precision = pytest.mark.parametrize("precision", CHANGES)
+
+
+@pytest.fixture(autouse=True)
+def in_small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in float32 are made of six of bfloat16 wherever there is a whole tile."""
+    monkeypatch.setattr(native_weights, "FEWEST_ROWS", 1)
+    for name in ("FEWEST_VALUES", "FEWEST_COLUMNS"):
+        monkeypatch.setattr(native_weights, name, native_weights.WIDE)
+
+
+@contextlib.contextmanager
+def in_floats() -> Iterator[None]:
+    """Products in float32 are made as on a processor without tiles; executors are made at their first step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native_weights, "FEWEST_ROWS", math.inf)
+        yield
+
 
 # Channels that fill no tile, and that fill whole ones: then the rows of buffers are rounded, else windows are.
 SIZES = {"parts of tiles": (70, 45, 33), "whole tiles": (64, 32, 416)}
@@ -71,7 +90,8 @@ def test_it_is_near_float32_and_any_partition_and_batch_have_the_same_bits(lengt
     assert low
     assert any(operation.source_count for operation in low) == (sizes == "whole tiles")
     whole = stream(net, x, [(0, length)], 1000)
-    exact = stream(network("float32", SIZES[sizes]), x, [(0, length)], 1000)
+    with in_floats():
+        exact = stream(network("float32", SIZES[sizes]), x, [(0, length)], 1000)
     assert torch.equal(stream(net, x, cuts(length, [1, 2, 30, 5]), 3), whole)
     assert torch.equal(stream(net, x[1:2], cuts(length, [7]), 1), whole[1:2])
     if whole.numel():
@@ -126,7 +146,7 @@ def product(precision: str, matrix: Tensor) -> Network:
 
 
 # Of the sum of the products' sizes: what two roundings lose, and three for what is left out; sums of 96 in float32.
-BOUNDS = {"bfloat16": 2 * 2**-9 + 2**-18, "bfloat16x3": 3 * 2**-18 + 96 * 2**-24}
+BOUNDS = {"bfloat16": 2 * 2**-9 + 2**-18, "bfloat16x3": 3 * 2**-18 + 96 * 2**-24, "float32": 4 * 2**-24}
 
 
 @tiled
@@ -139,6 +159,55 @@ def test_the_error_is_bounded_at_any_size_of_values(precision, power):
     sizes = x.double().abs() @ matrix.double().abs()
     error = (stream(product(precision, matrix), x, [(0, 40)], 1000).double() - exact).abs()
     assert bool((error <= BOUNDS[precision] * sizes).all())
+
+
+@tiled
+def test_six_products_give_back_every_float_to_the_bit():
+    """Down to 2^-102; below it, what the last term would be is lost, which is smaller than any normal number."""
+    generator, net = torch.Generator().manual_seed(2), product("float32", torch.eye(64))
+    x = torch.randn(1, 227, 64, generator=generator) * 2.0 ** torch.arange(-100, 127)[None, :, None]
+    x[0, -1, :2] = torch.tensor([torch.finfo(torch.float32).max, -torch.finfo(torch.float32).max])
+    kept = x.abs() >= 2.0**-102
+    x = torch.where(kept, x, 0)
+    assert float(kept.float().mean()) > 0.98
+    assert torch.equal(stream(net, x, [(0, 227)], 1000), x)
+    small = 2.0**-118 * torch.randn(1, 40, 64, generator=generator)
+    assert float((stream(net, small, [(0, 40)], 1000) - small).abs().max()) <= 2 * 2.0**-126
+
+
+@tiled
+@pytest.mark.parametrize(("ranges", "margin"), [(0, 1.0), (4, 1.0), (12, 1.0), (40, 1.5)])
+@pytest.mark.parametrize("values", [64, 512, 2688])
+def test_six_products_are_no_less_exact_than_float32s_own(values, ranges, margin):
+    """Where the values of a window are of very different sizes too, and many of them 0. Of 2^-80 to 2^80 one or two in
+    a window count: then six products are rounded more often than one, by little more than half a last place in all.
+    """
+    generator = torch.Generator().manual_seed(values)
+    x, matrix = torch.randn(1, 100, values, generator=generator), torch.randn(values, 64, generator=generator)
+    x = x * 2.0 ** (ranges * torch.randn(x.shape, generator=generator).clamp(-2, 2))
+    x = torch.where(torch.rand(x.shape, generator=generator) < 0.3, 0, x)
+    exact, sizes = x.double() @ matrix.double(), x.double().abs() @ matrix.double().abs()
+    six = product("float32", matrix)
+    assert [each.terms for each in operations(six, 100)[1:]] == [native_weights.EXACT]
+    errors = [(stream(six, x, [(0, 100)], 1000).double() - exact) / sizes]
+    with in_floats():
+        own = product("float32", matrix)
+        errors.append((stream(own, x, [(0, 100)], 1000).double() - exact) / sizes)
+        assert [each.terms for each in operations(own, 100)[1:]] == [0]
+    mean, most = ([float(of(error.abs())) for error in errors] for of in (torch.mean, torch.max))
+    assert mean[0] <= margin * mean[1]
+    assert most[0] <= margin * most[1]
+
+
+@tiled
+def test_a_matrix_beyond_bfloat16_is_multiplied_in_floats():
+    matrix = torch.eye(64)
+    for weight in (torch.finfo(torch.float32).max, torch.inf, torch.nan):
+        matrix[3, 3] = weight
+        assert [each.terms for each in operations(product("float32", matrix), 1)[1:]] == [0]
+    x = torch.ones(1, 1, 64)
+    matrix[3, 3] = torch.finfo(torch.float32).max
+    assert torch.equal(stream(product("float32", matrix), x, [(0, 1)], 1000)[0, 0], matrix.diag())
 
 
 @tiled
@@ -226,7 +295,7 @@ def test_another_name_or_backend_is_refused():
 
 
 @compiled
-@each_precision
+@pytest.mark.parametrize("precision", native_weights.TERMS)
 def test_without_tiles_it_is_refused_with_what_it_needs(monkeypatch, precision):
     monkeypatch.setenv(library.CHOICE, "baseline")
     with pytest.raises(BackendError, match=r"needs a processor with AMX.*runs on baseline. Use precision='float32'"):

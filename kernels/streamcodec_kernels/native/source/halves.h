@@ -12,6 +12,9 @@
 #endif
 
 #if HAS_TILES
+// The largest number in bfloat16. A larger float is this one and a rest, where the nearest one is infinite.
+static constexpr float LARGEST = 0x1.fep127f;
+
 // Rounded to the nearest, ties to even; NaN stays NaN.
 TILED static inline __m256i half(V x) { return (__m256i)_mm512_cvtneps_pbh((__m512)x); }
 
@@ -24,8 +27,9 @@ template <int TERMS>
 TILED static void halve(const float *from, uint16_t *to, int64_t term, int64_t count) {
     for (int64_t k = 0; k < count; k += LANES) {
         V left = up_to(from + k, count - k);
+#pragma GCC unroll 3
         for (int t = 0; t < TERMS; ++t) {
-            const __m256i value = half(left);
+            const __m256i value = half(TERMS == 3 && t == 0 ? clamp(left, -LARGEST, LARGEST) : left);
             memcpy(to + t * term + k, &value, sizeof value);
             left -= whole(value);
         }

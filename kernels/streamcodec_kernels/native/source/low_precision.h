@@ -1,14 +1,18 @@
 // Windows times a matrix in bfloat16, on tiles (AMX). A value or a weight is the sum of TERMS numbers in bfloat16: the
 // nearest one, then the nearest one to what is left. Of the products of these terms those are made that are not smaller
-// than what the last term lacks: one for one term, three for two. They are exact, and sums are float32, each in one
-// order. So here too a value does not depend on its neighbours.
+// than what the last term lacks: one for one term, three for two, six for three. They are exact, and sums are float32,
+// each in one order. So here too a value does not depend on its neighbours.
 //
-// The matrix lies in panels of WIDE columns, two tiles; a panel holds its rows DEEP at a time, term after term, of a term
-// first the first tile; a tile holds pairs of rows, [pair, column, 2]. It ends with zeros.
+// Three terms are a float32 number itself, down to 2^-102: below that its last bits are smaller than any normal number.
+// The three products that are left out are some 2^-26 of the whole, and sums round less often than a chain of fused
+// products: a tile adds 32 of them up before it adds to the sum. So the results are float32's, with other last bits.
+//
+// The matrix lies in panels of WIDE columns, two tiles; a panel holds its rows DEEP at a time, term after term from the last
+// one on, of a term first the first tile; a tile holds pairs of rows, [pair, column, 2]. It ends with zeros.
 //
 // Rounded are the rows of the buffers, once each, and windows are read where they lie among them. Where a window's rows
-// fill no whole tiles, or streams have few rows, the windows are rounded instead, side by side. The second terms of all
-// lie `halves_term` further than the first ones.
+// fill no whole tiles, or streams have few rows, the windows are rounded instead, side by side. The next terms of all
+// lie `halves_term` further.
 #pragma once
 
 #include "finishing.h"
@@ -39,9 +43,11 @@ struct Piece {
 // The most pieces that are multiplied at once.
 static constexpr int PIECES = 64;
 
-// A thread's room for halves: of an operation's rows of the result from `first` on, in pieces.
+// A thread's room for halves: of an operation's rows of the result from `first` on, in pieces; and whose weights it has
+// gone through already.
 struct Room {
     uint16_t *halves;
+    const Operation *through;
     int64_t first, rows;
     int count;
     Piece pieces[PIECES];
@@ -69,6 +75,7 @@ TILED static void set_tiles() {
         how[16 + 2 * tile] = 64;
         how[48 + tile] = TILE;
     }
+    __asm__ volatile("" : : "r"(how) : "memory");  // some compilers take the call for one that reads 8 bytes
     _tile_loadconfig(how);
 }
 
@@ -85,12 +92,23 @@ static constexpr int LOW_NEAR = 4, LOW_FAR = 16;
 // The most stretches of a window.
 static constexpr int STRETCHES = 64;
 
-// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE], rows `line` apart. Between them rows of a block made before are
+// Which term of a weight is multiplied with which of a value, by the number of terms: the largest product last, so that
+// a sum loses as little as it can; and each weight's while it is in the tiles.
+struct Pair {
+    int weight, value;
+};
+static constexpr int PRODUCTS[] = {0, 1, 3, 6};
+static constexpr Pair ORDER[][6] = {
+    {}, {{0, 0}}, {{1, 0}, {0, 1}, {0, 0}}, {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}
+};
+
+// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE], rows `line` apart. fetches: whether its weights are not in a
+// near cache yet. Between them rows of a block made before are
 // written: the vectors' arithmetic then costs nothing where tiles wait for weights, or for each other.
 template <int TERMS>
 TILED static void tiles(
-    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, const uint16_t *weights, float *out,
-    int64_t line, Finishing &before
+    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, bool fetches, const uint16_t *weights,
+    float *out, int64_t line, Finishing &before
 ) {
     _tile_zero(0);
     _tile_zero(1);
@@ -101,23 +119,26 @@ TILED static void tiles(
         const int64_t step = stretches->row * sizeof(uint16_t);
         for (int64_t k = 0; k < stretches->width; k += DEEP) {
             before.go_on();
-            for (int of = 0; of < TERMS; ++of, weights += DEEP * WIDE) {
-                for (const uint16_t *next = weights; next < weights + DEEP * WIDE; next += 32) {
-                    __builtin_prefetch(next + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
-                    __builtin_prefetch(next + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
-                }
-                _tile_loadd(6, weights, 64);
-                _tile_loadd(7, weights + DEEP * TILE, 64);
-                for (int by = TERMS - 1 - of; by >= 0; --by) {
-                    const bool there = by == 0 && of == TERMS - 1 && of > 0;  // in the tiles, from the term before
-                    if (!there) _tile_loadd(4, rows + by * term + k, step);
-                    _tile_dpbf16ps(0, 4, 6);
-                    _tile_dpbf16ps(1, 4, 7);
-                    if (two) {
-                        if (!there) _tile_loadd(5, low + by * term + k, step);
-                        _tile_dpbf16ps(2, 5, 6);
-                        _tile_dpbf16ps(3, 5, 7);
+#pragma GCC unroll 6
+            for (int i = 0; i < PRODUCTS[TERMS]; ++i) {
+                const Pair pair = ORDER[TERMS][i], last = ORDER[TERMS][i ? i - 1 : 0];
+                if (i == 0 || pair.weight != last.weight) {
+                    for (const uint16_t *next = weights; fetches && next < weights + DEEP * WIDE; next += 32) {
+                        __builtin_prefetch(next + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
+                        __builtin_prefetch(next + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
                     }
+                    _tile_loadd(6, weights, 64);
+                    _tile_loadd(7, weights + DEEP * TILE, 64);
+                    weights += DEEP * WIDE;
+                }
+                const bool there = i > 0 && pair.value == last.value;
+                if (!there) _tile_loadd(4, rows + pair.value * term + k, step);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                if (two) {
+                    if (!there) _tile_loadd(5, low + pair.value * term + k, step);
+                    _tile_dpbf16ps(2, 5, 6);
+                    _tile_dpbf16ps(3, 5, 7);
                 }
             }
         }
@@ -135,6 +156,10 @@ static int64_t source_place(const Source &source, Place at) {
     return at.stream * source.stream + at.row * source.stride * source.channels;
 }
 
+// How far apart the rows of a buffer lie in a thread's room: an odd number of lines of a cache. The rows of a tile would
+// else share a few of its sets.
+static int64_t pitch_of(const Source &source) { return source.channels | WIDE; }
+
 // The windows of a piece, where they lie in the halves of the rows of their buffers; returns how many stretches.
 static int stretches_of(const Operation &op, const Piece &piece, int64_t width, Stretch *to) {
     if (!op.source_count) {
@@ -145,11 +170,12 @@ static int stretches_of(const Operation &op, const Piece &piece, int64_t width, 
     const uint16_t *halves = piece.halves;
     for (int64_t s = 0; s < op.source_count; ++s) {
         const Source &source = op.sources[s];
-        const int64_t row = source.stride * source.channels, together = source.dilation == 1 ? source.taps : 1;
+        const int64_t pitch = source.halved ? source.channels : pitch_of(source);
+        const int64_t together = source.dilation == 1 && pitch == source.channels ? source.taps : 1;
         const uint16_t *first = source.halved ? (const uint16_t *)source.first + source_place(source, piece.first) : halves;
         for (int64_t tap = 0; tap < source.taps; tap += together)
-            to[count++] = {first + tap * source.dilation * source.channels, row, together * source.channels};
-        if (!source.halved) halves += source_rows(source, piece.rows) * source.channels;
+            to[count++] = {first + tap * source.dilation * pitch, source.stride * pitch, together * source.channels};
+        if (!source.halved) halves += source_rows(source, piece.rows) * pitch;
     }
     return count;
 }
@@ -165,10 +191,10 @@ static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t wi
     }
     for (int64_t s = 0; s < op.source_count; ++s) {
         const Source &source = op.sources[s];
-        const int64_t count = source_rows(source, piece.rows) * source.channels;
         if (source.halved) continue;
-        halve<TERMS>(source.first + source_place(source, piece.first), to, op.halves_term, count);
-        to += count;
+        const float *row = source.first + source_place(source, piece.first);
+        for (int64_t i = source_rows(source, piece.rows); i > 0; --i, row += source.channels, to += pitch_of(source))
+            halve<TERMS>(row, to, op.halves_term, source.channels);
     }
     return to;
 }
@@ -178,7 +204,7 @@ static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t wi
 template <int TERMS, int PANELS>
 TILED static void low_block(
     const Operation &op, const Piece &piece, const Stretch *stretches, int count, int64_t width, int64_t row, int64_t column,
-    Finishing &before, Finishing &made
+    bool fetches, Finishing &before, Finishing &made
 ) {
     const int64_t left = piece.rows - row, here = left < LOW_ROWS ? left : LOW_ROWS;
     const int64_t end = column + PANELS * WIDE < op.columns ? column + PANELS * WIDE : op.columns;
@@ -186,7 +212,7 @@ TILED static void low_block(
     for (int64_t first = column; first < end; first += WIDE) {
         const uint16_t *weights = op.low_weights + first * width * TERMS;
         float *sums = made.sums + first - column;
-        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, weights, sums, PANELS * WIDE, before);
+        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, fetches, weights, sums, PANELS * WIDE, before);
     }
     before.finish();
     made.begin(place_of(piece.first.stream * op.rows + piece.first.row + row, op.rows), here, column, end, PANELS * WIDE);
@@ -194,12 +220,15 @@ TILED static void low_block(
 
 // Some columns of a piece.
 template <int TERMS, int PANELS>
-static void low_columns(const Operation &op, const Piece &piece, int64_t width, int64_t column, Finishing (&two)[2]) {
+static void low_columns(
+    const Operation &op, const Piece &piece, int64_t width, int64_t column, bool fetches, Finishing (&two)[2]
+) {
     Stretch stretches[STRETCHES];
     const int count = stretches_of(op, piece, width, stretches);
     for (int64_t row = 0; row < piece.rows; row += LOW_ROWS) {
         const int last = two[1].left > 0;
-        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column, two[last], two[1 - last]);
+        const bool first = fetches && row == 0;
+        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column, first, two[last], two[1 - last]);
     }
 }
 
@@ -224,14 +253,17 @@ TILED static void low_product(const Operation &op, int64_t first, int64_t end, i
     const int64_t width = (window_width(op) + DEEP - 1) / DEEP * DEEP, step = side_by_side(op) ? SIDE_BY_SIDE : 1;
     alignas(64) float sums[2][LOW_ROWS * SIDE_BY_SIDE * WIDE];
     Finishing two[2] = {{op, sums[0]}, {op, sums[1]}};
+    bool fresh = room.through != &op;
+    room.through = &op;
     set_tiles();
-    for (; first < end; first += room.rows) {
+    for (; first < end; first += room.rows, fresh = false) {
         const int64_t rows = end - first < op.halves_rows ? end - first : op.halves_rows;
         if (room.rows != rows || room.first != first) fill_room<TERMS>(op, place_of(first, op.rows), rows, width, room);
         for (int64_t panel = from; panel < to; panel += step)
             for (int p = 0; p < room.count; ++p) {
-                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, room.pieces[p], width, panel * WIDE, two);
-                else low_columns<TERMS, 1>(op, room.pieces[p], width, panel * WIDE, two);
+                const Piece &piece = room.pieces[p];
+                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, piece, width, panel * WIDE, fresh && p == 0, two);
+                else low_columns<TERMS, 1>(op, piece, width, panel * WIDE, p == 0, two);
             }
     }
     two[0].finish();

@@ -70,7 +70,7 @@ static void run_low(const Operation &op, const Call &call, Shares shares, int64_
     const int64_t first = blocks * place / shares.rows * LOW_ROWS, end = blocks * (place + 1) / shares.rows * LOW_ROWS;
     const int64_t from = all * panel / shares.panels, to = all * (panel + 1) / shares.panels;
     if (first == end) return;  // there are fewer streams than room
-    const auto product = op.terms == 1 ? low_product<1> : low_product<2>;
+    const auto product = op.terms == 1 ? low_product<1> : op.terms == 2 ? low_product<2> : low_product<3>;
     product(op, first, end < rows ? end : rows, from, to, room);
 }
 
@@ -118,7 +118,7 @@ static int64_t take_shares(
     const Operation &op, Call &call, uint64_t which, Shares shares, int side, Room &room
 ) {
     int64_t taken = 0;
-    room.rows = 0;
+    room.rows = 0, room.through = nullptr;
     uint64_t turn = __atomic_load_n(&call.turn, __ATOMIC_ACQUIRE);
     while ((turn & OVER) == which) {
         const int64_t front = turn >> FRONT & 0xffff, back = turn >> BACK;
@@ -138,7 +138,7 @@ static void run_shared(const Plan &plan, Call &call, int64_t which, Room &room) 
     const Operation &op = plan.operations[which];
     const Shares shares = call.shared ? shares_of(op, plan) : Shares{1, 1};
     if (shares.count() == 1) {
-        room.rows = 0;
+        room.rows = 0, room.through = nullptr;
         return run(op, call, shares, 0, room);
     }
     __atomic_store_n(&call.done, 0, __ATOMIC_RELAXED);
