@@ -52,5 +52,5 @@ def check_tiles(precision: str) -> None:
     if not instruction_set().tiles:
         raise BackendError(
             f"precision {precision!r} needs a processor with AMX (Intel Xeon from 2023 on) under Linux, on the "
-            f"instruction set avx512; this runs on {instruction_set().name}. Use precision='float32'"
+            f"instruction set amx; this runs on {instruction_set().name}. Use precision='float32'"
         )

@@ -39,10 +39,13 @@ FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"),
     *("-Wall", "-Wextra", "-Werror"),
 )
-# The instruction sets of each kind of processor, the best first, and the flags by which compilers know them.
+_AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma")
+# The instruction sets of each kind of processor, the best first, and the flags by which compilers know them. `amx` is
+# avx512 with tiles, for which the source asks the compiler function by function.
 SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
-        "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
+        "amx": (*_AVX512, "-DSTREAMCODEC_avx512"),
+        "avx512": _AVX512,
         "avx2": ("-mavx2", "-mfma", "-mf16c"),
         "baseline": (),
     },

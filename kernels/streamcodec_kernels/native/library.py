@@ -203,8 +203,9 @@ def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     find.restype, find.argtypes = c_int64, [c_void_p]
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
-    tiles = bool(sizes[2] and library.streamcodec_has(b"tiles"))
-    return InstructionSet(name, sizes[0], sizes[1], tiles, sizes[3], bool(sizes[4]), step, help_, keep, find, *others)
+    return InstructionSet(
+        name, sizes[0], sizes[1], bool(sizes[2]), sizes[3], bool(sizes[4]), step, help_, keep, find, *others
+    )
 
 
 def chosen() -> InstructionSet:

@@ -4,7 +4,7 @@
 
 #include "results.h"
 
-#if defined(STREAMCODEC_avx512) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 13)
+#if defined(STREAMCODEC_amx) && COMPILES_TILES
 #define HAS_TILES 1
 #define TILED __attribute__((target("amx-tile,amx-bf16,avx512bf16")))
 #else

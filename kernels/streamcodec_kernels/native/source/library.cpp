@@ -27,12 +27,14 @@ static bool has_avx512() {
     return has_avx2() && keeps(0xe6) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & needed) == needed;
 }
 
-// Whether it has tiles for bfloat16, and the system lends them to this process, which is asked for it here.
-static bool has_tiles() {
-#if defined(__linux__)
+// Whether it has tiles for bfloat16 and for whole numbers of 8 bits, and the system lends them to this process, which is
+// asked for it here.
+static bool has_amx() {
+#if COMPILES_TILES
     uint32_t a, b, c, d;
-    const uint32_t needed = 1u << 22 | 1u << 24;  // AMX-BF16, AMX-TILE
-    if (!has_avx512() || !keeps(0x60000) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & needed) != needed) return false;
+    const uint32_t bytes = 1u << 1, tiles = 1u << 22 | 1u << 24 | 1u << 25;  // AVX512-VBMI; AMX-BF16, AMX-TILE, AMX-INT8
+    if (!has_avx512() || !keeps(0x60000) || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!(c & bytes) || (d & tiles) != tiles) return false;
     if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return false;  // AVX512-BF16
     int64_t result;
     __asm__ volatile("syscall" : "=a"(result) : "a"(158), "D"(0x1023), "S"(18) : "rcx", "r11", "memory");
@@ -46,9 +48,9 @@ static bool has_tiles() {
 // Whether this processor has an instruction set, 1 or 0.
 EXPORTED int streamcodec_has(const char *set) {
 #if defined(__x86_64__)
+    if (!strcmp(set, "amx")) return has_amx();
     if (!strcmp(set, "avx512")) return has_avx512();
     if (!strcmp(set, "avx2")) return has_avx2();
-    if (!strcmp(set, "tiles")) return has_tiles();
 #elif defined(__aarch64__)
     if (!strcmp(set, "neon")) return 1;
 #endif

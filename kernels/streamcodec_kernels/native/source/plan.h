@@ -13,6 +13,13 @@
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 #endif
 
+// Whether the set amx is compiled, which processors with AMX have under Linux.
+#if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 13)
+#define COMPILES_TILES 1
+#else
+#define COMPILES_TILES 0
+#endif
+
 enum Kind : int64_t {
     COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION, LOW_PRODUCT,
     GATED_SILU, NOISE, LOCAL_ATTENTION, LAPPED, OVERLAP_ADD

@@ -7,7 +7,9 @@
 #define JOINED(a, b) a##b
 #define NAMED(a, b) JOINED(a, b)
 
-#if defined(STREAMCODEC_avx512)
+#if defined(STREAMCODEC_amx)
+#define SET amx
+#elif defined(STREAMCODEC_avx512)
 #define SET avx512
 #elif defined(STREAMCODEC_avx2)
 #define SET avx2
