@@ -12,6 +12,7 @@ from streamcodec_kernels.native import library
 from streamcodec_kernels.native.library import InstructionSet
 from torch import Tensor
 
+from .native_int8 import DEPTH
 from .native_lapped import divided, room
 from .native_weights import FLOAT, WIDE, FloatPanels, Weights
 from .program import (
@@ -44,6 +45,8 @@ STRETCHES = 64
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
 HALVES_BYTES, HELD = 1 << 20, 1 << 18
+# Bytes of a value in whole numbers: one a digit.
+DIGITS = 4
 FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
 
 
@@ -238,6 +241,9 @@ class Layout:
             return "overlap_add" if op.back else "lapped"
         if made.terms and isinstance(op, Product):
             return self._own_low(op, made)
+        if made.int8_tiles and isinstance(op, (Product, GroupedProduct)):
+            self._make_room(made, op.matrix.shape[-2])
+            return "int8_product"
         if isinstance(op, (Product, GroupedProduct)):
             return "dot" if made.columns == 1 else "product"
         if isinstance(op, (Depthwise, DepthwiseTransposed)):
@@ -285,6 +291,13 @@ class Layout:
         self.halves = max(self.halves, made.terms * made.halves_term)
         return "low_product"
 
+    def _make_room(self, made: Any, width: int) -> None:
+        """For one window of at most `width` values, and for exponents and digits of as many as are made at once."""
+        width = -(-width // DEPTH) * DEPTH
+        most = max(WIDE, HALVES_BYTES // (DIGITS * width) // WIDE * WIDE)
+        rows = made.halves_rows = min(-(-self.batch * made.rows // WIDE) * WIDE, most)
+        self.halves = max(self.halves, (FLOAT * (width + rows) + DIGITS * width * rows) // 2)
+
     def _lie_in_tiles(self, op: Product) -> bool:
         """Whether the rows of the windows fill whole tiles, and are in few enough stretches."""
         whole = all(self.memory[window.buffer].shape[2] % WIDE == 0 for window in op.windows)
@@ -305,6 +318,8 @@ class Layout:
         made.hidden, made.cell = hidden.data_ptr(), cell.data_ptr()
         made.gates = self._room(made.rows, 4 * width).data_ptr()
         made.lag, made.rate = at.lag, at.rate
+        if made.int8_tiles or made.recurrent_tiles:
+            self._make_room(made, max(weight.shape[1] for weight in op.weights[:2]))
 
     def _own_attention(self, op: Attention, made: Any) -> None:
         size = op.width // op.heads

@@ -16,7 +16,7 @@ from streamcodec_kernels.native.library import InstructionSet
 from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
-from .native_int8 import SCALED, Int8, in_int8, rounded
+from .native_int8 import SCALED, Int8, in_int8, in_tiles, in_whole_numbers, rounded
 from .native_lapped import tables
 from .native_support import instruction_set
 from .program import (
@@ -56,6 +56,8 @@ EXACT = 3
 FEWEST_ROWS, FEWEST_VALUES, FEWEST_COLUMNS = 32, 256, 64
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
+# What the library's `Operation` calls weights in int8 on tiles.
+TILES = {"weights": "int8_tiles", "recurrent": "recurrent_tiles"}
 
 Weights = dict[str, Tensor]
 
@@ -106,7 +108,8 @@ def weight_bytes(op: Op, rows: float, terms: int = 0, rounds: bool = False) -> i
     most, each = instruction_set().int8, matrices(op)
     if rounds:
         return 1 if most else FLOAT
-    return 1 if rows <= most and each and all(in_int8(matrix) is not None for matrix in each) else FLOAT
+    reads = each and all(in_whole_numbers(matrix) or rows <= most for matrix in each)
+    return 1 if reads and all(in_int8(matrix) is not None for matrix in each) else FLOAT
 
 
 def matrices(op: Op) -> list[Tensor]:
@@ -193,6 +196,8 @@ class Packer:
         found = rounded(matrix) if rounds else in_int8(matrix) if self.set.int8 else None
         if found is None:
             return {name: self.panels(matrix)}
+        if in_whole_numbers(matrix):
+            return {TILES[name]: in_tiles(found)}
         if not self.set.int8:
             return {name: self.panels(found.matrix)}
         numbers = {f"int8_{name}": self._int8_panels(found)}

@@ -10,7 +10,7 @@ from streamcodec.nn.scaled import Scaled
 from streamcodec.nn.transducer import Network
 from streamcodec.program import Padding
 
-__all__ = ["network", "unrounded", "whole_numbers"]
+__all__ = ["network", "scales", "unrounded", "whole_numbers"]
 
 CHANNELS, WIDE = 3, 37
 

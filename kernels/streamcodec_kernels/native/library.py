@@ -43,7 +43,7 @@ KINDS = {
         (
             *("copy", "product", "dot", "depthwise", "normalise", "lstm"),
             *("band_features", "band_gains", "layer_norm", "attention", "low_product"),
-            *("gated_silu", "noise", "local_attention", "lapped", "overlap_add"),
+            *("gated_silu", "noise", "local_attention", "lapped", "overlap_add", "int8_product"),
         )
     )
 }
@@ -99,7 +99,7 @@ class Operation(ctypes.Structure):
         *_fields("taps tap", "recurrent int8_recurrent gates hidden cell"),
         *_fields("heads reach keys values looks", "heard frequencies angles turned scores"),
         *_fields("lag rate seed inner outer", "row bands"),
-        *_fields("band_count", "low_weights"),
+        *_fields("band_count", "low_weights int8_tiles recurrent_tiles"),
         *_fields("terms halves_term halves_rows", "sources"),
         *_fields("source_count"),
         ("numbers", c_float * 4),
@@ -203,9 +203,8 @@ def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     find.restype, find.argtypes = c_int64, [c_void_p]
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
-    return InstructionSet(
-        name, sizes[0], sizes[1], bool(sizes[2]), sizes[3], bool(sizes[4]), step, help_, keep, find, *others
-    )
+    lanes, panel, tiles, int8, halves = sizes
+    return InstructionSet(name, lanes, panel, bool(tiles), int8, bool(halves), step, help_, keep, find, *others)
 
 
 def chosen() -> InstructionSet:

@@ -1,7 +1,7 @@
 // One LSTM layer over the rows of a step (Hochreiter & Schmidhuber 1997): torch's gates, in torch's order.
 #pragma once
 
-#include "product.h"
+#include "int8_tiles.h"
 
 // Move the state of one stream on by its gates [4 H], and write the row of output.
 static void cells(const Operation &op, Place at, bool hold) {
@@ -23,7 +23,12 @@ static void cells(const Operation &op, Place at, bool hold) {
 
 // The product of all rows first, then row by row that of the state, which goes on in the same chains of sums: so the
 // bits are those of steps of single rows. position: as of a call; rows before the signal must not move the state.
-static void lstm(const Operation &op, int64_t batch, const int64_t *position) {
+static void lstm(const Operation &op, int64_t batch, const int64_t *position, Room &room) {
+    const auto multiply = [&](const Operation &of, int64_t again) {
+        if (!of.int8_tiles) return product(of, batch, again);
+        room.rows = 0;  // the windows are others
+        int8_product(of, 0, batch * of.rows, 0, int8_panel_count(of), again, room);
+    };
     const int64_t width = op.columns, stream = op.rows * 4 * width;
     Target gates = {op.gates, 4 * width, stream, 0, NONE, false, nullptr, nullptr};
     Operation inputs = op;
@@ -31,7 +36,7 @@ static void lstm(const Operation &op, int64_t batch, const int64_t *position) {
     inputs.targets = &gates;
     inputs.target_count = 1;
     inputs.add = nullptr;
-    product(inputs, batch);
+    multiply(inputs, 0);
     const Segment hidden = {op.hidden, 0, width, width, false};
     Operation recurrent = inputs;
     recurrent.rows = 1;
@@ -39,11 +44,12 @@ static void lstm(const Operation &op, int64_t batch, const int64_t *position) {
     recurrent.segment_count = 1;
     recurrent.weights = op.recurrent;
     recurrent.int8_weights = op.int8_recurrent;
+    recurrent.int8_tiles = op.recurrent_tiles;
     recurrent.start_stream = stream;
     for (int64_t row = 0; row < op.rows; ++row) {
         gates.first = op.gates + row * 4 * width;
         recurrent.start = gates.first;
-        product(recurrent, batch, row);
+        multiply(recurrent, row);
         for (int64_t b = 0; b < batch; ++b)
             cells(op, {b, row}, position && position[b] * op.rate - op.lag + row < 0);
     }

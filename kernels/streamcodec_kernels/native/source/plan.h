@@ -22,7 +22,7 @@
 
 enum Kind : int64_t {
     COPY, PRODUCT, DOT, DEPTHWISE, NORMALISE, LSTM, BAND_FEATURES, BAND_GAINS, LAYER_NORM, ATTENTION, LOW_PRODUCT,
-    GATED_SILU, NOISE, LOCAL_ATTENTION, LAPPED, OVERLAP_ADD
+    GATED_SILU, NOISE, LOCAL_ATTENTION, LAPPED, OVERLAP_ADD, INT8_PRODUCT
 };
 enum Activation : int64_t { NONE, ELU, TANH, SILU, SNAKE, GELU, LEAKY_RELU, GELU_TANH, HARDTANH };
 enum Padding : int64_t { CONSTANT, REFLECT, REPLICATE };
@@ -109,6 +109,8 @@ struct Operation {
     const int64_t *bands;                 // first columns of the bands, and their end
     int64_t band_count;
     const uint16_t *low_weights;          // of a product in bfloat16: see low_precision.h
+    const int8_t *int8_tiles;             // of a product in whole numbers: see int8_tiles.h
+    const int8_t *recurrent_tiles;        // of an LSTM, likewise
     int64_t terms, halves_term;           // how many terms a value has, and how far apart they lie
     int64_t halves_rows;                  // there is room for what so many rows of the result are made of
     const Source *sources;                // whose rows are rounded; none: windows are

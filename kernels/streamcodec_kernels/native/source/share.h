@@ -53,6 +53,12 @@ static Shares shares_of(const Operation &op, const Plan &plan) {
             const int64_t wanted = from_1_to(blocks, (SHARES + panels - 1) / panels), needed = (blocks + held - 1) / held;
             return {panels, wanted < needed ? needed : wanted};
         }
+        case INT8_PRODUCT: {
+            const int64_t panels = from_1_to(int8_panel_count(op), MOST_SHARES);
+            const int64_t wanted = from_1_to(parts, (SHARES + panels - 1) / panels);
+            const int64_t needed = (plan.batch * op.rows + op.halves_rows - 1) / op.halves_rows;
+            return {panels, wanted < needed ? needed : wanted};
+        }
         case COPY: return {1, op.segment_count ? from_1_to(parts, MOST_SHARES) : 1};
         case DOT:
         case DEPTHWISE:
@@ -74,11 +80,20 @@ static void run_low(const Operation &op, const Call &call, Shares shares, int64_
     product(op, first, end < rows ? end : rows, from, to, room);
 }
 
+// Likewise.
+static void run_int8(const Operation &op, const Call &call, Shares shares, int64_t share, Room &room) {
+    const int64_t rows = call.batch * op.rows, all = int8_panel_count(op);
+    const int64_t panel = share % shares.panels, place = share / shares.panels;
+    const int64_t first = rows * place / shares.rows, end = rows * (place + 1) / shares.rows;
+    int8_product(op, first, end, all * panel / shares.panels, all * (panel + 1) / shares.panels, 0, room);
+}
+
 static void run(const Operation &op, const Call &call, Shares shares, int64_t share, Room &room) {
     const int64_t rows = call.batch * op.rows, panel = share / shares.rows, place = share % shares.rows;
     const int64_t first = rows * place / shares.rows, end = rows * (place + 1) / shares.rows;
     const Range part = {place_of(first, op.rows), place_of(end, op.rows)};
     if (op.kind == LOW_PRODUCT) return run_low(op, call, shares, share, room);
+    if (op.kind == INT8_PRODUCT) return run_int8(op, call, shares, share, room);
     if (first == end) return;  // there are fewer streams than room
     switch (op.kind) {
         case COPY: return op.segment_count ? copy(op, part) : copy_input(op, call, call.batch);
@@ -92,7 +107,7 @@ static void run(const Operation &op, const Call &call, Shares shares, int64_t sh
         case NORMALISE: return normalise(op, part);
         case GATED_SILU: return gated_silu(op, part);
         case LAYER_NORM: return layer_norm(op, part);
-        case LSTM: return lstm(op, call.batch, call.position);
+        case LSTM: return lstm(op, call.batch, call.position, room);
         case BAND_FEATURES: return band_features(op, call.batch);
         case BAND_GAINS: return band_gains(op, call.batch);
         case ATTENTION: return attention(op, call, call.batch);
