@@ -95,17 +95,19 @@ TILED static inline I every(I a, I b) {
     return (I)_mm512_maskz_shuffle_i32x4(0xffff, (__m512i)a, (__m512i)b, FROM | FROM << 4);
 }
 
+typedef uint32_t U __attribute__((vector_size(4 * LANES)));
+
 // The digits of a window, DEPTH values at a time, in rows that follow each other.
 TILED static void write_digits(const float *window, const float *end, float exponent, int8_t *to) {
     alignas(64) uint8_t by_digit[64];
     for (int i = 0; i < 64; ++i) by_digit[i] = (uint8_t)(i % LANES * DIGITS + i / LANES);
     const __m512i order = _mm512_load_si512(by_digit);
-    const I carry = I{} - 0x7f7f7f80;  // 128 in each digit
+    const U carry = U{} + 0x80808080;  // 128 in each digit
     for (; window < end; window += DEPTH, to += TILE_BYTES) {
         I part[4];
         for (int j = 0; j < 4; ++j) {
-            const I number = (whole_numbers(times_power(load(window + j * LANES), all(-exponent))) + carry) ^ carry;
-            part[j] = (I)_mm512_maskz_permutexvar_epi8(-1, order, (__m512i)number);
+            const U number = (U)whole_numbers(times_power(load(window + j * LANES), all(-exponent)));
+            part[j] = (I)_mm512_maskz_permutexvar_epi8(~UINT64_C(0), order, (__m512i)((number + carry) ^ carry));
         }
         // Each has 16 values, digit after digit: a square of four by four, which is to be turned over.
         const I low = beside<0>(part[0], part[1]), high = beside<2>(part[0], part[1]);
