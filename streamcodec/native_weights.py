@@ -5,7 +5,6 @@ memory, read a quarter of the bytes, and make the same float32 weights of them t
 (`native_int8`) is packed so alone, and the library makes floats of it in every step.
 """
 
-import operator
 import threading
 from collections.abc import Mapping
 from typing import TypeGuard
@@ -51,9 +50,9 @@ FLOAT = 4  # bytes
 # Precisions on tiles, and as the sum of how many numbers in bfloat16 a value and a weight are multiplied in them.
 TERMS = {"bfloat16": 1, "bfloat16x3": 2}
 # Terms of which float32 numbers are the exact sum. Products in float32 are made of these in layers of at least so many
-# rows a frame, values of a window, and columns: arithmetic takes longer there than reading half as many bytes again.
+# rows a frame and values of a window: arithmetic takes longer there than reading half as many bytes again.
 EXACT = 3
-FEWEST_ROWS, FEWEST_VALUES, FEWEST_COLUMNS = 32, 256, 64
+FEWEST_ROWS, FEWEST_VALUES = 32, 128
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
 # What the library's `Operation` calls weights in int8 on tiles.
@@ -89,8 +88,7 @@ def terms_of(op: Op, value: Value, precision: str) -> int:
 
 def _splits(op: Product, value: Value) -> bool:
     """Whether a product in float32 is made of three terms: where that is faster, and as exact."""
-    fewest, shape = (FEWEST_VALUES, FEWEST_COLUMNS), op.matrix.shape
-    if value.at.rate // op.spread < FEWEST_ROWS or any(map(operator.lt, shape, fewest)):
+    if value.at.rate // op.spread < FEWEST_ROWS or len(op.matrix) < FEWEST_VALUES:
         return False
     # A weight that no bfloat16 number is near would become infinite.
     return instruction_set().tiles and bool(op.matrix.abs().amax() <= torch.finfo(torch.bfloat16).max)

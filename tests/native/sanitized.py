@@ -28,8 +28,7 @@ library.made = lambda: Path(sys.argv[1])
 from sets import on  # noqa: E402 (it asks what the library has)
 
 native_executor.SHARED_WORK = native_int8.FEWEST = 0
-native_weights.FEWEST_ROWS = 1
-native_weights.FEWEST_VALUES = native_weights.FEWEST_COLUMNS = native_weights.WIDE
+native_weights.FEWEST_ROWS, native_weights.FEWEST_VALUES = 1, native_weights.WIDE
 FAMILIES: list[Codec] = [
     oracles.small_codec("24khz", torch.float32),
     oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),
