@@ -168,29 +168,50 @@ class Transducer:
     def push(self, x: Tensor) -> Tensor:
         """Rows of signal, [B, n, C], any n; returns the rows of true output that are now final, [B, m, C'].
 
-        They are in memory of their own. Where gradients are recorded, x must need none.
+        They are in memory of their own. Where gradients are recorded, x must need none. A push that fails leaves the
+        stream as it was.
         """
-        done, received, emitted = self.progress
-        self.progress = Progress(done, received + x.shape[1], emitted)
-        held, rate, taken, outputs = self.pending.shape[1], self.network.at.rate, 0, []
+        (done, received, emitted), rate = self.progress, self.network.at.rate
+        received += x.shape[1]
+        held = self.pending.shape[1]
         if held:
             x = torch.cat([self.pending, x], 1)
-        while (ready := (x.shape[1] - taken) // rate) >= self.frames_needed:
-            frames = self._frames(ready)
-            outputs.append(self._step(x, taken, frames, UNKNOWN))
-            taken += frames * rate
-        if held or taken < x.shape[1]:
-            # Hold neither the caller's memory nor a whole push for the sake of its last rows.
-            self.pending = x[:, taken:].clone()
-        return self._emit(outputs, x)
+        steps, ready = list[int](), x.shape[1] // rate
+        while ready >= (needed := 1 if steps else self.frames_needed):
+            steps.append(max(needed, min(ready, self.max_frames)))
+            ready -= steps[-1]
+        frames = sum(steps)
+        taken = frames * rate
+        # Hold neither the caller's memory nor a whole push for the sake of its last rows.
+        pending = x[:, taken:].clone() if held or taken < x.shape[1] else self.pending
+        y = self._run(x, steps, UNKNOWN)
+        self.pending, self.skip = pending, max(0, self.skip - frames * self.network.out.rate)
+        self.progress = Progress(done + frames, received, emitted + y.shape[1])
+        return y
 
-    def _frames(self, frames: int) -> int:
-        """How many of so many frames the next step takes."""
-        return max(self.frames_needed, min(frames, self.max_frames))
+    def _run(self, x: Tensor, steps: list[int], length: int, surplus: int = 0) -> Tensor:
+        """Steps of so many frames of the rows of `x`; returns their true rows, without the last `surplus`."""
+        if not steps:
+            return x.new_zeros(x.shape[0], 0, self.network.out_channels)
+        # A single step changes the state as its last act.
+        before = self.state.clone() if len(steps) > 1 or self.skip or surplus else None
+        try:
+            done, first, outputs = self.progress.frames, 0, list[Tensor]()
+            for frames in steps:
+                outputs.append(self._step(x, first, frames, done, length))
+                done, first = done + frames, first + frames * self.network.at.rate
+            y = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+            if self.skip or surplus:
+                y = y[:, min(self.skip, y.shape[1]) : max(0, y.shape[1] - surplus)].clone()
+            return y
+        except BaseException:
+            if before is not None:
+                self.state.bytes.copy_(before.bytes)
+            raise
 
-    def _step(self, x: Tensor, first: int, frames: int, length: int) -> Tensor:
+    def _step(self, x: Tensor, first: int, frames: int, done: int, length: int) -> Tensor:
         """A step of the rows from `first` on, and of zeros where they do not suffice."""
-        network, (done, received, emitted) = self.network, self.progress
+        network = self.network
         rows, edges = frames * network.at.rate, None
         if first or x.shape[1] != rows:
             x = x[:, first : first + rows]
@@ -199,36 +220,24 @@ class Transducer:
         if done < network.warmup_frames or length != UNKNOWN:
             position = torch.full((x.shape[0],), done, device=x.device)
             edges = Edges(position, torch.full((x.shape[0],), length, device=x.device))
-        y = network.step(x, self.state, edges)
-        self.progress = Progress(done + frames, received, emitted)
-        return y
-
-    def _emit(self, outputs: list[Tensor], like: Tensor) -> Tensor:
-        y = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0] if outputs else None
-        if y is None:
-            y = like.new_zeros(like.shape[0], 0, self.network.out_channels)
-        if self.skip:
-            dropped = min(self.skip, y.shape[1])
-            self.skip -= dropped
-            y = y[:, dropped:].clone()
-        frames, received, emitted = self.progress
-        self.progress = Progress(frames, received, emitted + y.shape[1])
-        return y
+        return network.step(x, self.state, edges)
 
     def flush(self) -> Tensor:
-        """The end of the signal; returns all the output that is left.
+        """The end of the signal; returns all the output that is left. One that fails leaves the stream as it was.
 
         Steps are fed zeros until the last row of output is through; the edges keep the zeros out of the signal.
         """
-        network, length, taken, outputs = self.network, self.progress.received, 0, []
-        total = network.output_length(length)
-        while (left := network.out.frames(total) - self.progress.frames) > 0 and total:
+        network, (done, received, emitted) = self.network, self.progress
+        total, steps = network.output_length(received), list[int]()
+        left = network.out.frames(total) - done if total else 0
+        while left > 0:
             # All that is left at once: a step of many frames costs far less than as many steps.
-            frames = self._frames(left)
-            outputs.append(self._step(self.pending, taken, frames, length))
-            taken += frames * network.at.rate
-        self.pending = self.pending[:, taken:]
-        if outputs:
-            surplus = network.out.rows(self.progress.frames) - total
-            outputs[-1] = outputs[-1][:, : outputs[-1].shape[1] - surplus].clone()
-        return self._emit(outputs, self.pending)
+            steps.append(max(1 if steps else self.frames_needed, min(left, self.max_frames)))
+            left -= steps[-1]
+        frames = sum(steps)
+        surplus = network.out.rows(done + frames) - total if steps else 0
+        y = self._run(self.pending, steps, received, surplus)
+        self.pending = self.pending[:, frames * network.at.rate :]
+        self.skip = max(0, self.skip - frames * network.out.rate)
+        self.progress = Progress(done + frames, received, emitted + y.shape[1])
+        return y

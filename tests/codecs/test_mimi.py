@@ -134,8 +134,9 @@ def test_a_push_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patched:
         patched.setattr(torch, "matmul", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
         with pytest.raises(RuntimeError, match="no memory"):
-            stream._core.transducer._step(stream._core.transducer.pending, 0, 1, 1 << 48)
+            stream.push(wav[..., 180:])
     assert torch.equal(stream._core.transducer.state.bytes, before)
+    assert stream.push(wav[..., 180:]) == twin.push(wav[..., 180:])
 
 
 def test_published_sizes_say_their_delay_and_memory() -> None:

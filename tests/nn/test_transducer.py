@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from stacks import (
     step_together,
     stream,
 )
+from torch import Tensor
 
 from streamcodec import state as states
 from streamcodec.nn.transducer import Network, Transducer
@@ -156,6 +159,32 @@ def test_the_callers_tensor_is_neither_changed_nor_kept(pair, length, sizes):
         assert torch.equal(piece, x[:, start:stop])
         piece.fill_(math.nan)
     outputs.append(transducer.flush())
+    assert torch.equal(torch.cat(outputs, 1), expected)
+
+
+@settings(max_examples=30)
+@given(pair=stacks(), sizes=pieces, max_frames=st.integers(1, 5), data=st.data())
+def test_a_push_that_fails_leaves_the_stream_as_it_was(pair, sizes, max_frames, data):
+    """However many of its steps ran; and so does a flush."""
+    net = network(pair)
+    x, before = rows(2, 90), net.step
+    expected = stream(net, x, cuts(90, sizes), max_frames)
+    transducer, outputs = Transducer(net, 2, x.device, x.dtype, max_frames), []
+
+    def failing(*arguments: Any) -> Tensor:
+        if not left.pop():
+            raise MemoryError("no memory")
+        return before(*arguments)
+
+    calls = [partial(transducer.push, x[:, start:stop]) for start, stop in cuts(90, sizes)] + [transducer.flush]
+    for call in calls:
+        left, net.step = [True] * 99 + [False] + [True] * data.draw(st.integers(0, 3)), failing
+        try:
+            outputs.append(call())
+        except MemoryError:
+            net.step = before
+            outputs.append(call())
+        net.step = before
     assert torch.equal(torch.cat(outputs, 1), expected)
 
 
