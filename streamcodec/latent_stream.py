@@ -6,7 +6,6 @@ of it is audio.
 
 from typing import Any, SupportsIndex
 
-import torch
 from torch import Tensor
 
 from .counts import whole_numbers
@@ -15,7 +14,7 @@ from .nn.piece import Piece
 from .pcm import AudioLike
 from .spec import SemanticWindow
 from .stream import Encoding, Start, Stream, Streamed, channels_first, read, refuse_changes
-from .surroundings import undisturbed
+from .surroundings import unrecorded
 
 __all__ = ["LatentDecoderStream", "LatentEncoderStream"]
 
@@ -59,8 +58,7 @@ class LatentEncoderStream(Encoding):
         if meta is not None:
             self._restore(meta, tensors)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def push(self, pcm: AudioLike) -> Tensor:
         """More audio, as for `EncoderStream.push`; returns the latents now final, [B, D, T].
 
@@ -70,8 +68,7 @@ class LatentEncoderStream(Encoding):
         self._count.rows += samples
         return channels_first(piece.rows)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def flush(self) -> Tensor:
         """The end of the audio: returns the latents that are left, and closes the stream. Raises StreamClosedError."""
         return channels_first(self._flushed(self._count.rows).rows)
@@ -106,8 +103,7 @@ class LatentDecoderStream(Stream):
         if meta is not None:
             self._restore(meta, tensors)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def push(self, latents: Tensor) -> Tensor:
         """More latents, [B, D, T], any T >= 0, of a floating-point type; returns the audio now final, [B, C, n].
 
@@ -121,8 +117,7 @@ class LatentDecoderStream(Stream):
         self._count.rows += rows.shape[1]
         return channels_first(piece.rows)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def flush(self) -> Tensor:
         """The end of the latents: returns the audio that is left, and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")

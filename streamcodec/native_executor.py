@@ -23,7 +23,7 @@ from torch import Tensor
 from .errors import DtypeError, ShapeError
 from .native_int8 import is_rounded
 from .native_layout import FUNCTIONS, Layout
-from .native_support import instruction_set
+from .native_support import CPU, floats, instruction_set
 from .native_weights import FloatPanels, Packer, Weights, lying_together, terms_of
 from .program import (
     Attention,
@@ -90,7 +90,7 @@ def _own_halves(count: int) -> Tensor:
     """The calling thread's own room for so many values in bfloat16, whatever step it helps with."""
     halves: Tensor | None = getattr(_own, "halves", None)
     if halves is None or len(halves) < count:
-        halves = _own.halves = torch.zeros(count, dtype=torch.int16)
+        halves = _own.halves = torch.zeros(count, dtype=torch.int16, device=CPU)
     return halves
 
 
@@ -108,7 +108,7 @@ class NativeExecutor:
     def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()
         int8 = precision == "int8"
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
             packer = Packer(self.instruction_set)
             each = list(zip(program.ops, program.values, strict=True))
             rounds = {i for i, (op, value) in enumerate(each) if int8 and is_rounded(op, value)}
@@ -171,11 +171,11 @@ class Workspace:
 
     def check(self, x: Tensor, state: State | Lent, edges: Edges | None) -> None:
         """The library writes to memory: whatever it is given has to be of this size."""
-        batch, *shape = x.shape
-        if (*shape,) != self._input or batch > self.batch:
+        batch = x.shape[0]
+        if x.shape[1:] != self._input or batch > self.batch:
             allowed = f"[{self.batch} or fewer, {self._input[0]}, {self._input[1]}]"
             raise ShapeError(f"the input of this step is {list(x.shape)}; it must be {allowed}")
-        if x.dtype != torch.float32 or x.device.type != "cpu":
+        if x.dtype != torch.float32 or not x.is_cpu:
             raise DtypeError(f"the input of this step is {x.dtype} on {x.device}; it must be float32 on a CPU")
         if isinstance(state, Lent):
             self._check_state(batch, len(state.streams), state.state)
@@ -193,13 +193,13 @@ class Workspace:
         spec = self.program.state
         if streams != batch or (state.spec is not spec and state.spec != spec):
             raise ShapeError(f"the state is that of {streams} streams or of another network; here are {batch}")
-        if state.bytes.device.type != "cpu":
+        if not state.bytes.is_cpu:
             raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")
 
     def run(self, x: Tensor, state: State | Lent, edges: Edges | None) -> Tensor:
         """The step; everything is of the right size."""
         batch = x.shape[0]
-        out, call = torch.empty(batch, *self._output), self._call
+        out, call = floats(batch, *self._output), self._call
         call.batch, call.x, call.x_stream, call.x_row = batch, x.data_ptr(), x.stride(0), x.stride(1)
         if isinstance(state, Lent):
             self._lent[:batch] = [*map(int, state.streams)]

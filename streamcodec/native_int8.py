@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from streamcodec_kernels.native import library
 from torch import Tensor
 
-from .native_support import instruction_set
+from .native_support import floats, instruction_set
 from .program import LappedProduct, LSTMCell, Op, Product, Value
 
 __all__ = ["DEPTH", "SCALED", "Int8", "in_int8", "in_tiles", "in_whole_numbers", "is_rounded", "rounded"]
@@ -78,7 +78,7 @@ def in_tiles(of: Int8) -> Tensor:
 def in_int8(matrix: Tensor) -> Int8 | None:
     """A float32 matrix [K, N] with one scale for each column, if these are its values to the bit; else None."""
     matrix = matrix if matrix.stride(1) == 1 else matrix.contiguous()
-    numbers, scales = torch.empty(matrix.shape, dtype=torch.int8), torch.empty(1, matrix.shape[1])
+    numbers, scales = torch.empty(matrix.shape, dtype=torch.int8), floats(1, matrix.shape[1])
     addresses = (tensor.data_ptr() for tensor in (matrix, numbers, scales))
     asked = library.Int8(*matrix.shape, matrix.stride(0), *addresses)
     return Int8(numbers, scales) if instruction_set().in_int8(ctypes.byref(asked)) else None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .native_int8 import DEPTH
 from .native_lapped import divided, room
+from .native_support import floats
 from .native_weights import FLOAT, WIDE, FloatPanels, Weights
 from .program import (
     Attention,
@@ -128,7 +129,7 @@ class Layout:
         count = self.batch
         for size in shape:
             count *= size
-        return self._keep(torch.empty(count + SPARE))[:count].view(self.batch, *shape)
+        return self._keep(floats(count + SPARE))[:count].view(self.batch, *shape)
 
     def _memory(self, index: int, rows: int) -> Tensor:
         """Of a buffer, [B, rows, C]. Tiles read whole ones: so many rows follow the last one, of any content."""
@@ -237,7 +238,7 @@ class Layout:
         """Write what an operation alone has to `made`; returns what kind it is."""
         if isinstance(op, LappedProduct):
             made.inner, made.outer = divided(op.hop, self._set.lanes)
-            made.row = self._keep(torch.empty(room(op.hop, self._set.lanes))).data_ptr()
+            made.row = self._keep(floats(room(op.hop, self._set.lanes))).data_ptr()
             return "overlap_add" if op.back else "lapped"
         if made.terms and isinstance(op, Product):
             return self._own_low(op, made)
@@ -325,8 +326,8 @@ class Layout:
         size = op.width // op.heads
         made.heads, made.reach, made.lag = op.heads, op.reach, self.program.buffers[op.buffer].at.lag
         made.keys, made.values = self._offsets[op.keys], self._offsets[op.values]
-        turned = self._keep(torch.empty(size + self.batch * made.rows * op.width))
-        made.turned, made.scores = turned.data_ptr(), self._keep(torch.empty(op.reach)).data_ptr()
+        turned = self._keep(floats(size + self.batch * made.rows * op.width))
+        made.turned, made.scores = turned.data_ptr(), self._keep(floats(op.reach)).data_ptr()
         keys = turned[size:].view(self.batch, made.rows, op.heads, size)
         values = self.memory[op.buffer].unflatten(2, (3, op.heads, size))[:, :, 2]
         self.attended.append((op, keys.transpose(1, 2), values.transpose(1, 2)))
@@ -352,8 +353,8 @@ class Layout:
         made.heads, made.reach = op.heads, op.spread
         turns = angles(op.spread, size, op.base, torch.device("cpu"))
         made.angles = self._keep(torch.cat([turns.cos(), turns.sin()], 1).float()).data_ptr()
-        made.turned = self._keep(torch.empty(size + op.spread * op.width)).data_ptr()
-        made.scores = self._keep(torch.empty(op.spread)).data_ptr()
+        made.turned = self._keep(floats(size + op.spread * op.width)).data_ptr()
+        made.scores = self._keep(floats(op.spread)).data_ptr()
 
     def _own_rows(self, op: Rows, made: Any) -> str:
         assert op.known is not None

@@ -3,6 +3,7 @@ not depend on what other rows a call has.
 """
 
 import ctypes
+import math
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,18 @@ from streamcodec_kernels.native.memory import together
 from torch import Tensor
 
 from .errors import BackendError
-from .native_support import instruction_set
+from .native_support import CPU, floats, instruction_set
 
-__all__ = ["RVQSearch", "factorised_decode", "factorised_encode", "in_strips", "project", "rvq_decode", "rvq_encode"]
+__all__ = [
+    "RVQLookup",
+    "RVQSearch",
+    "factorised_decode",
+    "factorised_encode",
+    "in_strips",
+    "project",
+    "rvq_decode",
+    "rvq_encode",
+]
 
 
 def in_strips(entries: Tensor) -> Tensor:
@@ -51,12 +61,24 @@ def rvq_encode(z: Tensor, codebooks: Tensor, half_norms: Tensor, scan: Tensor | 
 
 def rvq_decode(codes: Tensor, codebooks: Tensor) -> Tensor:
     """codes [M, K'], codebooks [K, N, D] to z [M, D]. Raises BackendError."""
-    _check(codebooks)
-    codes, codebooks = codes.contiguous(), codebooks.contiguous()
-    out = torch.empty(codes.shape[0], codebooks.shape[2])
-    addresses = (tensor.data_ptr() for tensor in (codebooks, codes, out))
-    instruction_set().lookup(ctypes.byref(library.Lookup(*codes.shape, *codebooks.shape[1:], *addresses)))
-    return out
+    return RVQLookup(codebooks)(codes)
+
+
+class RVQLookup:
+    """`rvq_decode` by these codebooks: codes [..., K'] to z [..., D]. Raises BackendError."""
+
+    def __init__(self, codebooks: Tensor):
+        _check(codebooks)
+        self._codebooks, self._here = codebooks.contiguous(), instruction_set()
+        self._entries, (_, self._size, self._dimension) = self._codebooks.data_ptr(), codebooks.shape
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        codes = codes.contiguous()
+        *lead, stages = codes.shape
+        out = floats(*lead, self._dimension)
+        rows, addresses = math.prod(lead), (self._entries, codes.data_ptr(), out.data_ptr())
+        self._here.lookup(ctypes.byref(library.Lookup(rows, stages, self._size, self._dimension, *addresses)))
+        return out
 
 
 def factorised_encode(
@@ -87,14 +109,14 @@ def _check(x: Tensor) -> None:
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     _check(x)
     x, weight, bias = x.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
-    out = torch.empty(x.shape[0], weight.shape[1])
+    out = floats(x.shape[0], weight.shape[1])
     addresses = (None if tensor is None else tensor.data_ptr() for tensor in (x, weight, bias, out))
     instruction_set().affine(ctypes.byref(library.Affine(*x.shape, weight.shape[1], *addresses)))
     return out
 
 
 class _Search:
-    """A search through these tables: values [M, width], which it changes, to codes [M, K]."""
+    """A search through these tables: values [..., width], which it changes, to codes [..., K]."""
 
     def __init__(self, codebooks: Tensor, scan: Tensor, half_norms: Tensor | None, cross: Tensor | None):
         self._here, (stages, size, dimension) = instruction_set(), codebooks.shape
@@ -112,21 +134,23 @@ class _Search:
         asked.cross = None if cross is None else cross.data_ptr()
         self._asked, self._stages, self._kept = bytes(asked), stages, (scan, codebooks, half_norms, cross)
 
-    def __call__(self, values: Tensor) -> Tensor:
-        codes = torch.empty(values.shape[0], self._stages, dtype=torch.int64)
+    def __call__(self, values: Tensor, given: Tensor | None = None) -> Tensor:
+        """given: the values, where they are not to be changed: `values` is room for as many."""
+        *lead, width = values.shape
+        codes = torch.empty(*lead, self._stages, dtype=torch.int64, device=CPU)
         asked = library.Search.from_buffer_copy(self._asked)  # threads may share this
-        asked.rows, asked.width = values.shape
-        asked.values, asked.codes = values.data_ptr(), codes.data_ptr()
+        asked.rows, asked.width, asked.values, asked.codes = math.prod(lead), width, values.data_ptr(), codes.data_ptr()
+        asked.given = None if given is None else given.data_ptr()
         self._here.search(ctypes.byref(asked))
         return codes
 
 
 class RVQSearch(_Search):
-    """`rvq_encode` by these codebooks: z [M, D], which it leaves as it is, to codes [M, K]. Raises BackendError."""
+    """`rvq_encode` by these codebooks: z [..., D], which it leaves as it is, to codes [..., K]. Raises BackendError."""
 
     def __init__(self, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None):
         _check(codebooks)
         super().__init__(codebooks, codebooks.mT if scan is None else scan, half_norms, None)
 
-    def __call__(self, z: Tensor) -> Tensor:
-        return super().__call__(z.clone(memory_format=torch.contiguous_format))
+    def __call__(self, z: Tensor, given: Tensor | None = None) -> Tensor:
+        return super().__call__(floats(*z.shape), z.contiguous())

@@ -3,13 +3,22 @@
 import functools
 import shlex
 
+import torch
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.compiler import CannotCompileError, compiler, ready, shipped
 from streamcodec_kernels.native.library import InstructionSet
+from torch import Tensor
 
 from .errors import BackendError
 
-__all__ = ["about", "by_itself", "check_tiles", "instruction_set"]
+__all__ = ["CPU", "about", "by_itself", "check_tiles", "floats", "instruction_set"]
+
+CPU = torch.device("cpu")
+
+
+def floats(*shape: int) -> Tensor:
+    """Memory that the library may write to, whatever torch makes by default where it is asked for."""
+    return torch.empty(shape, dtype=torch.float32, device=CPU)
 
 
 def instruction_set() -> InstructionSet:

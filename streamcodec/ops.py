@@ -47,6 +47,7 @@ __all__ = [
     "rvq_decode",
     "rvq_encode",
     "rvq_half_norms",
+    "rvq_lookup",
     "rvq_search",
     "serving",
 ]
@@ -58,7 +59,8 @@ class Kernel(NamedTuple):
     run: the implementation, which raises BackendError where it cannot run.
     auto: may `auto` pick it for these arguments? Called at every step of a stream, so it must be cheap.
     scan: of a search, entries [K, N, D] as it reads them fastest, [K, ...]; None: [K, D, N], as the reference does.
-    bind: of a search, makes what takes z alone, given all arguments after it; None: they are passed at every call.
+    bind: makes what takes the first argument alone, [..., D] of any shape, given all those after it; None: these are
+        passed at every call.
     """
 
     run: Callable[..., Tensor]
@@ -335,13 +337,14 @@ def rvq_search(
 
         @torch.no_grad()
         def find(z: Tensor) -> Tensor:
-            return _dispatch("rvq_encode", backend, z, codebooks, half_norms, scan)
+            codes = _dispatch("rvq_encode", backend, z.reshape(-1, dimension), codebooks, half_norms, scan)
+            return codes.view(*z.shape[:-1], stages)
 
     def search(z: Tensor) -> Tensor:
         if z.ndim == 0 or z.shape[-1] != dimension:
             raise ShapeError(f"z is {list(z.shape)}; its last dimension must be the codebooks' {dimension}")
         _check_like_codebooks("z", z, codebooks)
-        return find(z.reshape(-1, dimension)).view(*z.shape[:-1], stages)
+        return find(z)
 
     return search
 
@@ -355,15 +358,34 @@ def rvq_decode(codes: Tensor, codebooks: Tensor, *, backend: str = "auto") -> Te
     Raises ShapeError, DtypeError or InputError where the arguments do not fit together, BackendError where a backend
     asked for by name cannot run.
     """
+    return rvq_lookup(codebooks, backend=backend)(codes)
+
+
+def rvq_lookup(codebooks: Tensor, *, backend: str = "auto") -> Callable[[Tensor], Tensor]:
+    """`rvq_decode` by these codebooks: a function of the codes alone, for streams, which look up at every step.
+
+    Errors as for `rvq_decode`; the codebooks must not change while it is used.
+    """
     stages, _, dimension = _codebook_shape(codebooks)
-    if codes.ndim == 0 or not 1 <= codes.shape[-1] <= stages:
-        raise ShapeError(f"codes are {list(codes.shape)}; their last dimension must be 1 to {stages} codebooks")
-    if codes.dtype != torch.int64:
-        raise DtypeError(f"codes are {codes.dtype}; they must be torch.int64")
-    if codes.device != codebooks.device:
-        raise InputError(f"codes are on {codes.device}, the codebooks on {codebooks.device}; move one to the other")
-    z = _dispatch("rvq_decode", backend, codes.reshape(-1, codes.shape[-1]), codebooks)
-    return z.view(*codes.shape[:-1], dimension)
+    kernel = _TABLE["rvq_decode"].kernels.get(backend)
+    if kernel is not None and kernel.bind is not None:
+        find = kernel.bind(codebooks)
+    else:
+
+        def find(codes: Tensor) -> Tensor:
+            z = _dispatch("rvq_decode", backend, codes.reshape(-1, codes.shape[-1]), codebooks)
+            return z.view(*codes.shape[:-1], dimension)
+
+    def lookup(codes: Tensor) -> Tensor:
+        if codes.ndim == 0 or not 1 <= codes.shape[-1] <= stages:
+            raise ShapeError(f"codes are {list(codes.shape)}; their last dimension must be 1 to {stages} codebooks")
+        if codes.dtype != torch.int64:
+            raise DtypeError(f"codes are {codes.dtype}; they must be torch.int64")
+        if codes.device != codebooks.device:
+            raise InputError(f"codes are on {codes.device}, the codebooks on {codebooks.device}; move one to the other")
+        return find(codes)
+
+    return lookup
 
 
 def factorised_encode(
@@ -579,7 +601,7 @@ _TABLE: Mapping[str, Operation] = {
         _rvq_decode_torch,
         {
             "triton": Kernel(_rvq_decode_triton, _rvq_decode_suits_triton),
-            "native": Kernel(native_quantizers.rvq_decode, _never),
+            "native": Kernel(native_quantizers.rvq_decode, _never, bind=native_quantizers.RVQLookup),
         },
     ),
 }

@@ -20,7 +20,7 @@ from .pcm import AudioLike
 from .scalars import whole
 from .sealed import Seal
 from .spec import CodecSpec, SemanticWindow
-from .surroundings import undisturbed
+from .surroundings import unrecorded
 
 __all__ = ["DecoderStream", "EncoderStream", "Encoding", "Start", "Stream", "Streamed", "channels_first"]
 
@@ -273,8 +273,7 @@ class EncoderStream(Encoding):
     def _extra(self) -> dict[str, Any]:
         return {"bandwidth": self._bandwidth, **super()._extra()}
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def push(self, pcm: AudioLike) -> Codes:
         """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
 
@@ -284,8 +283,7 @@ class EncoderStream(Encoding):
         self._count.samples += samples
         return self._codes(piece, last=False)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def flush(self) -> Codes:
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
         return self._codes(self._flushed(self._count.samples), last=True)
@@ -342,8 +340,7 @@ class DecoderStream(Stream):
         scale = None if last is None or last.scale is None else last.scale[:, 0].tolist()
         return {"heard": {"data": data, "scale": scale, "missing": self._missing, "concealed": self.concealed}}
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def push(self, codes: CodesLike) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
@@ -361,8 +358,7 @@ class DecoderStream(Stream):
             self._last, self._missing = Codes(last.clone(), scale), 0
         return audio
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def conceal(self, frames: SupportsIndex) -> Tensor:
         """The next `frames` frames, which were lost: as `push` of codes that stand for them, with the same delay.
 
@@ -389,16 +385,14 @@ class DecoderStream(Stream):
         self._count.add(codes, length)
         return self._audio(piece.rows)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def flush(self) -> Tensor:
         """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
         self._closed = True
         return self._audio(self._core.flush().rows)
 
-    @undisturbed
-    @torch.no_grad()
+    @unrecorded
     def cut(self, fade: SupportsIndex) -> Tensor:
         """The end of audio that is cut off, as where somebody is interrupted: it goes on for `fade` samples, in which
         it falls to silence, so that no click is heard. Closes the stream.

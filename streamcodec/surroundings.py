@@ -14,12 +14,13 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-__all__ = ["built_alone", "undisturbed"]
+__all__ = ["built_alone", "undisturbed", "unrecorded"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-KINDS = ("cpu", "cuda")  # of devices that codecs run on; autocast is switched for each
+# Of devices that codecs run on; autocast is switched for each.
+KINDS = ("cpu", "cuda") if torch.backends.cuda.is_built() else ("cpu",)
 
 # The precision is one for the whole process: of calls that overlap in several threads, the first keeps what it was, and
 # the last puts it back.
@@ -33,8 +34,7 @@ def undisturbed(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        autocast = torch.is_autocast_enabled
-        if not (_inside or autocast("cpu") or autocast("cuda")) and _is_full():
+        if _is_calm():
             return function(*args, **kwargs)
         with _sheltered():
             return function(*args, **kwargs)
@@ -42,9 +42,31 @@ def undisturbed(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _is_full() -> bool:
-    """Whether float32 products are in float32 already."""
-    on_gpu = torch.cuda.is_initialized() and torch.backends.cudnn.allow_tf32
+def unrecorded(function: Callable[P, T]) -> Callable[P, T]:
+    """`undisturbed`, and it records no gradients.
+
+    As torch.no_grad, which takes twice as long to enter: a live stream's push is a few tenths of a millisecond.
+    """
+    function = undisturbed(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        torch.set_grad_enabled(False)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_grad_enabled(True)
+
+    return call
+
+
+def _is_calm() -> bool:
+    """Whether nothing surrounds the call that would change a number: no autocast, and products of float32 are in it."""
+    if _inside or any(map(torch.is_autocast_enabled, KINDS)):
+        return False
+    on_gpu = len(KINDS) > 1 and torch.cuda.is_initialized() and torch.backends.cudnn.allow_tf32
     return torch.get_float32_matmul_precision() == "highest" and not on_gpu
 
 

@@ -36,7 +36,7 @@ class Workspaces(Generic[W]):
         key, kept = (batch, frames, part), self._of_thread()
         work = kept.get(key)
         if work is None:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
                 work = kept[key] = self._make(batch, frames)
             while sum(other.nbytes for other in kept.values()) > KEPT_BYTES:
                 kept.popitem(last=False)

@@ -82,8 +82,9 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("codebooks", entries)
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
         self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
-        # By backend and stages: what searches; and `scan` of all stages for a backend with another.
+        # By backend, and stages: what searches, and what looks up; and `scan` of all stages for a backend with another.
         self._searches: Derived[dict[tuple[str, int | None, int | None], Callable[[Tensor], Tensor]]] = Derived()
+        self._lookups: Derived[dict[str, Callable[[Tensor], Tensor]]] = Derived()
         self._arranged: Derived[Tensor] = Derived()
         self.set_codebooks(entries)
 
@@ -98,6 +99,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.half_norms.copy_(ops.rvq_half_norms(self.codebooks))
         self.scan.copy_(self.codebooks.mT)
         self._searches.clear()
+        self._lookups.clear()
         self._arranged.clear()
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
@@ -106,10 +108,10 @@ class ResidualVectorQuantizer(nn.Module):
 
     def _search(self, latents: Tensor, used: slice) -> Tensor:
         """Latents [..., D], as the codebooks' entries are, to codes [..., K] of the stages `used`."""
-        codebooks = self.codebooks
-        backend = ops.backend_of("rvq_encode", self.backend, codebooks)
-        searches, key = self._searches.get((codebooks,), dict), (backend, used.start, used.stop)
+        codebooks, key = self.codebooks, (self.backend, used.start, used.stop)
+        searches = self._searches.get((codebooks,), dict)
         if key not in searches:
+            backend = ops.backend_of("rvq_encode", self.backend, codebooks.detach())  # codes have no gradient
             tables = codebooks.detach()[used], self.half_norms[used], self._scan(backend)[used]
             searches[key] = ops.rvq_search(*tables, backend=backend)
         return searches[key](latents)
@@ -122,7 +124,14 @@ class ResidualVectorQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
-        return ops.rvq_decode(codes, self.codebooks, backend=ops.backend_of("rvq_decode", self.backend, self.codebooks))
+        codebooks = self.codebooks
+        if codebooks.requires_grad and torch.is_grad_enabled():
+            return ops.rvq_decode(codes, codebooks, backend=ops.backend_of("rvq_decode", self.backend, codebooks))
+        lookups = self._lookups.get((codebooks,), dict)
+        if self.backend not in lookups:
+            backend = ops.backend_of("rvq_decode", self.backend, codebooks.detach())
+            lookups[self.backend] = ops.rvq_lookup(codebooks.detach(), backend=backend)
+        return lookups[self.backend](codes)
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""

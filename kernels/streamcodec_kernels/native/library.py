@@ -129,7 +129,7 @@ class Call(ctypes.Structure):
 
 class Search(ctypes.Structure):
     _fields_ = [
-        *_fields("rows stages size dimension", "values"),
+        *_fields("rows stages size dimension", "given values"),
         *_fields("width step", "scan halves"),
         *_fields("scan_stage strip line filled", "half_norms entries cross codes"),
     ]

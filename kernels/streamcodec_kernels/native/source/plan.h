@@ -158,6 +158,7 @@ static inline uint8_t *state_of(const Call &call, int64_t stream) {
 // Residual quantization, stage after stage: the entry of the highest score, the first of several.
 struct Search {
     int64_t rows, stages, size, dimension;
+    const float *given;                   // [rows, width]: the rows; null: they are in `values`
     float *values;                        // [rows, width]: what is left of each row
     int64_t width, step;                  // stage i reads the values from i * step on
     const float *scan;                    // [stages, dimension, size], what the values are multiplied with; or the

@@ -162,6 +162,7 @@ static void search_stage(const Search &of, int64_t stage, int64_t row, int64_t c
 }
 
 static void search(const Search &of) {
+    if (of.given) memcpy(of.values, of.given, of.rows * of.width * sizeof(float));
     for (int64_t row = 0; row < of.rows; row += SEARCHED) {
         const int64_t left = of.rows - row, count = left < SEARCHED ? left : SEARCHED;
         for (int64_t stage = 0; stage < of.stages; ++stage) search_stage(of, stage, row, count);
