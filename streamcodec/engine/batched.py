@@ -47,6 +47,7 @@ class BatchedSide(Side):
 
     def end(self) -> None:
         self.ended = True
+        self.lane.wake(self)
 
     def drop(self, rows: int) -> None:
         """Let go of the input of a step that ran."""
@@ -169,6 +170,7 @@ class BatchedLane(Lane[Any]):
         self.states = State(network.spec, slots + whole, self.device)  # the last one is nobody's
         self.scratches = [self._scratch(part) for part in range(self.threads)]
         self.steps = Graphs(self._whole) if whole else None
+        self._awake: dict[int, BatchedSide] = {}  # by slot: those that may be ready
 
     def _scratch(self, part: int) -> Scratch:
         largest, network = self.batch_sizes[-1], self.network
@@ -235,6 +237,7 @@ class BatchedLane(Lane[Any]):
             self._check_place(side)
         self._settle(side)
         self.sides[slot] = side
+        self.wake(side)
         return side
 
     def _settle(self, side: BatchedSide) -> None:
@@ -260,6 +263,18 @@ class BatchedLane(Lane[Any]):
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
+    def wake(self, side: BatchedSide) -> None:
+        """It was given something, and may be ready."""
+        self._awake[side.slot] = side
+
+    def any_ready(self) -> bool:
+        return bool(self._ready())
+
+    def _ready(self) -> list[BatchedSide]:
+        """Those that a step would move on, in the order of their slots; the others sleep until they are given more."""
+        self._awake = {slot: side for slot, side in self._awake.items() if not side.closed and self.ready(side)}
+        return [side for _, side in sorted(self._awake.items())]
+
     def ready(self, side: BatchedSide) -> bool:
         return not side.done and (side.ended or side.queue.rows >= self._least(side) * self.network.at.rate)
 
@@ -276,7 +291,7 @@ class BatchedLane(Lane[Any]):
         return side.ended and (not total or self.network.out.rows(side.stream.progress.frames) >= total)
 
     def run(self) -> list[Result]:
-        ready = [side for side in self.sides if side is not None and self.ready(side)]
+        ready = self._ready()
         results = [self._tell(side) for side in ready if self._is_over(side)]
         for frames, sides in self._by_frames([side for side in ready if not side.done]).items():
             for done in self._run_batches(sides, frames):
@@ -286,12 +301,12 @@ class BatchedLane(Lane[Any]):
     def _tell(self, side: BatchedSide) -> Result:
         side.done = True
         with torch.inference_mode(False):
-            return Result(side, self._result(side, self._no_rows, True))
+            return Result(side, self._result(side, self._nothing, True))
 
     @property
     @abstractmethod
-    def _no_rows(self) -> Tensor:
-        """No rows of output, as `_result` takes them."""
+    def _nothing(self) -> Tensor:
+        """No output, as `_result` takes it."""
 
     def _by_frames(self, sides: list[BatchedSide]) -> dict[int, list[BatchedSide]]:
         """The sides by the frames that they move on by: as many as wait, but no more than half of the sides have.
@@ -463,21 +478,24 @@ class BatchedLane(Lane[Any]):
         if done.lent is not None:
             rows = slice(len(plans)) if len(kept) == len(plans) else kept  # a slice takes no copy
             done.lent.write(rows, [plans[i].side.slot for i in kept])
-        with torch.inference_mode(False):  # what is copied from here on is the callers'
-            return [self._advance(plans[i], done.output[i]) for i in kept]
+        with torch.inference_mode(False):  # what is copied from here on is the callers', and channels come first
+            outputs = done.output.transpose(1, 2).clone(memory_format=torch.contiguous_format).split(1)
+            return [self._advance(plans[i], outputs[i]) for i in kept]
 
-    def _advance(self, plan: Plan, rows: Tensor) -> Result:
+    def _advance(self, plan: Plan, output: Tensor) -> Result:
         side, stream = plan.side, plan.side.stream
         side.drop(plan.rows)
         frames, received, emitted = stream.progress
         stream.progress = Progress(frames + plan.frames, received, emitted)
         stream.skip -= plan.start
         side.done = plan.last
-        return Result(side, self._result(side, rows[plan.start : plan.stop], plan.last))
+        if plan.stop - plan.start < output.shape[2]:
+            output = output[:, :, plan.start : plan.stop]
+        return Result(side, self._result(side, output, plan.last))
 
     @abstractmethod
-    def _result(self, side: Any, rows: Tensor, last: bool) -> Any:
-        """What the session is given for its true rows of output."""
+    def _result(self, side: Any, output: Tensor, last: bool) -> Any:
+        """What the session is given for its true output, [1, channels or codebooks, n]."""
 
 
 def whole_core(numbers: dict[str, Any]) -> dict[str, int]:

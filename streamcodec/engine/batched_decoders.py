@@ -43,6 +43,7 @@ class DecoderSide(BatchedSide):
             rows = rows.to(self.lane.device).clone(memory_format=torch.contiguous_format)
         self.queue.put(rows)
         self.received += frames
+        self.lane.wake(self)
 
     def drop(self, rows: int) -> None:
         run = self.queue.peek(rows)
@@ -57,7 +58,7 @@ class DecoderSide(BatchedSide):
         if self.last is not None:
             self.queue.put(self.last.expand(lacking, -1))
         self.received += lacking - dropped
-        self.ended = True
+        super().end()
 
     def save(self) -> Saved:
         saved = self._save(self._padded(self.queue.peek(self.queue.rows)), self.count.save())
@@ -135,9 +136,11 @@ class BatchedDecoders(BatchedLane):
         return y
 
     @property
-    def _no_rows(self) -> Tensor:
-        return torch.zeros(0, self.network.out_channels, dtype=self.dtype, device=self.device)
+    def _nothing(self) -> Tensor:
+        return torch.zeros(1, self.network.out_channels, 0, dtype=self.dtype, device=self.device)
 
-    def _result(self, side: DecoderSide, rows: Tensor, last: bool) -> Tensor:
-        rows = side.count.faded(rows[: side.count.emit(rows.shape[0])])
-        return rows.t()[None].clone(memory_format=torch.contiguous_format)
+    def _result(self, side: DecoderSide, output: Tensor, last: bool) -> Tensor:
+        emitted = side.count.emit(output.shape[2])
+        if emitted < output.shape[2]:
+            output = output[:, :, :emitted]
+        return side.count.faded(output.mT).mT.contiguous() if side.count.fade else output.contiguous()

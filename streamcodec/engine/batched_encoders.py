@@ -38,6 +38,7 @@ class EncoderSide(BatchedSide):
         self.queue.put(item[0])  # `as_rows` gave memory of its own
         self.received += rows
         self.count.samples += rows
+        self.lane.wake(self)
 
     def end(self) -> None:
         """The zeros that complete the signal join the queue; nobody's samples, they are not counted."""
@@ -83,13 +84,14 @@ class BatchedEncoders(BatchedLane):
         return side
 
     def _fill(self, plans: list[Plan], x: Tensor) -> None:
-        for row, plan in zip(x, plans, strict=False):
-            place = 0
-            for piece in plan.side.queue.peek(plan.rows):
-                row[place : place + piece.shape[0]] = piece
-                place += piece.shape[0]
-            if place < plan.rows:
-                row[place:] = 0
+        """In one call for all."""
+        pieces: list[Tensor] = []
+        for plan in plans:
+            queue = plan.side.queue
+            pieces += queue.peek(plan.rows)
+            if queue.rows < plan.rows:
+                pieces.append(x.new_zeros(plan.rows - queue.rows, x.shape[2]))
+        torch.cat(pieces, out=x[: len(plans)].flatten(0, 1))
 
     def _asked(self, plans: list[Plan]) -> int:
         """The codebooks of the highest bandwidth of any; the stages of a lower one are the first of a higher."""
@@ -106,18 +108,20 @@ class BatchedEncoders(BatchedLane):
         return side.bandwidths.of(side.count.frames, frames)
 
     @property
-    def _no_rows(self) -> Tensor:
-        return torch.zeros(0, self.codec.spec.num_codebooks, dtype=torch.int64, device=self.device)
+    def _nothing(self) -> Tensor:
+        return torch.zeros(1, self.codec.spec.num_codebooks, 0, dtype=torch.int64, device=self.device)
 
-    def _result(self, side: EncoderSide, rows: Tensor, last: bool) -> list[Codes]:
+    def _result(self, side: EncoderSide, output: Tensor, last: bool) -> list[Codes]:
         """Pieces of codes, one for each stretch of the same bandwidth."""
-        runs = self._runs(side, rows.shape[0])
+        runs = self._runs(side, output.shape[2])
         lengths = side.count.lengths([frames for frames, _ in runs], side.ended, last)
         pieces, place = [], 0
         for (frames, bandwidth), length in zip(runs, lengths, strict=True):
             if frames or length:
-                part = rows[place : place + frames, : self.codec.spec.codebooks(bandwidth)]
-                pieces.append(Codes(part.t()[None], None, length))  # views: copied where they are delivered
+                part, codebooks = output, self.codec.spec.codebooks(bandwidth)
+                if frames < output.shape[2] or codebooks < output.shape[1]:
+                    part = output[:, :codebooks, place : place + frames]
+                pieces.append(Codes(part, None, length))
             place += frames
         side.bandwidths.forget(side.count.frames)
         return pieces
