@@ -87,6 +87,7 @@ EARLIER_HEAD = struct.Struct("<HBB")  # frames, codebooks, 0
 MAX_INDEX = 2**53 - 1  # the greatest whole number that a JavaScript number counts up to
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 _PCM_TYPES: "dict[int, np.dtype[Any]]" = {16: np.dtype("<i2"), 32: np.dtype("<f4")}
+_PCM_WIDTHS = {"h": 16, "f": 32}  # by numpy's letters: int16 and float32
 
 Array: TypeAlias = NDArray[Any]
 
@@ -102,7 +103,7 @@ class PacketError(InputError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Header:
     """The fields of a packet's header; see the head of this file."""
 
@@ -117,7 +118,7 @@ class Header:
     check: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class PcmMessage:
     """Audio: samples [N, C] int16 or float32, interleaved as on the wire; index: of the first, at the stream's rate."""
 
@@ -198,13 +199,13 @@ def pack(packet: Packet) -> bytes:
 
 def _pack_pcm(packet: PcmMessage) -> bytes:
     samples = packet.samples
-    width = samples.dtype.itemsize * 8
-    if samples.dtype.kind + str(width) not in ("i16", "f32") or samples.ndim != 2:
+    width = _PCM_WIDTHS.get(samples.dtype.char)
+    if width is None or samples.ndim != 2:
         raise PacketError(
             f"samples are {samples.dtype} of {samples.ndim} dimensions; they must be int16 or float32 [N, C]"
         )
     flags = _flags(packet)
-    body = np.ascontiguousarray(samples, dtype=_PCM_TYPES[width]).tobytes()
+    body = samples.astype(_PCM_TYPES[width], copy=False).tobytes()
     return _assemble(packet, PCM, flags, samples.shape[0], samples.shape[1], width, body)
 
 
@@ -347,17 +348,13 @@ def unpack(data: bytes, header: Header | None = None) -> Packet:
     Raises PacketError: lengths that do not agree, a wrong CRC-32, padding that is not 0.
     """
     header = header or read_header(data)
+    if header.kind == PCM:
+        return _unpack_pcm(data, header)
     scales, body, end = _offsets(header, len(data))
     crc = bool(header.flags & CRC)
     earlier, rest = _earlier_block(data, header, end)
-    if len(data) != rest + 4 * crc:
-        raise PacketError(f"a packet of {len(data)} bytes; its header says {rest + 4 * crc}")
-    check_crc(data, header)
+    _check_size(data, header, rest)
     last, gap = bool(header.flags & LAST), bool(header.flags & DISCONTINUITY)
-    number = header.count * header.depth
-    if header.kind == PCM:
-        samples = np.frombuffer(data, _PCM_TYPES[header.width], number, body).reshape(header.count, header.depth)
-        return PcmMessage(header.sequence, header.index, samples, header.stream, last, gap, crc)
     scale = np.frombuffer(data, "<f4", header.count, scales) if header.flags & SCALE else None
     length = int.from_bytes(data[HEADER_BYTES:scales], "little") if header.flags & LENGTH else None
     if length is not None and length > MAX_INDEX:
@@ -374,6 +371,22 @@ def unpack(data: bytes, header: Header | None = None) -> Packet:
         scale, length, last, gap, bool(header.flags & REDUCED), crc,
         None if earlier is None else _unpack_earlier(data, header, *earlier),
     )  # fmt: skip
+
+
+def _check_size(data: bytes, header: Header, end: int) -> None:
+    """end: of all but the CRC-32, which is checked too. Raises PacketError."""
+    size = end + 4 if header.flags & CRC else end
+    if len(data) != size:
+        raise PacketError(f"a packet of {len(data)} bytes; its header says {size}")
+    check_crc(data, header)
+
+
+def _unpack_pcm(data: bytes, header: Header) -> PcmMessage:
+    flags, shape = header.flags, (header.count, header.depth)
+    _check_size(data, header, HEADER_BYTES + header.count * header.depth * header.width // 8)
+    samples: Array = np.ndarray(shape, _PCM_TYPES[header.width], data, HEADER_BYTES)
+    last, gap, crc = bool(flags & LAST), bool(flags & DISCONTINUITY), bool(flags & CRC)
+    return PcmMessage(header.sequence, header.index, samples, header.stream, last, gap, crc)
 
 
 def _unpack_codes(data: bytes, begin: int, width: int, depth: int, count: int) -> Array:

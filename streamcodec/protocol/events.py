@@ -16,7 +16,7 @@ class HelloReceived:
     agreement: Agreement
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class PcmReceived:
     """samples: float32 [C, N], full scale 1, at the session's rate; index: of the first."""
 

@@ -29,6 +29,7 @@ __all__ = [
 Rule = Callable[[Any, str], Any]
 T = TypeVar("T")
 _MISSING: Any = dataclasses.MISSING
+_FIELDS: dict[type, list[tuple[str, Any, bool]]] = {}  # dataclasses.fields takes longer than all else of a message
 
 
 def rule(check: Rule, default: Any = _MISSING) -> Any:
@@ -42,19 +43,26 @@ def read(cls: type[T], values: Mapping[str, Any], place: str) -> T:
     null is as no key where the field has a default.
     """
     found = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        where = f"{place}.{field.name}"
-        if field.name in values and not (values[field.name] is None and field.default is not _MISSING):
-            found[field.name] = field.metadata["rule"](values[field.name], where)
-        elif field.default is _MISSING:
-            raise ProtocolError("bad_message", f"{where} is missing")
+    for name, check, needed in _fields(cls):
+        if name in values and (needed or values[name] is not None):
+            found[name] = check(values[name], f"{place}.{name}")
+        elif needed:
+            raise ProtocolError("bad_message", f"{place}.{name} is missing")
     return cls(**found)
+
+
+def _fields(cls: Any) -> list[tuple[str, Any, bool]]:
+    """Of each field of a message its name, its rule, and whether it has no default."""
+    if cls not in _FIELDS:
+        fields = dataclasses.fields(cls)
+        _FIELDS[cls] = [(field.name, field.metadata.get("rule"), field.default is _MISSING) for field in fields]
+    return _FIELDS[cls]
 
 
 def write(message: Any) -> dict[str, Any]:
     """The inverse of `read`: JSON values, without keys that are None."""
-    values = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
-    return {name: _plain(value) for name, value in values.items() if value is not None}
+    values = ((name, getattr(message, name)) for name, _, _ in _fields(type(message)))
+    return {name: _plain(value) for name, value in values if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -42,7 +42,7 @@ def _check_depth(text: str) -> None:
 
 def dump(values: dict[str, Any]) -> str:
     """The message's text: ASCII, no spaces, keys in the order given."""
-    return json.dumps(values, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(values)
 
 
 def _integer(digits: str) -> int:
@@ -75,6 +75,7 @@ def _name(value: object) -> str:
     return names.get(type(value), "a number")
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _DECODER = json.JSONDecoder(
     parse_int=_integer, parse_float=_number, parse_constant=_constant, object_pairs_hook=_object
 )

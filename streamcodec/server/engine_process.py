@@ -155,7 +155,7 @@ class EngineProcesses:
             engine.voices.pop(number, None)
         engine.pending.append((number, kind, to_plain(argument)))
         if len(engine.pending) == 1:
-            asyncio.get_running_loop().call_soon(self._send, engine)
+            self._event_loop.call_soon(self._send, engine)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class EngineProcesses:
         living = [engine for engine in self._engines if not engine.lost]
         if not living:  # in a later turn of the event loop, when whoever opens the voice has it
             batch = [(voice, Output(error=RuntimeError(str(self.broken))))]
-            asyncio.get_running_loop().call_soon(self._deliver, batch)
+            self._event_loop.call_soon(self._deliver, batch)
             return
         engine = min(living, key=lambda engine: len(engine.voices))
         self._numbers += 1

@@ -57,9 +57,13 @@ class HttpConnection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         if self._exchange is None:
-            super().data_received(data)
+            self.frames_received(data)
         else:
             self._read_request(self._exchange, data)
+
+    def frames_received(self, data: bytes) -> None:
+        """What comes after the handshake."""
+        super().data_received(data)
 
     def _read_request(self, exchange: Exchange, data: bytes) -> None:
         """Reading stops while the request is answered: what comes after it is as much as one read gave."""
@@ -97,7 +101,9 @@ class HttpConnection(ServerConnection):
             self._answer(data)
             return
         self._exchange = None
-        self.data_received(data + exchange.rest())
+        super().data_received(data)
+        if rest := exchange.rest():
+            self.frames_received(rest)
 
     def _answer(self, data: bytes) -> None:
         self._answered = True

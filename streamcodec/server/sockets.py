@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import Server
-from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
@@ -26,6 +26,7 @@ from ..protocol.end import MAX_HELD
 from ..protocol.link import Bucket
 from .config import Config
 from .conversion import MAX_COUNT
+from .frames import BINARY, TEXT, extent, head, unmasked
 from .http_connection import CLOSE_SECONDS, Handler, HttpConnection
 from .proxies import Proxies
 
@@ -94,8 +95,8 @@ class Handshakes:
 class GuardedConnection(HttpConnection):
     """A connection that ends with 1008 (policy violation) or is cut when its client takes too much.
 
-    take: given each whole message of bytes before which none waits; it returns whether it took it. Others, and those
-    that it leaves, are for `recv`.
+    take: given each whole message before which none waits; it returns whether it took it. Others, and those that it
+    leaves, are for `recv`.
     """
 
     def __init__(self, protocol: ServerProtocol, server: Server, *, handshakes: Handshakes, **options: Any) -> None:
@@ -104,10 +105,13 @@ class GuardedConnection(HttpConnection):
         self._handshakes = handshakes
         self._control = Bucket(limits.messages_per_second, limits.burst, time.monotonic())
         self._most_ahead = MAX_HELD + limits.burst  # what a client may send again at once after a resume
-        self._fragments = self._ahead = 0
+        self._fragments = self._gathered = self._ahead = 0  # _gathered: bytes of the fragments
         self._refused = self._closing = False
         self._timer: asyncio.TimerHandle | None = None
-        self.take: Callable[[bytes], bool] = lambda message: False
+        self._part = bytearray()  # of a frame that is not all here
+        self._most_bytes = OVERSIZE * limits.message_bytes
+        self._given_up = False  # the library has all that comes
+        self.take: Callable[[str | bytes], bool] = lambda message: False
 
     # -- the library's callbacks -----------------------------------------------------------------------------------
 
@@ -122,8 +126,46 @@ class GuardedConnection(HttpConnection):
             self._timer.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def frames_received(self, data: bytes) -> None:
+        """Whole messages are taken here. Every other frame is for the library, once all of it is here."""
+        buffer: bytes | bytearray = data
+        if self._part:
+            self._part += data
+            buffer = self._part
+        place = 0
+        while place < len(buffer):
+            found = None if self._given_up else extent(buffer, place)
+            if found is None or found[1] - found[0] > self._most_bytes - self._gathered:
+                self._given_up = True  # it refuses this
+                self._pass_on(bytes(buffer[place:]))
+                place = len(buffer)
+                break
+            start, end = found
+            if end > len(buffer):
+                break
+            if not self._taken(buffer, place, start, end):
+                self._pass_on(bytes(buffer[place:end]))
+            place = end
+        if self._part:
+            del self._part[:place]
+        elif place < len(data):
+            self._part += data[place:]
+
+    def _taken(self, data: bytes | bytearray, place: int, start: int, end: int) -> bool:
+        """Whether the frame was a message that is done with."""
+        kind = data[place]
+        if (kind != BINARY and kind != TEXT) or self._ahead or self._fragments or self.protocol.state is not State.OPEN:
+            return False
+        message = unmasked(data, start, end)
+        if kind == BINARY:
+            return self.take(message)
+        try:
+            return self.take(message.decode())
+        except UnicodeDecodeError:
+            return False
+
+    def _pass_on(self, data: bytes) -> None:
+        super().frames_received(data)
         if self.transport.get_write_buffer_size() > MOST_WRITTEN:
             self.transport.abort()
         elif self.protocol.state is State.CLOSING and not self._closing:
@@ -135,10 +177,7 @@ class GuardedConnection(HttpConnection):
             return
         reason = self._objection(event) if isinstance(event, Frame) else None
         if reason is None:
-            if isinstance(event, Frame) and self._ahead == 1 and self._taken(event):
-                self._ahead = 0
-            else:
-                super().process_event(event)
+            super().process_event(event)
             return
         self._refused = True
         self.protocol.fail(CloseCode.POLICY_VIOLATION, reason)
@@ -153,17 +192,11 @@ class GuardedConnection(HttpConnection):
         """Send a message, if the transport has room for it; returns whether it was sent."""
         if self.protocol.state is not State.OPEN or self.transport.get_write_buffer_size() > WRITE_BUFFER:
             return False
-        if isinstance(message, str):
-            self.protocol.send_text(message.encode())
-        else:
-            self.protocol.send_binary(message)
-        self.send_data()
+        kind, data = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
+        self.transport.write(head(kind, len(data)) + data)
         return True
 
     # -- inside ----------------------------------------------------------------------------------------------------
-
-    def _taken(self, frame: Frame) -> bool:
-        return frame.opcode is Opcode.BINARY and frame.fin and self.take(bytes(frame.data))
 
     def _knock(self) -> None:
         self._timer = self.loop.call_later(PING_SECONDS, self._knock)
@@ -177,10 +210,11 @@ class GuardedConnection(HttpConnection):
             wait = self._control.take(time.monotonic())
             return f"more than {self._handshakes.limits.messages_per_second:g} pings a second" if wait else None
         self._fragments += 1
+        self._gathered += len(frame.data)
         if self._fragments > FRAGMENTS:
             return f"a message of more than {FRAGMENTS} fragments"
         if frame.fin:
-            self._fragments = 0
+            self._fragments = self._gathered = 0
             self._ahead += 1
         return f"more than {self._most_ahead} messages at once" if self._ahead > self._most_ahead else None
 
