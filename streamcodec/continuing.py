@@ -21,13 +21,13 @@ FADE_SECONDS = 0.005  # between two sounds: long enough not to click, too short 
 class Gaps:
     """Fills the gaps of a stream of samples: the sound goes on, fades to silence, and joins what comes after.
 
-    concealed: samples that stand for missing ones and are no silence.
+    concealed: samples that stand for missing ones and are no silence. size: samples before a gap that are looked at.
     """
 
     def __init__(self, rate: int, channels: int) -> None:
         self.concealed = 0
         self._rate, self._nothing = rate, np.zeros((0, channels), np.float32)
-        self._size = round(HISTORY_SECONDS * rate) + 2  # that is looked at
+        self.size = round(HISTORY_SECONDS * rate) + 2
         fade = max(1, round(FADE_SECONDS * rate))
         self._up: Rows = np.linspace(1 / fade, 1, fade, dtype=np.float32)[:, None]
         self.restart()
@@ -37,6 +37,11 @@ class Gaps:
         self._heard = self._goes_on = self._nothing
         self._risen = len(self._up)  # samples that have blended in since the last gap
         self._open = False
+
+    @property
+    def joining(self) -> bool:
+        """Whether what comes next has to join what stood for missing samples."""
+        return self._risen < len(self._up)
 
     def push(self, samples: Rows) -> Rows:
         """Samples that came, [n, channels]: as float32, and after a gap out of what stood for it."""
@@ -66,8 +71,8 @@ class Gaps:
         return rows
 
     def _hear(self, rows: Rows) -> None:
-        recent = rows if len(rows) >= self._size else np.concatenate([self._heard, rows])
-        self._heard = recent[-self._size :]
+        recent = rows if len(rows) >= self.size else np.concatenate([self._heard, rows])
+        self._heard = recent[-self.size :]
 
 
 def sounding(rows: Rows) -> int:

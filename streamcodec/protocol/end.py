@@ -12,8 +12,9 @@ from .coding import Coding
 from .events import CodesReceived, Event, Missing
 from .faults import Close, ProtocolError
 from .link import Arrivals, Unacknowledged, Valve
-from .media import Checks, checked_header, to_wire
+from .media import Checks, checked_header
 from .messages import WAY_SHARE, Acknowledge, LossReport, Message, to_text
+from .samples import to_wire
 from .states import Cause, State, Table, after
 
 __all__ = ["End"]
@@ -54,6 +55,8 @@ class End(ABC):
 
     def messages_to_send(self) -> list[str | bytes]:
         """What has to go out now, in order: text and binary messages. Each is given once."""
+        if not self._out:
+            return []
         out = list(self._out)
         self._out.clear()
         return out

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ..packet import Array
 from .agreement import Agreement
 from .messages import Message
+from .samples import from_wire
 
 __all__ = ["CodesReceived", "Ended", "Event", "HelloReceived", "Lost", "Missing", "PcmReceived"]
 
@@ -18,12 +19,17 @@ class HelloReceived:
 
 @dataclass(eq=False, slots=True)
 class PcmReceived:
-    """samples: float32 [C, N], full scale 1, at the session's rate; index: of the first."""
+    """rows: the samples as they came, [N, C] int16 or float32, at the session's rate; index: of the first."""
 
     index: int
-    samples: Array
+    rows: Array
     stream: int = 0
     last: bool = False
+
+    @property
+    def samples(self) -> Array:
+        """float32 [C, N], full scale 1."""
+        return from_wire(self.rows)
 
 
 @dataclass(frozen=True, eq=False)

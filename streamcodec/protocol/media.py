@@ -29,9 +29,8 @@ from .faults import ProtocolError
 from .limits import Limits
 from .messages import CodecFacts, PcmFormat
 
-__all__ = ["Checks", "checked_header", "from_wire", "to_wire"]
+__all__ = ["Checks", "checked_header"]
 
-INT16_SCALE = np.float32(1 / 32768)  # int16 -32768 is -1.0, as in `audio`; a power of two, so both ways are exact
 WIDTHS = {"s16le": 16, "f32le": 32}
 
 
@@ -49,23 +48,6 @@ def checked_header(data: bytes, most: int) -> Header:
         # Within a session that speaks version 1 a packet of another version is only a bad packet.
         code = "bad_message" if error.code == "unsupported_version" else error.code
         raise ProtocolError(code, str(error)) from None
-
-
-def to_wire(samples: Array, pcm: PcmFormat) -> Array:
-    """float32 [C, N] as the format has it, [N, C]. s16le rounds to the nearest, ties to even, and clips."""
-    if pcm.format == "f32le":
-        return samples.T.astype(np.float32)
-    rows = samples.T / INT16_SCALE
-    np.maximum(rows, -32768, out=rows)  # half the time of np.clip for a packet's few samples
-    np.minimum(rows, 32767, out=rows)
-    return np.rint(rows, out=np.empty(rows.shape, np.int16), casting="unsafe")
-
-
-def from_wire(samples: Array) -> Array:
-    """[N, C] int16 or float32 as float32 [C, N], full scale 1."""
-    if samples.dtype.kind == "i":
-        return np.multiply(samples.T, INT16_SCALE, order="C")
-    return np.ascontiguousarray(samples.T, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -182,7 +164,7 @@ class Checks:
             greatest = np.abs(samples).max()  # NaN if one is
             if not greatest <= self.peak:
                 raise self._bad_sample(float(greatest))
-        return PcmReceived(packet.index, from_wire(samples), packet.stream, packet.last)
+        return PcmReceived(packet.index, samples, packet.stream, packet.last)
 
     def _bad_sample(self, greatest: float) -> ProtocolError:
         if not np.isfinite(greatest):

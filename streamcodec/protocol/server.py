@@ -137,16 +137,17 @@ class ServerSession(End):
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do, unless something else happens before."""
-        limits = self.limits
-        return {
-            State.HANDSHAKE: self._opened + limits.handshake_seconds,
-            State.OPEN: self._heard + limits.idle_seconds,
-            State.DETACHED: self._lost_at + limits.resume_seconds,
-        }.get(self.state)
+        state, limits = self.state, self.limits
+        if state is State.OPEN:
+            return self._heard + limits.idle_seconds
+        if state is State.DETACHED:
+            return self._lost_at + limits.resume_seconds
+        return self._opened + limits.handshake_seconds if state is State.HANDSHAKE else None
 
     def tick(self, now: float) -> list[Event]:
         """Ends what has waited too long."""
-        if self.deadline is not None and now >= self.deadline:
+        deadline = self.deadline
+        if deadline is not None and now >= deadline:
             limits = self.limits
             if self.state is State.HANDSHAKE:
                 text = f"no hello within {limits.handshake_seconds:g} s"

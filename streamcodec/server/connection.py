@@ -91,8 +91,9 @@ class Connection:
                 self._outbox_bytes += len(message)
         if protocol.close is not None and self._close is None:
             self._finish(protocol.close)
-        if self._outbox or self._close:
-            self._wake.set()
+        if not self._outbox:
+            return
+        self._wake.set()
         limits = protocol.limits
         most = 2 * (limits.unacknowledged_bytes + limits.message_bytes)
         if self._outbox_bytes > most or len(self._outbox) > MOST_WAITING:

@@ -1,5 +1,6 @@
 """Between the client's samples and the codec's, and from what an engine gives to packets."""
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..continuing import Gaps
 from ..protocol import Agreement, CodecFacts, Delay, Delays, PcmFormat
+from ..protocol.samples import from_wire
 from ..resample import Resampler
 from .voice import Frames
 
@@ -29,29 +31,58 @@ def mixed(samples: Samples, channels: int) -> Samples:
 
 
 class Inlet:
-    """A client's samples as the codec takes them. Where some are missing the sound goes on, and fades."""
+    """A client's samples as the codec takes them. Where some are missing the sound goes on, and fades.
+
+    An engine takes int16 too. So samples with which nothing is to be done pass as they are, and only when some are
+    missing are the last ones looked at.
+    """
 
     def __init__(self, pcm: PcmFormat, codec: CodecFacts) -> None:
         self.resampler = Resampler(pcm.sample_rate, codec.sample_rate, codec.channels)
         self._gaps = Gaps(pcm.sample_rate, self.resampler.channels)
+        self._as_is = pcm.channels == codec.channels and pcm.sample_rate == codec.sample_rate
+        self._passed: deque[Array] = deque()  # the last that did, as many as count before a gap
+        self._passed_count = 0
 
     @property
     def concealed(self) -> int:
         """Samples in which the sound went on; the rest of what was missing was silence."""
         return self._gaps.concealed
 
-    def push(self, samples: Samples) -> Samples:
-        """[channels of the client, n] at its rate; what is final at the codec's rate, [C, m]."""
-        return self.resampler.push(self._gaps.push(mixed(samples, self.resampler.channels).T).T)
+    def push(self, rows: Array) -> Array:
+        """[n, channels of the client] int16 or float32, at its rate; what is final at the codec's rate, [C, m]."""
+        if self._as_is and not self._gaps.joining:
+            self._passed.append(rows)
+            self._passed_count += len(rows)
+            while self._passed_count - len(self._passed[0]) >= self._gaps.size:
+                self._passed_count -= len(self._passed.popleft())
+            return self.resampler.push(rows.T)
+        self._look()
+        return self.resampler.push(self._heard(rows))
 
     def missing(self, count: int) -> Samples:
         """As `push`, for `count` samples that did not come."""
+        self._look()
         return self.resampler.push(self._gaps.gap(count).T)
 
     def finish(self) -> Samples:
         """The rest of the stream; the next push begins another."""
+        self._forget()
         self._gaps.restart()
         return self.resampler.finish()
+
+    def _look(self) -> None:
+        """Tell of what has passed."""
+        for rows in self._passed:
+            self._heard(rows)
+        self._forget()
+
+    def _heard(self, rows: Array) -> Samples:
+        return self._gaps.push(mixed(from_wire(rows), self.resampler.channels).T).T
+
+    def _forget(self) -> None:
+        self._passed.clear()
+        self._passed_count = 0
 
 
 class Outlet:

@@ -53,7 +53,7 @@ def from_plain(kind: type, value: Any) -> Any:
 
 def _array(plain: Plain) -> Array:
     data, kind, shape = plain
-    return np.frombuffer(bytearray(data), kind).reshape(shape)  # a copy, since torch wants arrays that can be written
+    return np.ndarray(shape, kind, bytearray(data))  # a copy, since torch wants arrays that can be written
 
 
 def framed(message: Any) -> bytes:

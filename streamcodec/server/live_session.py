@@ -143,7 +143,7 @@ class LiveSession:
         """What the protocol told."""
         for event in events:
             if isinstance(event, PcmReceived):
-                self._inbox.append(("pcm", event.samples))
+                self._inbox.append(("pcm", event.rows))
             elif isinstance(event, CodesReceived):
                 self._inbox.append(("codes", Frames(event.codes, event.scale)))
                 self._depth = event.codes.shape[0]
@@ -211,12 +211,15 @@ class LiveSession:
         if self.ended is not None and self.drained:
             self._close()
 
-    def _feed_pcm(self, samples: Array, room: int) -> Array | None:
+    def _feed_pcm(self, rows: Array, room: int) -> Array | None:
         assert self._inlet is not None
         self._fresh = False
         most = self._samples(room)
-        self._say(self._inlet.push(samples[:, :most]))
-        return samples[:, most:] if samples.shape[1] > most else None
+        if len(rows) <= most:
+            self._say(self._inlet.push(rows))
+            return None
+        self._say(self._inlet.push(rows[:most]))
+        return rows[most:]
 
     def _samples(self, room: int) -> int:
         """Samples of the client's that become so many of the codec's."""

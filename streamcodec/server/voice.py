@@ -72,7 +72,7 @@ class Voice(Asked):
         engines.post(self, "open", None)
 
     def feed(self, samples: Array) -> None:
-        """float32 [C, n] at the codec's rate."""
+        """[C, n] at the codec's rate, float32 of full scale 1 or int16."""
         self._engines.post(self, "feed", samples)
 
     def feed_codes(self, frames: Frames) -> None:
