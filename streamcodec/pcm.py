@@ -55,7 +55,7 @@ def _to_float(pcm: object, name: str, grad: bool) -> Tensor:
             with np.errstate(over="ignore"):  # the infinity it makes is reported as such
                 return torch.from_numpy(np.array(pcm, dtype=np.float32, order="C"))
         if pcm.dtype.type is np.int16:
-            return torch.from_numpy(np.array(pcm, dtype=np.float32, order="C")).mul_(INT16_SCALE)
+            return torch.from_numpy(np.multiply(pcm, INT16_SCALE, dtype=np.float32, order="C"))
         found = str(pcm.dtype)
     else:
         raise DtypeError(f"{name} is a {type(pcm).__name__}; it must be a NumPy array or a torch tensor")

@@ -235,7 +235,8 @@ class ServerSession(End):
     # From the host: what the client gets. After the end of the session these do nothing.
 
     def send_pcm(self, samples: Array, *, stream: int = 0, index: int | None = None, last: bool = False) -> None:
-        """samples: float32 [C, N] at the session's rate and channels; index: where some were left out before these."""
+        """samples: [C, N], float32 or int16, at the session's rate and channels; index: where some were left out before
+        these."""
         if self._live() and self._takes(samples.shape[1], last):
             self._send_samples(samples, stream, self._after_omitted(index), last)
 

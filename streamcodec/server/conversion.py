@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..continuing import Gaps
 from ..protocol import Agreement, CodecFacts, Delay, Delays, PcmFormat
-from ..protocol.samples import from_wire
+from ..protocol.samples import as_float, from_wire
 from ..resample import Resampler
 from .voice import Frames
 
@@ -20,7 +20,7 @@ MAX_COUNT = 32_768  # samples a packet at most; the header could say 65,535
 Samples = NDArray[np.float32]
 
 
-def mixed(samples: Samples, channels: int) -> Samples:
+def mixed(samples: Array, channels: int) -> Array:
     """[any, n] as [channels, n]: averaged to mono, mono copied."""
     found = samples.shape[0]
     if found == channels:
@@ -40,7 +40,7 @@ class Inlet:
     def __init__(self, pcm: PcmFormat, codec: CodecFacts) -> None:
         self.resampler = Resampler(pcm.sample_rate, codec.sample_rate, codec.channels)
         self._gaps = Gaps(pcm.sample_rate, self.resampler.channels)
-        self._as_is = pcm.channels == codec.channels and pcm.sample_rate == codec.sample_rate
+        self._as_is = _alike(pcm, codec)
         self._passed: deque[Array] = deque()  # the last that did, as many as count before a gap
         self._passed_count = 0
 
@@ -89,17 +89,19 @@ class Outlet:
     """The codec's samples as a client takes them, in packets.
 
     samples: of a packet, at the codec's rate, at least. start: of the first sample in the stream, at the codec's rate.
+    takes_int16: whether the codec's samples may come as the client gets them, since nothing is to be done with them.
     """
 
     def __init__(self, pcm: PcmFormat, codec: CodecFacts, samples: int, start: int = 0) -> None:
         self.channels = pcm.channels
+        self.takes_int16 = pcm.format == "s16le" and _alike(pcm, codec)
         self.resampler = Resampler(codec.sample_rate, pcm.sample_rate, codec.channels)
         self._least = samples
-        self._held: list[Samples] = []
+        self._held: list[Array] = []
         self._count = 0
         self.index = self.resampler.length(start)  # of the next sample that comes out
 
-    def push(self, audio: Samples) -> list[Samples]:
+    def push(self, audio: Array) -> list[Array]:
         """[C, n] at the codec's rate; packets' samples, [channels of the client, m]."""
         self._held.append(audio)
         self._count += audio.shape[1]
@@ -107,13 +109,13 @@ class Outlet:
             return []
         return self._cut(self.resampler.push(self._take()))
 
-    def finish(self, length: int | None = None) -> list[Samples]:
+    def finish(self, length: int | None = None) -> list[Array]:
         """The rest of the stream: at least one packet's samples, which may be none. Then another stream begins.
 
         length: samples of the stream at the codec's rate, where the client said: what is beyond them is cut off, if it
         was not sent before.
         """
-        rest = np.concatenate([self.resampler.push(self._take()), self.resampler.finish()], axis=1)
+        rest = np.concatenate([self.resampler.push(as_float(self._take())), self.resampler.finish()], axis=1)
         if length is not None:
             rest = rest[:, : max(0, self.resampler.length(length) - self.index)]
         return self._cut(rest) or [np.zeros((self.channels, 0), np.float32)]
@@ -122,16 +124,13 @@ class Outlet:
         """After `finish`."""
         self.index = 0
 
-    def _take(self) -> Samples:
-        if len(self._held) == 1:
-            audio = self._held[0]
-        else:
-            nothing = np.zeros((self.resampler.channels, 0), np.float32)
-            audio = np.concatenate([nothing, *self._held], axis=1)
-        self._held, self._count = [], 0
-        return audio
+    def _take(self) -> Array:
+        held, self._held, self._count = self._held, [], 0
+        if len(held) == 1:
+            return held[0]
+        return np.concatenate(held, axis=1) if held else np.zeros((self.resampler.channels, 0), np.float32)
 
-    def _cut(self, samples: Samples) -> list[Samples]:
+    def _cut(self, samples: Array) -> list[Array]:
         count = samples.shape[1]
         self.index += count
         samples = mixed(samples, self.channels)
@@ -184,6 +183,11 @@ def part(frames: Frames, start: int, stop: int) -> Frames:
 def no_frames(codebooks: int, scaled: bool) -> Frames:
     """For a last packet that holds no frames."""
     return Frames(np.zeros((codebooks, 0), np.uint16), np.zeros(0, np.float32) if scaled else None)
+
+
+def _alike(pcm: PcmFormat, codec: CodecFacts) -> bool:
+    """Whether the client's samples are the codec's, at its rate and in its channels."""
+    return (pcm.sample_rate, pcm.channels) == (codec.sample_rate, codec.channels)
 
 
 def delays(agreement: Agreement) -> Delays:

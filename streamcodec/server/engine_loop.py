@@ -16,6 +16,7 @@ import torch
 from ..codecs import Codec, Start
 from ..codes import Codes
 from ..engine import Delivery, Direction, Engine, Session
+from ..protocol.samples import rounded
 from .voice import Asked, Frames, Output, queue_frames, repeated
 
 __all__ = ["EngineLoop"]
@@ -215,6 +216,7 @@ class EngineLoop:
             output.length += codes.length or 0
         if delivery.audio is not None:
             audio = delivery.audio[0].to("cpu", torch.float32).numpy()
+            audio = rounded(audio) if part.voice.int16 else audio
             output.audio = audio if output.audio is None else np.concatenate([output.audio, audio], axis=1)
         if delivery.done:
             kind, tag = part.commands.popleft()

@@ -145,7 +145,7 @@ class EngineProcesses:
         """What one turn of the event loop posts goes as one message."""
         if kind == "open":
             self._open(voice)
-            argument = (voice.codec, voice.direction, voice.start, voice.bandwidth)
+            argument = (voice.codec, voice.direction, voice.start, voice.bandwidth, voice.int16)
         home = self._homes.get(voice)
         if home is None:
             return
@@ -268,8 +268,8 @@ class _Numbered(Asked):
 def _command(engine: EngineLoop, voices: dict[int, _Numbered], command: Command) -> None:
     number, kind, argument = command
     if kind == "open":
-        codec, direction, start, bandwidth = argument
-        voices[number] = _Numbered(codec, direction, start, bandwidth, number=number)
+        codec, direction, start, bandwidth, int16 = argument
+        voices[number] = _Numbered(codec, direction, start, bandwidth, int16, number=number)
     engine.command(voices[number], kind, from_plain(ARRAYS[kind], argument) if kind in ARRAYS else argument)
     if kind == "close":
         del voices[number]

@@ -135,7 +135,10 @@ class LiveSession:
         if direction is None:
             return None
         hello = agreement.hello
-        return Voice(self._engine, agreement.codec.name, direction, hello.start, agreement.bandwidth, self.voiced)
+        int16 = self._outlet is not None and self._outlet.takes_int16
+        return Voice(
+            self._engine, agreement.codec.name, direction, hello.start, agreement.bandwidth, self.voiced, int16
+        )
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 

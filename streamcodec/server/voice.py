@@ -26,7 +26,7 @@ class Frames:
 class Output:
     """What a voice has to tell. taken: of all that it was fed, what went into a step (samples; frames for "decode").
 
-    frames: what came out of the encoder; length: samples that they stand for; audio: float32 [C, n].
+    frames: what came out of the encoder; length: samples that they stand for; audio: [C, n], float32 or int16.
     answers: marks that were reached, each with the frames of the stream so far; "flushed": the stream ended.
     """
 
@@ -40,12 +40,16 @@ class Output:
 
 @dataclass(eq=False)
 class Asked:
-    """What a voice asks of an engine; start, bandwidth: as for `Engine.open`. part: the engine's own note on it."""
+    """What a voice asks of an engine; start, bandwidth: as for `Engine.open`. int16: whether it is to give audio so.
+
+    part: the engine's own note on it.
+    """
 
     codec: str
     direction: str
     start: str
     bandwidth: float
+    int16: bool = False
     part: Any = None
 
 
@@ -64,8 +68,9 @@ class Voice(Asked):
         start: str,
         bandwidth: float,
         receive: Callable[[Output], None],
+        int16: bool = False,
     ) -> None:
-        super().__init__(codec, direction, start, bandwidth)
+        super().__init__(codec, direction, start, bandwidth, int16)
         self.receive = receive
         self.closed = False
         self._engines = engines
