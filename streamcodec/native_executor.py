@@ -24,7 +24,7 @@ from .errors import DtypeError, ShapeError
 from .native_int8 import is_rounded
 from .native_layout import FUNCTIONS, Layout
 from .native_support import CPU, floats, instruction_set
-from .native_weights import FloatPanels, Packer, Weights, lying_together, terms_of
+from .native_weights import FloatPanels, Packer, lying_together, terms_of
 from .program import (
     Attention,
     Depthwise,
@@ -122,8 +122,9 @@ class NativeExecutor:
         self.weights = weights  # of each part of each operation
         exact = (i for i, of in enumerate(packed) if "int8_weights" in of[0] and i not in rounds)
         self.floats = FloatPanels(packer, {i: op.matrix for i in exact if isinstance(op := program.ops[i], Product)})
-        own = (program, self.instruction_set, weights, self.floats, snakes, terms)
-        self._workspaces = Workspaces(partial(Workspace, *own))
+        here = self.instruction_set
+        layout = partial(Layout, program, here, weights, self.floats, snakes, terms)
+        self._workspaces = Workspaces(lambda batch, frames: Workspace(layout(batch, frames), here))
 
     def workspace(self, batch: int, frames: int, part: int = 0) -> "Workspace":
         """Memory for steps of at least `batch` streams by `frames` frames; the calling thread's own, another for each
@@ -147,21 +148,12 @@ class Workspace:
     holds.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        instruction_set: InstructionSet,
-        weights: Sequence[Sequence[Weights]],
-        floats: FloatPanels,
-        snakes: Sequence[Weights],
-        terms: Sequence[int],
-        batch: int,
-        frames: int,
-    ):
-        made = self._layout = Layout(program, instruction_set, weights, floats, snakes, terms, batch, frames)
-        self.program, self.batch, self._set, self._plan = program, batch, instruction_set, made.plan
-        self._halves = torch.zeros(made.halves, dtype=torch.int16)
-        self.memory, self.nbytes = made.memory, made.nbytes + self._halves.nbytes
+    def __init__(self, layout: Layout, instruction_set: InstructionSet):
+        program, batch, frames = layout.program, layout.batch, layout.frames
+        self.program, self.batch, self._set = program, batch, instruction_set
+        self._layout, self._plan = layout, layout.plan
+        self._halves = torch.zeros(layout.halves, dtype=torch.int16)
+        self.memory, self.nbytes = layout.memory, layout.nbytes + self._halves.nbytes
         self._each, self._lent = ((ctypes.c_int64 * batch)(*range(batch)) for _ in range(2))
         self._work = program.multiply_adds * frames  # of a stream
         self._call = library.Call(turn=library.OVER, halves=self._halves.data_ptr())

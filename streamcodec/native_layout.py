@@ -96,9 +96,7 @@ class Layout:
     """Memory of a step of up to `batch` streams, and its plan.
 
     memory: that of each buffer, [B, history + new, C], float32 or bfloat16; nbytes: of all; plan: the library's; of:
-    which operation of the program each of the plan's is; halves: values in bfloat16 that a thread needs room for;
-    holds: by leaf, [B, ...], as a step finds it and as it leaves it; attended: attentions, and a step's keys and values
-    of each, [B, heads, n, d].
+    which operation of the program each of the plan's is; halves: values in bfloat16 that a thread needs room for.
     """
 
     def __init__(
@@ -117,10 +115,9 @@ class Layout:
         self._kept: list[Any] = [weights]  # all that the plan points to
         self._halved = _halved(program, terms)
         self.memory = [self._memory(i, b.history + frames * b.at.rate) for i, b in enumerate(program.buffers)]
-        self.holds: dict[str, tuple[Tensor, Tensor]] = {}
+        self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and leaves it
         self._offsets = _offsets(program)
         self._looked: dict[tuple[str, int, float], Any] = {}
-        self.attended: list[tuple[Attention, Tensor, Tensor]] = []
         self.of = [i for i, of in enumerate(weights) for _ in of]
         self.plan = self._planned([made for i, of in enumerate(weights) for made in self._operations(i, of)])
 
@@ -178,7 +175,7 @@ class Layout:
 
     def _leaves(self) -> Iterable[Any]:
         """Where each leaf of the state is copied to, and from; rings stay where they are."""
-        places = dict(self.holds)
+        places = dict(self._holds)
         for buffer, memory in zip(self.program.buffers, self.memory, strict=True):
             if buffer.history:
                 places[buffer.leaf] = memory[:, : buffer.history], memory[:, memory.shape[1] - buffer.history :]
@@ -192,8 +189,8 @@ class Layout:
         channels = self.program.buffers[op.windows[0].buffer].channels if op.windows else 0
         for place, part in enumerate(_parts(op, channels, outputs)):
             made = self._operation(index, part, weights[place])
-            if self.batch * made.rows > self._set.int8 and (floats := self._floats.of(index)) is not None:
-                made.weights = floats.data_ptr()
+            if self.batch * made.rows > self._set.int8 and (panels := self._floats.of(index)) is not None:
+                made.weights = panels.data_ptr()
             yield made
 
     def _operation(self, index: int, part: Part, weights: Weights) -> Any:
@@ -315,7 +312,7 @@ class Layout:
     def _own_lstm(self, op: LSTMCell, made: Any) -> None:
         width, at = made.columns, self.program.buffers[op.buffer].at
         hidden, cell = self._room(width), self._room(width)
-        self.holds |= {op.hidden: (hidden, hidden), op.cell: (cell, cell)}
+        self._holds |= {op.hidden: (hidden, hidden), op.cell: (cell, cell)}
         made.hidden, made.cell = hidden.data_ptr(), cell.data_ptr()
         made.gates = self._room(made.rows, 4 * width).data_ptr()
         made.lag, made.rate = at.lag, at.rate
@@ -328,9 +325,6 @@ class Layout:
         made.keys, made.values = self._offsets[op.keys], self._offsets[op.values]
         turned = self._keep(floats(size + self.batch * made.rows * op.width))
         made.turned, made.scores = turned.data_ptr(), self._keep(floats(op.reach)).data_ptr()
-        keys = turned[size:].view(self.batch, made.rows, op.heads, size)
-        values = self.memory[op.buffer].unflatten(2, (3, op.heads, size))[:, :, 2]
-        self.attended.append((op, keys.transpose(1, 2), values.transpose(1, 2)))
         # Attentions that stand alike share the angles, which the first of them makes.
         key = (op.heard, size, op.base)
         made.looks = key not in self._looked
@@ -343,10 +337,10 @@ class Layout:
 
     def _heard(self, leaf: str) -> int:
         """Where it is counted, [B, 2], how many rows came before a step, and after it."""
-        if leaf not in self.holds:
+        if leaf not in self._holds:
             heard = self._keep(torch.zeros(self.batch, 2, dtype=torch.int64))
-            self.holds[leaf] = heard[:, :1], heard[:, 1:]
-        return self.holds[leaf][0].data_ptr()
+            self._holds[leaf] = heard[:, :1], heard[:, 1:]
+        return self._holds[leaf][0].data_ptr()
 
     def _own_local_attention(self, op: LocalAttention, made: Any) -> None:
         size = op.width // op.heads

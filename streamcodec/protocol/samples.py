@@ -5,7 +5,7 @@ import numpy as np
 from ..packet import Array
 from .messages import PcmFormat
 
-__all__ = ["INT16_SCALE", "as_float", "from_wire", "rounded", "to_wire"]
+__all__ = ["INT16_SCALE", "from_wire", "rounded", "to_float", "to_wire"]
 
 INT16_SCALE = np.float32(1 / 32768)  # int16 -32768 is -1.0, as in `audio`; a power of two, so both ways are exact
 
@@ -13,13 +13,13 @@ INT16_SCALE = np.float32(1 / 32768)  # int16 -32768 is -1.0, as in `audio`; a po
 def to_wire(samples: Array, pcm: PcmFormat) -> Array:
     """[C, N], float32 or int16 (see `rounded`), as the format has it, [N, C]."""
     if pcm.format == "f32le":
-        return as_float(samples).T
+        return to_float(samples).T
     return (samples if samples.dtype.kind == "i" else rounded(samples)).T
 
 
 def from_wire(rows: Array) -> Array:
     """[N, C] int16 or float32 as float32 [C, N], full scale 1."""
-    return as_float(rows.T)
+    return to_float(rows.T)
 
 
 def rounded(samples: Array) -> Array:
@@ -30,7 +30,7 @@ def rounded(samples: Array) -> Array:
     return np.minimum(scaled, 32767, out=scaled).astype(np.int16)
 
 
-def as_float(samples: Array) -> Array:
+def to_float(samples: Array) -> Array:
     """int16 or float32 as float32, full scale 1."""
     if samples.dtype.kind == "i":
         return np.multiply(samples, INT16_SCALE, order="C")

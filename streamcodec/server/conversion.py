@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..continuing import Gaps
 from ..protocol import Agreement, CodecFacts, Delay, Delays, PcmFormat
-from ..protocol.samples import as_float, from_wire
+from ..protocol.samples import from_wire, to_float
 from ..resample import Resampler
 from .voice import Frames
 
@@ -115,7 +115,7 @@ class Outlet:
         length: samples of the stream at the codec's rate, where the client said: what is beyond them is cut off, if it
         was not sent before.
         """
-        rest = np.concatenate([self.resampler.push(as_float(self._take())), self.resampler.finish()], axis=1)
+        rest = np.concatenate([self.resampler.push(to_float(self._take())), self.resampler.finish()], axis=1)
         if length is not None:
             rest = rest[:, : max(0, self.resampler.length(length) - self.index)]
         return self._cut(rest) or [np.zeros((self.channels, 0), np.float32)]

@@ -5,7 +5,7 @@ import pytest
 
 from streamcodec.continuing import Gaps
 from streamcodec.protocol import PcmFormat, codec_facts
-from streamcodec.protocol.samples import as_float, rounded, to_wire
+from streamcodec.protocol.samples import rounded, to_float, to_wire
 from streamcodec.server.conversion import Inlet, Outlet
 
 RATE = 24_000
@@ -33,9 +33,9 @@ def test_a_gap_after_samples_that_passed_is_filled_from_them_for_any_cut(kind, c
     got, expected, place = [], [], 0
     while place < len(rows):
         piece = rows[place : place + rng.choice([1, 7, 100, 606, 607, 960, 2000])]
-        piece = piece if kind == "int16" else as_float(piece)
-        got.append(as_float(inlet.push(piece)))
-        expected.append(gaps.push(as_float(piece)).T)
+        piece = piece if kind == "int16" else to_float(piece)
+        got.append(to_float(inlet.push(piece)))
+        expected.append(gaps.push(to_float(piece)).T)
         place += len(piece)
         if rng.random() < 0.3:
             count = int(rng.integers(1, 2500))
