@@ -41,15 +41,18 @@ ARRAYS: dict[tuple[Any, str], tuple[Any, str, int]] = {
 }
 
 
-class Image:
-    """The other side's memory for one call."""
+def tensors() -> list[Tensor]:
+    """All that there are, but for what gc has frozen."""
+    return [each for each in gc.get_objects() if type(each) in (Tensor, torch.nn.Parameter)]
 
-    def __init__(self) -> None:
+
+class Image:
+    """The other side's memory for one call, which may point to any of `known` and to what is newer."""
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
         self.memory = bytearray(HEAD)
         found = {}
-        for each in gc.get_objects():  # all tensors that there are
-            if type(each) not in (Tensor, torch.nn.Parameter):
-                continue
+        for each in (*known, *tensors()):
             if each.device.type == "cpu" and each.layout == torch.strided:  # others have no memory of their own
                 storage = each.untyped_storage()
                 found[storage.data_ptr()] = max(storage.nbytes(), found.get(storage.data_ptr(), 0))
@@ -96,6 +99,10 @@ class Emulated:
     """The library of one instruction set, running."""
 
     def __init__(self, folder: Path, name: str, flags: Sequence[str]) -> None:
+        # Each call looks for the tensors that there are. What is here already, in a process of many tests millions of
+        # objects, is looked through once: frozen, it is not looked through again, and the tensors of it are kept.
+        self.known = tensors()
+        gc.freeze()
         program, self.file = folder / "emulated", folder / "memory"
         command = (COMPILER, *compiler.FLAGS, *flags)
         parts = [
@@ -119,7 +126,7 @@ class Emulated:
 
     def call(self, function: str, *arguments: Any) -> int:
         """arguments: tensors, or structures by reference. Returns what the function does, 0 for nothing."""
-        image = Image()
+        image = Image(self.known)
         pointers = [
             image.tensor(each.data_ptr())
             if isinstance(each, Tensor)
@@ -142,6 +149,7 @@ class Emulated:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(10)
+        gc.unfreeze()
 
 
 @contextmanager
