@@ -4,7 +4,8 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ UNTRACKED = shutil.ignore_patterns(
 )  # fmt: skip
 
 
+@contextmanager
+def shared(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A path that is the same for all of xdist's workers, for one of them at a time."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{path}.lock"):
+        yield path
+
+
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """ "wheel" and "sdist": built by `python -m build`, the former from the latter, once for all of xdist's workers."""
@@ -27,9 +37,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pytest.importorskip(name, reason=f"{name} is not installed: the extra `release` has it")
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("setuptools before 77 cannot build this package: the extra `release` has a later one")
-    base = tmp_path_factory.getbasetemp()
-    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "distributions"
-    with FileLock(f"{out}.lock"):
+    with shared(tmp_path_factory, "distributions") as out:
         if not out.exists():
             source = tmp_path_factory.mktemp("source") / "streamcodec"  # a copy: building writes beside its sources
             shutil.copytree(ROOT, source, ignore=UNTRACKED)
@@ -42,4 +50,15 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def new_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Environment]:
     """A function that makes another one."""
-    return lambda: Environment(tmp_path_factory.mktemp("environment"))
+    return lambda: Environment(tmp_path_factory.mktemp("environment") / "new")
+
+
+@pytest.fixture(scope="session")
+def thin(distributions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """WHEEL[client], every package of it fetched by pip; once for all workers."""
+    with shared(tmp_path_factory, "thin") as path:
+        environment, complete = Environment(path), path.with_suffix(".complete")
+        if not complete.exists():
+            environment.install(f"{distributions['wheel']}[client]")
+            complete.touch()
+    return environment

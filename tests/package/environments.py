@@ -21,10 +21,11 @@ def run(command: list[object], **options: object) -> str:
 
 
 class Environment:
-    """A virtual environment with nothing in it, not even pip."""
+    """A virtual environment with nothing in it, not even pip; or the one that is at `path`."""
 
     def __init__(self, path: Path) -> None:
-        venv.create(path, with_pip=False, symlinks=os.name != "nt")
+        if not path.exists():
+            venv.create(path, with_pip=False, symlinks=os.name != "nt")
         self.bin = path / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.bin / "python"
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -32,7 +33,8 @@ class Environment:
     def install(self, *requirements: str) -> None:
         """With the running interpreter's pip. Skips the test where that reaches no index."""
         pip = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]
-        done = subprocess.run([*pip, "install", "--quiet", *requirements], capture_output=True, text=True, check=False)
+        command = [*pip, "install", "--quiet", "--no-compile", *requirements]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             probe = [*pip, "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "tqdm"]
             if subprocess.run(probe, capture_output=True, check=False).returncode != 0:

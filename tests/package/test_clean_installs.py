@@ -28,14 +28,6 @@ COMPUTING = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def thin(distributions: dict[str, Path], new_environment: Callable[[], Environment]) -> Environment:
-    """WHEEL[client], every package of it fetched by pip."""
-    environment = new_environment()
-    environment.install(f"{distributions['wheel']}[client]")
-    return environment
-
-
 @pytest.fixture
 def recording(tmp_path: Path) -> np.ndarray:
     """1 s at the small codec's rate, 16 bits, in tmp_path/in.wav; as float32 [1, n]."""
