@@ -85,14 +85,14 @@ def test_two_processes_resume(recordings: Path, tmp_path: Path, two: Path) -> No
 
 ENDING = """
     import os, socket, sys
+    import torch  # once for both: it takes most of the time
+    from streamcodec.train.distributed import joined
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     leads = os.fork()
     rank = "0" if leads else "1"
     os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    import torch
-    from streamcodec.train.distributed import joined
 
     def threads():
         return sorted(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task"))

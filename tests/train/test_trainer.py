@@ -28,25 +28,25 @@ def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stop", "kind"), [(1, "adamw"), (3, "adamw"), (5, "adamw"), (9, "adamw"), (5, "muon")])
-def test_a_resumed_training_ends_with_identical_numbers(make: Any, stop: int, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "stops"), [("adamw", (1, 3, 5, 9)), ("muon", (5,))])
+def test_a_resumed_training_ends_with_identical_numbers(make: Any, kind: str, stops: tuple[int, ...]) -> None:
     """Stops before, at and after the start of the codebooks, and after discriminators began to judge."""
     settings = {"run": {"steps": 12}, "quantizer": {"warm_share": 0.2}, "optimizer": {"kind": kind}}
     whole, first = make("whole", **settings), make("parts", **settings)
     figures = [whole.step() for _ in range(12)]
-    for _ in range(stop):
-        first.step()
-    second = make("others", **settings)
-    state = {name: value.clone() for name, value in first.tensors().items()}
-    second.load(state, first.numbers())
-    again = [second.step() for _ in range(12 - stop)]
     assert whole.quantised
     assert any(name.startswith("muon") for name in whole.tensors()) == (kind == "muon")
     assert "adversarial" in figures[-1]
-    assert_equal(whole.tensors(), second.tensors())
-    numbers = [{**trainer.numbers(), "elapsed": 0} for trainer in (whole, second)]
-    assert numbers[0] == numbers[1]
-    assert figures[stop:] == again
+    for stop in stops:
+        while first.step_count < stop:
+            first.step()
+        second = make(f"from {stop}", **settings)
+        second.load({name: value.clone() for name, value in first.tensors().items()}, first.numbers())
+        again = [second.step() for _ in range(12 - stop)]
+        assert_equal(whole.tensors(), second.tensors())
+        numbers = [{**trainer.numbers(), "elapsed": 0} for trainer in (whole, second)]
+        assert numbers[0] == numbers[1]
+        assert figures[stop:] == again
 
 
 @pytest.mark.slow
