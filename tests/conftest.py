@@ -39,8 +39,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 # Folders whose tests go by the clock: benches, servers and clients, sound cards, a browser. Most of them wait as long
 # as a busy machine may need, and bear company.
 TIMED = "tests/bench tests/client tests/live tests/page tests/server"
-# What does not: a sound card and a browser play on, whether or not the machine keeps up.
-ALONE = "tests/live/test_pasted.py tests/live/test_virtual_card.py tests/page/test_looks.py tests/page/test_page.py"
+# What does not: sound cards and browsers play on, and two presses are one or two, as the machine keeps up or not.
+ALONE = "tests/live/test_pasted.py tests/live/test_virtual_card.py tests/page/test_page.py tests/page/test_presses.py"
 LEFT_OUT = pytest.StashKey[int]()
 
 
