@@ -16,6 +16,9 @@ __all__ = ["AudioLike", "as_float"]
 AudioLike: TypeAlias = Tensor | NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int16]
 """What calls take for audio: samples [B, C, N], float (full scale is -1..1) or int16."""
 
+# Of samples that are all finite.
+_INT16 = frozenset({torch.int16, np.dtype(np.int16)})
+
 
 def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", grad: bool = False) -> Tensor:
     """Samples as float32, [B, C, N].
@@ -35,6 +38,8 @@ def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", 
             f"{name} has the shape {list(tensor.shape)}; "
             f"it must be [batch, {channels or 'channels'}, samples]{_shape_hint(tensor, channels)}"
         )
+    if pcm.dtype in _INT16:
+        return tensor
     # One sum is cheaper than looking at each sample, and finite only if all are; large finite samples can overflow it.
     total = tensor.detach().sum() if tensor.requires_grad else tensor.sum()
     if not math.isfinite(total.item()):

@@ -27,6 +27,8 @@ class Bandwidths:
 
     def of(self, frame: int, count: int) -> list[tuple[int, float]]:
         """The next `count` frames from `frame` on, as runs (frames, bandwidth). At least one run."""
+        if len(self._changes) == 1:
+            return [(count, self.last)]
         runs: list[tuple[int, float]] = []
         starts = [*(start for start, _ in self._changes), frame + count][1:]
         for (start, bandwidth), stop in zip(self._changes, starts, strict=True):

@@ -7,7 +7,7 @@ On a GPU all of that is a `WholeStep`, which is captured in a CUDA graph.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from threading import Barrier
@@ -83,11 +83,20 @@ class Scratch(NamedTuple):
     """What a part of a step runs on. inputs: [B, rows, channels] for each number of frames; part: its number.
 
     numbers: [3, B] int64, of a whole step: slots, and the two of `Edges`. Scratch rows hold leftovers.
+    views: of the inputs, by batch and frames, since a torch call whose code has left the caches takes 10 to 40 us.
     """
 
     inputs: dict[int, Tensor]
     part: int
     numbers: Tensor
+    views: dict[tuple[int, int], Tensor]
+
+    def rows(self, batch: int, frames: int) -> Tensor:
+        """The input of a step: [batch, rows, channels]."""
+        view = self.views.get((batch, frames))
+        if view is None:
+            view = self.views[batch, frames] = self.inputs[frames][:batch]
+        return view
 
 
 class Done(NamedTuple):
@@ -129,7 +138,7 @@ class WholeStep:
         (batch, frames, edges, asked, executor, _), scratch = self._size, self._scratch
         slots, position, length = scratch.numbers[:, :batch].unbind()
         lent = Lent(self._states, slots)
-        y = executor.step(self._work, scratch.inputs[frames][:batch], lent, Edges(position, length) if edges else None)
+        y = executor.step(self._work, scratch.rows(batch, frames), lent, Edges(position, length) if edges else None)
         y = self._finish(y, asked)
         lent.write(slice(batch), slots)
         return y
@@ -180,7 +189,7 @@ class BatchedLane(Lane[Any]):
         }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
         numbers = torch.zeros(3, largest, dtype=torch.int64, device=self.device)
-        return Scratch(inputs, part, numbers)
+        return Scratch(inputs, part, numbers, {})
 
     @property
     def nbytes(self) -> int:
@@ -301,7 +310,7 @@ class BatchedLane(Lane[Any]):
     def _tell(self, side: BatchedSide) -> Result:
         side.done = True
         with torch.inference_mode(False):
-            return Result(side, self._result(side, self._nothing, True))
+            return Result(side, self._result(side, self._nothing, 0, True))
 
     @property
     @abstractmethod
@@ -311,7 +320,8 @@ class BatchedLane(Lane[Any]):
     def _by_frames(self, sides: list[BatchedSide]) -> dict[int, list[BatchedSide]]:
         """The sides by the frames that they move on by: as many as wait, but no more than half of the sides have.
 
-        So most of them share one batch, of at most `frames_at_once`. Who has more is served again by the next step.
+        So most of them share one batch, of at most `frames_at_once`. Who has more is served again by the next step, and
+        who has half as many before its end takes part with zeros.
         Mirrored starts, which take more frames than ordinary steps, make a batch of their own.
         """
         found: dict[int, list[BatchedSide]] = {}
@@ -326,8 +336,11 @@ class BatchedLane(Lane[Any]):
         most = sorted(waiting)[len(sides) // 2]
         if self.frames_at_once is not None:
             most = min(most, self.frames_at_once // len(sides))
+        usual = self._allowed(most)
         for side, frames in zip(sides, waiting, strict=True):
-            found.setdefault(self._allowed(min(frames, most)), []).append(side)
+            own = self._allowed(min(frames, most))
+            # What lies beyond an end is cut: that costs less than a batch of its own, unless it is most of the step.
+            found.setdefault(usual if side.ended and usual <= 2 * own else own, []).append(side)
         return found
 
     def _allowed(self, frames: int) -> int:
@@ -350,7 +363,7 @@ class BatchedLane(Lane[Any]):
                 for part in rounds[start:][: self.threads]
             ]
             work = [(part, scratch) for part, scratch in zip(plans, self.scratches, strict=False) if part]
-            others = [self.pool.submit(self._compute, *item) for item in work[1:]] if self.pool is not None else []
+            others = [self.pool.submit(self._computed, *item) for item in work[1:]] if self.pool is not None else []
             ran = [self._compute(*item) for item in (work[:1] if others else work)]
             for done in ran + [other.result() for other in others]:
                 yield from self._retried(done)
@@ -374,6 +387,10 @@ class BatchedLane(Lane[Any]):
         return Plan(side, frames, frames * network.at.rate, start, max(start, rows - surplus), last)
 
     @torch.inference_mode()
+    def _computed(self, plans: list[Plan], scratch: Scratch) -> Done:
+        """`_compute`, in a thread that is not in the engine's call."""
+        return self._compute(plans, scratch)
+
     def _compute(self, plans: list[Plan], scratch: Scratch) -> Done:
         """Run a step, the same frames for all, on `scratch`; unless it is a whole one, that changes nothing else: any
         thread may, and it may fail.
@@ -384,12 +401,12 @@ class BatchedLane(Lane[Any]):
                 return Done(plans, scratch, self._compute_whole(self.steps, plans, scratch, size))
             slots = [plan.side.slot for plan in plans]
             lent = Lent(self.states, slots + slots[:1] * (size - len(slots)))
-            x = scratch.inputs[plans[0].frames]
-            self._fill(plans, x)
+            x = self._fill(plans, scratch.rows(size, plans[0].frames))
             edges = self._edges(plans, size)
             at = None if edges is None else self._edge_tensors(edges)
-            y = self.network.step(x[:size], lent, at, scratch.part)
-            return Done(plans, scratch, self._finish(y[: len(plans)], self._asked(plans)), lent)
+            y = self.network.step(x, lent, at, scratch.part)
+            y = y if size == len(plans) else y[: len(plans)]
+            return Done(plans, scratch, self._finish(y, self._asked(plans)), lent)
         except Exception as error:
             return Done(plans, scratch, error=error)
 
@@ -402,7 +419,10 @@ class BatchedLane(Lane[Any]):
     def _compute_whole(self, steps: Graphs[Size], plans: list[Plan], scratch: Scratch, size: int) -> Tensor:
         frames, edges = plans[0].frames, self._edges(plans, size)
         step = steps.get(self._size(size, frames, edges is not None, self._asked(plans)))
-        self._fill(plans, scratch.inputs[frames])
+        x = scratch.rows(size, frames)
+        given = self._fill(plans, x)
+        if given is not x:
+            x.copy_(given)
         # From here on nothing of the caller's runs: a side that was closed until now has no slot any more.
         self._place(scratch, [self._nobody if plan.side.closed else plan.side.slot for plan in plans], edges, size)
         return step()
@@ -433,8 +453,10 @@ class BatchedLane(Lane[Any]):
         scratch.numbers[:, :size].copy_(torch.tensor(rows, dtype=torch.int64))
 
     @abstractmethod
-    def _fill(self, plans: list[Plan], x: Tensor) -> None:
-        """Write the input of the step to the first rows of `x`; zeros where the queue has too little."""
+    def _fill(self, plans: list[Plan], x: Tensor) -> Tensor:
+        """The input of the step, as `x` is, whose first rows it is written to, where it is not elsewhere already. Zeros
+        where the queue has too little.
+        """
 
     @abstractmethod
     def _asked(self, plans: list[Plan]) -> int:
@@ -478,24 +500,27 @@ class BatchedLane(Lane[Any]):
         if done.lent is not None:
             rows = slice(len(plans)) if len(kept) == len(plans) else kept  # a slice takes no copy
             done.lent.write(rows, [plans[i].side.slot for i in kept])
-        with torch.inference_mode(False):  # what is copied from here on is the callers', and channels come first
-            outputs = done.output.transpose(1, 2).clone(memory_format=torch.contiguous_format).split(1)
-            return [self._advance(plans[i], outputs[i]) for i in kept]
+        outputs = self._handed(done.output)
+        return [self._advance(plans[i], outputs[i]) for i in kept]
+
+    @abstractmethod
+    def _handed(self, output: Tensor) -> Sequence[Tensor]:
+        """What `_finish` gave, [B, n, channels or codebooks], as one of [1, channels or codebooks, n] for each row."""
 
     def _advance(self, plan: Plan, output: Tensor) -> Result:
-        side, stream = plan.side, plan.side.stream
+        side, stream, rows = plan.side, plan.side.stream, plan.stop - plan.start
         side.drop(plan.rows)
         frames, received, emitted = stream.progress
         stream.progress = Progress(frames + plan.frames, received, emitted)
         stream.skip -= plan.start
         side.done = plan.last
-        if plan.stop - plan.start < output.shape[2]:
+        if rows < plan.frames * self.network.out.rate:
             output = output[:, :, plan.start : plan.stop]
-        return Result(side, self._result(side, output, plan.last))
+        return Result(side, self._result(side, output, rows, plan.last))
 
     @abstractmethod
-    def _result(self, side: Any, output: Tensor, last: bool) -> Any:
-        """What the session is given for its true output, [1, channels or codebooks, n]."""
+    def _result(self, side: Any, output: Tensor, rows: int, last: bool) -> Any:
+        """What the session is given for its true output, [1, channels or codebooks, rows]."""
 
 
 def whole_core(numbers: dict[str, Any]) -> dict[str, int]:

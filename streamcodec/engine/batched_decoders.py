@@ -1,5 +1,6 @@
 """Decoders whose steps are batched: codes to audio."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -108,7 +109,7 @@ class BatchedDecoders(BatchedLane):
             place += frames
         return pieces
 
-    def _fill(self, plans: list[Plan], x: Tensor) -> None:
+    def _fill(self, plans: list[Plan], x: Tensor) -> Tensor:
         """All codes of the step to latents, those of as many codebooks in one call."""
         by_codebooks: dict[int, list[Tensor]] = {}
         places: dict[int, list[tuple[int, int]]] = {}
@@ -121,13 +122,13 @@ class BatchedDecoders(BatchedLane):
             if place < plan.rows:
                 x[row, place:] = 0
         for codebooks, pieces in by_codebooks.items():
-            latents = self.codec.quantizer.decode(torch.cat(pieces)[None])[0]
+            latents = self.codec.quantizer.decode(torch.cat(pieces)[None])
             sizes = [piece.shape[0] for piece in pieces]
-            if len(by_codebooks) == 1 and sizes == [x.shape[1]] * len(plans):
-                x[: len(plans)] = latents.view(len(plans), x.shape[1], -1)
-                return
-            for part, (row, place) in zip(latents.split(sizes), places[codebooks], strict=True):
+            if sizes == [x.shape[1]] * len(x):
+                return latents.view(x.shape)
+            for part, (row, place) in zip(latents[0].split(sizes), places[codebooks], strict=True):
                 x[row, place : place + part.shape[0]] = part
+        return x
 
     def _asked(self, plans: list[Plan]) -> int:
         return 0
@@ -135,12 +136,19 @@ class BatchedDecoders(BatchedLane):
     def _finish(self, y: Tensor, asked: int) -> Tensor:
         return y
 
+    def _handed(self, output: Tensor) -> Sequence[Tensor]:
+        with torch.inference_mode(False):  # what is copied here is the callers'
+            return output.transpose(1, 2).clone(memory_format=torch.contiguous_format).split(1)
+
     @property
     def _nothing(self) -> Tensor:
         return torch.zeros(1, self.network.out_channels, 0, dtype=self.dtype, device=self.device)
 
-    def _result(self, side: DecoderSide, output: Tensor, last: bool) -> Tensor:
-        emitted = side.count.emit(output.shape[2])
-        if emitted < output.shape[2]:
+    def _result(self, side: DecoderSide, output: Tensor, rows: int, last: bool) -> Tensor:
+        emitted = side.count.emit(rows)
+        if emitted < rows:
             output = output[:, :, :emitted]
-        return side.count.faded(output.mT).mT.contiguous() if side.count.fade else output.contiguous()
+        if not side.count.fade and output.is_contiguous():
+            return output
+        with torch.inference_mode(False):
+            return side.count.faded(output.mT).mT.contiguous()

@@ -1,5 +1,7 @@
 """Encoders whose steps are batched: audio to codes."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,6 +63,12 @@ class EncoderSide(BatchedSide):
 class BatchedEncoders(BatchedLane):
     """Audio to codes."""
 
+    @cached_property
+    def _codebooks(self) -> dict[float, int]:
+        """By bandwidth."""
+        spec = self.codec.spec
+        return {bandwidth: spec.codebooks(bandwidth) for bandwidth in spec.bandwidths}
+
     def _core(self, start: Start, bandwidth: float) -> FramedCore:
         core = self.codec.encoder_core(1, start)
         assert isinstance(core, FramedCore)
@@ -83,7 +91,7 @@ class BatchedEncoders(BatchedLane):
         side.bandwidths = Bandwidths.load(saved.numbers.get("bandwidths"), self.codec.spec.bandwidths, limit)
         return side
 
-    def _fill(self, plans: list[Plan], x: Tensor) -> None:
+    def _fill(self, plans: list[Plan], x: Tensor) -> Tensor:
         """In one call for all."""
         pieces: list[Tensor] = []
         for plan in plans:
@@ -91,13 +99,13 @@ class BatchedEncoders(BatchedLane):
             pieces += queue.peek(plan.rows)
             if queue.rows < plan.rows:
                 pieces.append(x.new_zeros(plan.rows - queue.rows, x.shape[2]))
-        torch.cat(pieces, out=x[: len(plans)].flatten(0, 1))
+        torch.cat(pieces, out=(x if len(x) == len(plans) else x[: len(plans)]).flatten(0, 1))
+        return x
 
     def _asked(self, plans: list[Plan]) -> int:
         """The codebooks of the highest bandwidth of any; the stages of a lower one are the first of a higher."""
-        spec = self.codec.spec
         asked = [bandwidth for plan in plans for _, bandwidth in self._runs(plan.side, plan.stop - plan.start)]
-        return spec.codebooks(max(asked, default=spec.bandwidths[-1]))
+        return self._codebooks[max(asked, default=self.codec.spec.bandwidths[-1])]
 
     def _finish(self, y: Tensor, asked: int) -> Tensor:
         """Codes [B, T, K]."""
@@ -107,19 +115,22 @@ class BatchedEncoders(BatchedLane):
     def _runs(side: Any, frames: int) -> list[tuple[int, float]]:
         return side.bandwidths.of(side.count.frames, frames)
 
+    def _handed(self, output: Tensor) -> Sequence[Tensor]:
+        return output.transpose(1, 2).split(1)
+
     @property
     def _nothing(self) -> Tensor:
         return torch.zeros(1, self.codec.spec.num_codebooks, 0, dtype=torch.int64, device=self.device)
 
-    def _result(self, side: EncoderSide, output: Tensor, last: bool) -> list[Codes]:
+    def _result(self, side: EncoderSide, output: Tensor, rows: int, last: bool) -> list[Codes]:
         """Pieces of codes, one for each stretch of the same bandwidth."""
-        runs = self._runs(side, output.shape[2])
+        runs = self._runs(side, rows)
         lengths = side.count.lengths([frames for frames, _ in runs], side.ended, last)
         pieces, place = [], 0
         for (frames, bandwidth), length in zip(runs, lengths, strict=True):
             if frames or length:
-                part, codebooks = output, self.codec.spec.codebooks(bandwidth)
-                if frames < output.shape[2] or codebooks < output.shape[1]:
+                part, codebooks = output, self._codebooks[bandwidth]
+                if frames < rows or codebooks < output.shape[1]:
                     part = output[:, :codebooks, place : place + frames]
                 pieces.append(Codes(part, None, length))
             place += frames

@@ -190,7 +190,8 @@ class Engine:
         self._sessions.discard(session)
 
     def _check_codec(self, call: str) -> None:
-        now = (self.codec.dtype, self.codec.device)
+        weights = self.codec.quantizer.codebooks
+        now = (weights.dtype, weights.device)
         if now != self._made_for:
             raise StreamError(
                 f"{call}: the codec is {now[0]} on {now[1]} now, and was {self._made_for[0]} on {self._made_for[1]} "
@@ -204,7 +205,6 @@ class Engine:
         if session.ended and call not in ("save", "cut"):
             raise StreamClosedError(f"{call} after flush: this session has ended; open a new one")
 
-    @torch.inference_mode()
     def feed(self, session: Session, data: AudioLike | CodesLike) -> None:
         """More input: audio [1, channels, n] as `EncoderStream.push` takes it, or codes as `DecoderStream.push` does.
 

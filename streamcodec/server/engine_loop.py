@@ -17,7 +17,7 @@ from ..codecs import Codec, Start
 from ..codes import Codes
 from ..engine import Delivery, Direction, Engine, Session
 from ..protocol.samples import rounded
-from .voice import Asked, Frames, Output, queue_frames, repeated
+from .voice import Array, Asked, Frames, Output, queue_frames, repeated
 
 __all__ = ["EngineLoop"]
 
@@ -215,8 +215,7 @@ class EngineLoop:
                 output.frames.append(Frames(codes.data[0].cpu().numpy().astype(np.uint16), scale))
             output.length += codes.length or 0
         if delivery.audio is not None:
-            audio = delivery.audio[0].to("cpu", torch.float32).numpy()
-            audio = rounded(audio) if part.voice.int16 else audio
+            audio = _as_samples(delivery.audio, part.voice.int16)
             output.audio = audio if output.audio is None else np.concatenate([output.audio, audio], axis=1)
         if delivery.done:
             kind, tag = part.commands.popleft()
@@ -250,6 +249,12 @@ class EngineLoop:
             if part.closed or not (part.commands or part.queued()):
                 self._touched.discard(part)
         return batch
+
+
+def _as_samples(audio: torch.Tensor, int16: bool) -> Array:
+    """Audio [1, C, n] as [C, n] on the CPU, float32 or int16."""
+    samples: Array = (audio if audio.is_cpu else audio.cpu()).numpy()[0]
+    return rounded(samples) if int16 else samples.astype(np.float32, copy=False)
 
 
 def _as_frames(codes: Codes) -> Frames:

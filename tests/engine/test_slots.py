@@ -3,7 +3,7 @@
 import math
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -312,10 +312,10 @@ def test_only_the_session_that_fails_is_lost(monkeypatch, kind, part, hops):
     lane = engine._encoders if part == "encoder" else engine._decoders
     compute = type(lane)._fill
 
-    def refuse(self: Any, plans: Any, x: Tensor) -> None:
+    def refuse(self: Any, plans: Any, x: Tensor) -> Tensor:
         if self is lane and any(plan.side.owner is victim.session for plan in plans):
             raise RuntimeError("this one is broken")
-        compute(self, plans, x)
+        return cast(Tensor, compute(self, plans, x))
 
     monkeypatch.setattr(type(lane), "_fill", refuse)
     for mirror in [*live, victim]:
@@ -423,7 +423,8 @@ def test_figures_count_sessions_steps_and_what_waits():
 def steps(engine: Engine, live: list[Mirror], frames: list[int]) -> list[tuple[int, int, int]]:
     """Batches, rows and frames of every step until nothing waits, sessions fed as many whole frames."""
     for mirror, count in zip(live, frames, strict=True):
-        mirror.feed(count * engine.codec.spec.hop_length)
+        if count:
+            mirror.feed(count * engine.codec.spec.hop_length)
     found, before = [], engine.figures().encoder
     while engine.ready:
         deliver(live, engine.step())
@@ -457,3 +458,19 @@ def test_long_steps_that_are_named_are_taken_however_many_sessions_there_are(mos
     live = mirrors(engine, 13)
     assert steps(engine, live, [8] * 13) == expected
     end(engine, live)
+
+
+def test_one_that_ends_joins_the_others_step():
+    codec = small_codec("24khz", pad_mode="constant")
+    engine = Engine(codec, slots=16)
+    live = mirrors(engine, 5)
+    steps_of = partial(steps, engine, live)
+    live[0].feed(codec.spec.hop_length)
+    live[0].flush()
+    assert steps_of([0, 2, 2, 2, 2]) == [(1, 5, 10)], "one frame and the end, beside two of the others"
+    live[1].feed(codec.spec.hop_length)
+    live[1].flush()
+    assert steps_of([0, 0, 4, 4, 4]) == [(2, 4, 13)], "three frames beyond the end would be most of a row"
+    end(engine, live[2:])
+    for mirror in live[:2]:
+        mirror.check(1e-9)
