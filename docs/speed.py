@@ -243,7 +243,8 @@ def summary(results: dict[str, dict[str, Any]], live: list[dict[str, Any]]) -> I
     for each in live:
         said = f"{each['conversations']} conversations of EnCodec 24 kHz on {each['processes']} core(s)"
         said += "" if each["precision"] == "float32" else f", in {each['precision']}"
-        said += f", a one-frame step of both directions, p99, in ms ({each['lasts_ms']:.2f} are there)"
+        what = "a one-frame step" + (" of both directions" if each["processes"] == 1 else ", one direction a core")
+        said += f", {what}, p99, in ms ({each['lasts_ms']:.2f} are there)"
         yield f"| {said} | {each['p99_ms']:.1f} |"
     for row in of(results.get("DAC 44.1 kHz in bfloat16"), "decode"):
         if "bfloat16" in row["side"]:
@@ -308,9 +309,10 @@ def conversations_section(found: list[dict[str, Any]]) -> Iterator[str]:
         yield from command_lines(command + ("" if precision == "float32" else f" --precision {precision}"))
     yield from ("```", "")
     yield from wrapped(
-        "They are live as long as a step of both directions takes less than a frame lasts. Steps follow each other, as "
-        "those of a server do. The last columns are of a loop between them that always does the same: what takes "
-        "longer there was the machine's doing. Of several processes the slowest counts."
+        "They are live as long as a step takes less than a frame lasts. One process encodes and decodes all "
+        "conversations in each step; of two one encodes all and the other decodes all, as a server's engines do, and "
+        "the slower one counts. Steps follow each other, as those of a server do. The last columns are of a loop "
+        "between them that always does the same: what takes longer there was the machine's doing."
     )
     yield ""
     heads = ("conversations", "processes", "precision", "a frame lasts, ms", "steps", "median, ms", "p99", "late")

@@ -1,4 +1,8 @@
-"""Conversations as a server runs them: one step after the other, of all of them at once and in both directions.
+"""Conversations as a server runs them: one step after the other, of all of them at once.
+
+A conversation is two sessions, one that encodes what is said here and one that decodes what is said there. One process
+runs both directions of all; several share the sessions as a server's engines do (`engine.placement`), so that of two
+one encodes and one decodes.
 
 What a live stream must not exceed is the time that its frames last. So it is the 99th percentile that counts, of steps
 that follow each other as those of a server do. A loop of the same work every time is timed between them: what takes
@@ -10,7 +14,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -19,11 +23,13 @@ from typing import Any, NamedTuple
 import torch
 
 from ..codecs import Codec
+from ..engine.placement import Kind, place
+from ..engine.session import Direction
 from ..errors import InputError
 from ..ops import PRECISIONS
 from .pairs import BUNDLED, add_backend, open_codec
 from .presets import PRESETS
-from .steps import noise, p99
+from .steps import codes_of_chance, noise, p99
 
 __all__ = ["HELP", "Live", "add_arguments", "live", "run"]
 
@@ -31,6 +37,13 @@ HELP = "conversations as a server runs them: how long a step takes, at the 99th 
 WARM = 20  # steps before those that count: the first ones pack weights and lay out memory
 LOOP = 30_000  # rounds of the loop, some tenths of a millisecond
 START_SECONDS = 120.0  # until all processes are ready
+
+
+class Sessions(NamedTuple):
+    """How many of a process encode, and decode."""
+
+    encode: int
+    decode: int
 
 
 class Live(NamedTuple):
@@ -58,8 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of steps: {', '.join(PRECISIONS)} (default: float32)",
     )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
-    parser.add_argument("--conversations", type=int, default=10, metavar="N", help="of each process (default: 10)")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="at once, a thread each (default: 1)")
+    parser.add_argument("--conversations", type=int, default=10, metavar="N", help="for each process (default: 10)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="at once, a thread each, which share the directions as a server's engines do (default: 1)",
+    )
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="of a step (default: 1)")
     parser.add_argument("--seconds", type=float, default=20.0, help="to measure (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -69,29 +88,56 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and return the exit code: 0, or 1 where the 99th percentile is more than the frames last."""
     if min(args.conversations, args.processes, args.frames) < 1 or not 0 < args.seconds < math.inf:
         raise InputError("--conversations, --processes, --frames and --seconds must be positive")
-    result = _result(args, _together(args) if args.processes > 1 else [_alone(args)])
+    shares = _shared(args.conversations * args.processes, args.processes)
+    result = _result(args, _together(args, shares) if args.processes > 1 else [_alone(args, shares[0])])
     print(json.dumps(result) if args.json else _table(result))
     return 0 if result["p99_ms"] <= result["lasts_ms"] else 1
 
 
-def live(codec: Codec, conversations: int, frames: int, bandwidth: float, seconds: float) -> Live:
-    """Steps of so many conversations, for so long; each decodes what it has just encoded."""
-    encoder = codec.open_encoder(bandwidth, conversations, start="primed")
-    decoder = codec.open_decoder(conversations, start="primed", bandwidth=bandwidth)
-    block = noise(codec, frames * codec.spec.hop_length, conversations)
+def live(codec: Codec, sessions: Sessions, frames: int, bandwidth: float, seconds: float) -> Live:
+    """Steps of so many sessions, for so long: of all that encode, and then of all that decode."""
+    step = _step(codec, sessions, frames, bandwidth)
     found = Live(frames / codec.spec.frame_rate, [], [])
     for _ in range(WARM):
-        decoder.push(encoder.push(block))
+        step()
     end = time.perf_counter() + seconds
     while not found.steps or time.perf_counter() < end:
         begun = time.perf_counter()
-        decoder.push(encoder.push(block))
+        step()
         stepped = time.perf_counter()
         for _ in range(LOOP):
             pass
         found.steps.append(stepped - begun)
         found.loop.append(time.perf_counter() - stepped)
     return found
+
+
+def _step(codec: Codec, sessions: Sessions, frames: int, bandwidth: float) -> Callable[[], None]:
+    """What runs one step of all."""
+    pushes: list[Callable[[], object]] = []
+    if sessions.encode:
+        encoder = codec.open_encoder(bandwidth, sessions.encode, start="primed")
+        block = noise(codec, frames * codec.spec.hop_length, sessions.encode)
+        pushes.append(lambda: encoder.push(block))
+    if sessions.decode:
+        decoder = codec.open_decoder(sessions.decode, start="primed", bandwidth=bandwidth)
+        codes = codes_of_chance(codec, frames, bandwidth, sessions.decode)
+        pushes.append(lambda: decoder.push(codes))
+
+    def step() -> None:
+        for push in pushes:
+            push()
+
+    return step
+
+
+def _shared(conversations: int, processes: int) -> list[Sessions]:
+    """The sessions of each process, begun one conversation after the other."""
+    engines: list[list[Kind]] = [[] for _ in range(processes)]
+    directions: tuple[Direction, ...] = ("encode", "decode")
+    for direction in directions * conversations:
+        engines[place(("", direction), engines)].append(("", direction))
+    return [Sessions(*(engine.count(("", direction)) for direction in directions)) for engine in engines]
 
 
 def _opened(args: argparse.Namespace) -> tuple[Codec, float]:
@@ -103,9 +149,9 @@ def _opened(args: argparse.Namespace) -> tuple[Codec, float]:
     return codec, args.bandwidth or preset or codec.spec.default_bandwidth
 
 
-def _alone(args: argparse.Namespace) -> Live:
+def _alone(args: argparse.Namespace, sessions: Sessions) -> Live:
     codec, bandwidth = _opened(args)
-    return live(codec, args.conversations, args.frames, bandwidth, args.seconds)
+    return live(codec, sessions, args.frames, bandwidth, args.seconds)
 
 
 _barrier: Barrier | None = None  # of a process that measures beside others
@@ -116,24 +162,24 @@ def _begin(barrier: Barrier) -> None:
     _barrier = barrier
 
 
-def _beside(args: argparse.Namespace) -> Live:
+def _beside(args: argparse.Namespace, sessions: Sessions) -> Live:
     """The same in one of several processes, when all are ready."""
     codec, bandwidth = _opened(args)
-    live(codec, args.conversations, args.frames, bandwidth, 0)
+    live(codec, sessions, args.frames, bandwidth, 0)
     assert _barrier is not None
     _barrier.wait(START_SECONDS)
-    return live(codec, args.conversations, args.frames, bandwidth, args.seconds)
+    return live(codec, sessions, args.frames, bandwidth, args.seconds)
 
 
-def _together(args: argparse.Namespace) -> list[Live]:
+def _together(args: argparse.Namespace, shares: Sequence[Sessions]) -> list[Live]:
     context = get_context("spawn")
-    barrier = context.Barrier(args.processes)
+    barrier = context.Barrier(len(shares))
     plain = argparse.Namespace(**{name: value for name, value in vars(args).items() if name in FIELDS})
-    with ProcessPoolExecutor(args.processes, context, _begin, (barrier,)) as pool:
-        return list(pool.map(_beside, [plain] * args.processes))
+    with ProcessPoolExecutor(len(shares), context, _begin, (barrier,)) as pool:
+        return list(pool.map(_beside, [plain] * len(shares), shares))
 
 
-FIELDS = ("codec", "backend", "precision", "bandwidth", "conversations", "frames", "seconds")
+FIELDS = ("codec", "backend", "precision", "bandwidth", "frames", "seconds")
 
 
 def _result(args: argparse.Namespace, found: Sequence[Live]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ def noise(codec: Codec, count: int, batch: int = 1) -> Tensor:
     return (torch.randn(batch, codec.spec.channels, count, generator=generator) * swell).to(codec.device, codec.dtype)
 
 
-def codes_of_chance(codec: Codec, frames: int, bandwidth: float) -> Codes:
-    """Codes [1, K, frames] that mean nothing: which entries they name does not change what they cost."""
+def codes_of_chance(codec: Codec, frames: int, bandwidth: float, batch: int = 1) -> Codes:
+    """Codes [batch, K, frames] that mean nothing: which entries they name does not change what they cost."""
     generator = torch.Generator().manual_seed(1)
-    shape = (1, codec.spec.codebooks(bandwidth), frames)
+    shape = (batch, codec.spec.codebooks(bandwidth), frames)
     return Codes(torch.randint(codec.spec.codebook_size, shape, generator=generator).to(codec.device))

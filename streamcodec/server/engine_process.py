@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ..codecs import Codec
+from ..engine.placement import Kind, place
+from ..engine.session import Direction
 from .children import leaving_ctrl_c
 from .engine_loop import EngineLoop
 from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
@@ -52,8 +54,8 @@ class _Engine:
 
 
 class EngineProcesses:
-    """engines: how many processes; a session stays in the one that had the fewest when it began. slots: of each engine.
-    codecs: here they are without weights, which the processes share.
+    """engines: how many processes; a session stays in the one that it was given (`engine.placement`), and each has room
+    for all. slots: of each engine. codecs: here they are without weights, which the processes share.
 
     deliver: called with a batch of (voice, output) after each step. stepped, failed: as for an `EngineLoop`. They are
     called in the event loop's thread, and all calls but `stop` are for it.
@@ -87,11 +89,11 @@ class EngineProcesses:
         # spawn: a fork would copy the locks of torch's threads in whatever state they are.
         context = multiprocessing.get_context("spawn")
         self._engines: list[_Engine] = []
-        for place in range(engines):
+        for number in range(engines):
             here, there = socket.socketpair()
             options = {"slots": slots, "queue_seconds": queue_seconds}
             process = context.Process(
-                target=_run, args=(there, self._shared, options), name=f"engine-{place}", daemon=True
+                target=_run, args=(there, self._shared, options), name=f"engine-{number}", daemon=True
             )
             self._engines.append(_Engine(process, (here, there)))
 
@@ -165,7 +167,7 @@ class EngineProcesses:
             batch = [(voice, Output(error=RuntimeError(str(self.broken))))]
             self._event_loop.call_soon(self._deliver, batch)
             return
-        engine = min(living, key=lambda engine: len(engine.voices))
+        engine = living[place(_kind(voice), [[*map(_kind, engine.voices.values())] for engine in living])]
         self._numbers += 1
         self._homes[voice] = engine, self._numbers
         engine.voices[self._numbers] = voice
@@ -213,6 +215,10 @@ class EngineProcesses:
             self._homes.pop(voice, None)
         self._deliver([(voice, Output(error=RuntimeError(str(self.broken)))) for voice in voices])
         self.ready.set()  # who waits for a start that failed must not wait for ever; `alive` says that it is not
+
+
+def _kind(voice: Voice) -> Kind:
+    return voice.codec, cast(Direction, voice.direction)
 
 
 def _run(sock: socket.socket, shared: SharedCodecs, options: dict[str, Any]) -> None:

@@ -32,8 +32,25 @@ def test_steps_of_all_processes_are_counted_and_the_slowest_of_them_is_told(dire
     assert processes <= result["steps"] <= processes * 300 / result["median_ms"] * 2
 
 
+@pytest.mark.parametrize(
+    ("processes", "shares"),
+    [(1, [(4, 4)]), (2, [(8, 0), (0, 8)]), (4, [(8, 0), (0, 8), (8, 0), (0, 8)])],
+)
+def test_processes_share_the_directions_as_engines_do(processes, shares, directory, monkeypatch, capsys):
+    given = []
+
+    def together(args, sessions):
+        given.extend(sessions)
+        return [live.Live(1.0, [0.1], [0.1]) for _ in sessions]
+
+    monkeypatch.setattr(live, "_together", together)
+    monkeypatch.setattr(live, "_alone", lambda args, sessions: together(args, [sessions])[0])
+    assert main(["bench", "live", "--conversations", "4", "--processes", str(processes)]) == 0
+    assert given == shares
+
+
 def test_late_steps_are_told_and_are_the_exit_code(capsys, monkeypatch):
-    monkeypatch.setattr(live, "_alone", lambda _: live.Live(0.010, [0.008] * 97 + [0.011, 0.012, 0.02], [0.001] * 100))
+    monkeypatch.setattr(live, "_alone", lambda *_: live.Live(0.010, [0.008] * 97 + [0.011, 0.012, 0.02], [0.001] * 100))
     assert main(["bench", "live"]) == 1
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[2].split("|")[1:-1]]
     assert cells == ["10", "1", "float32", "1", "10.00", "100", "8.00", "12.00", "3.00%", "1.00", "1.00"]

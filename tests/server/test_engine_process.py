@@ -18,7 +18,7 @@ from test_ends import Process
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.errors import StreamError
 from streamcodec.nn.quantize import ResidualVectorQuantizer
-from streamcodec.protocol import CodesReceived, Ended, RoomRequest
+from streamcodec.protocol import CodesReceived, Ended, PcmReceived, RoomRequest
 from streamcodec.protocol.messages import ErrorMessage, NewBandwidth
 
 CODEC = small_codec()
@@ -61,7 +61,10 @@ def test_sessions_of_two_engines_get_what_their_streams_give():
         async with served({"small": CODEC}, engines=2, resume_seconds=0.5) as server:
             talks = [await Talk(server, hello(mode)).__aenter__() for mode in ("roundtrip", "encode", "encode")]
             engines = server.engine._engines
-            assert [len(engine.voices) for engine in engines] == [2, 1]
+            assert [[voice.direction for voice in engine.voices.values()] for engine in engines] == [
+                ["roundtrip"],
+                ["encode", "encode"],
+            ]
             waves = [wave(0.5, seed=seed) for seed in range(3)]
             for parts in zip(*(pieces(samples, 7) for samples in waves), strict=True):
                 await asyncio.gather(*(talk.say(part) for talk, part in zip(talks, parts, strict=True)))
@@ -83,6 +86,22 @@ def test_sessions_of_two_engines_get_what_their_streams_give():
                 await asyncio.sleep(0.01)
             assert server.engine.cpu_seconds > 0
         assert not any(engine.process.is_alive() for engine in engines)
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_two_callers_are_encoded_by_one_engine_and_decoded_by_the_other():
+    async def main():
+        call = hello("room", room=RoomRequest(name="a", role="speaker", receive="pcm"))
+        async with (
+            served({"small": CODEC}, engines=2) as server,
+            Talk(server, call) as one,
+            Talk(server, call) as other,
+        ):
+            await asyncio.gather(one.say(wave(0.5)), other.say(wave(0.5, seed=1)))
+            await asyncio.gather(*(caller.until(lambda c=caller: c.of(PcmReceived)) for caller in (one, other)))
+            directions = [[voice.direction for voice in engine.voices.values()] for engine in server.engine._engines]
+            assert directions == [["encode", "encode"], ["decode", "decode"]]
 
     asyncio.run(asyncio.wait_for(main(), 120))
 

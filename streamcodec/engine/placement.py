@@ -1,0 +1,39 @@
+"""Which of several engines a new session goes to, where each runs on a core of its own.
+
+A step reads the weights of each direction that it computes, for one session as for twenty, and the cores of a machine
+share the way to its memory. So sessions of one direction are gathered: two engines of which one encodes twenty
+conversations and one decodes them take three quarters of the time of two that do both of ten (docs/log.md).
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from .session import DIRECTIONS, Direction
+
+__all__ = ["Kind", "place"]
+
+Kind: TypeAlias = tuple[str, Direction]  # of a session: its codec's name, and what it does
+# Reading the weights of a direction takes as long as computing so many sessions, at least. So no step becomes longer
+# than it would be with the sessions spread evenly.
+AHEAD = 4
+
+
+def place(new: Kind, engines: Sequence[Sequence[Kind]]) -> int:
+    """The engine for a session, given the sessions that each has: of those that have most to do with its weights the
+    least loaded, as long as that is not more than AHEAD directions ahead of the least loaded of all.
+
+    A load is a number of directions; a roundtrip has two. It reads the weights of both wherever it is, so it goes to
+    the least loaded engine.
+    """
+    loads = [sum(sum(DIRECTIONS[direction]) for _, direction in sessions) for sessions in engines]
+    own = sum(DIRECTIONS[new[1]])
+    most = min(loads) + (AHEAD - own if own == 1 else 0)
+    shares = [_alike(new, sessions) / max(load, 1) for sessions, load in zip(engines, loads, strict=True)]
+    free = [engine for engine, load in enumerate(loads) if load <= most]
+    return min(free, key=lambda engine: (-shares[engine], loads[engine]))
+
+
+def _alike(new: Kind, sessions: Sequence[Kind]) -> int:
+    """Directions of the sessions that read the same weights as some of the new one's."""
+    mine = DIRECTIONS[new[1]]
+    return sum(sum(map(min, mine, DIRECTIONS[direction])) for codec, direction in sessions if codec == new[0])
