@@ -13,8 +13,8 @@ from .session import DIRECTIONS, Direction
 __all__ = ["Kind", "place"]
 
 Kind: TypeAlias = tuple[str, Direction]  # of a session: its codec's name, and what it does
-# Reading the weights of a direction takes as long as computing so many sessions, at least. So no step becomes longer
-# than it would be with the sessions spread evenly.
+# Reading the weights of a direction takes about as long as computing so many sessions. So the step of the engine that is
+# ahead takes no longer than it would with both directions and the load of the others.
 AHEAD = 4
 
 
