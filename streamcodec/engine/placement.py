@@ -13,9 +13,10 @@ from .session import DIRECTIONS, Direction
 __all__ = ["Kind", "place"]
 
 Kind: TypeAlias = tuple[str, Direction]  # of a session: its codec's name, and what it does
-# Reading the weights of a direction takes about as long as computing so many sessions. So the step of the engine that is
-# ahead takes no longer than it would with both directions and the load of the others.
+# Reading the weights of a direction takes about as long as computing so many sessions. So the step of the engine that
+# is ahead takes no longer than it would with both directions and the load of the others.
 AHEAD = 4
+IDLE = 0.5  # an engine without sessions is as good a place as one with as much of another direction
 
 
 def place(new: Kind, engines: Sequence[Sequence[Kind]]) -> int:
@@ -28,7 +29,7 @@ def place(new: Kind, engines: Sequence[Sequence[Kind]]) -> int:
     loads = [sum(sum(DIRECTIONS[direction]) for _, direction in sessions) for sessions in engines]
     own = sum(DIRECTIONS[new[1]])
     most = min(loads) + (AHEAD - own if own == 1 else 0)
-    shares = [_alike(new, sessions) / max(load, 1) for sessions, load in zip(engines, loads, strict=True)]
+    shares = [_alike(new, sessions) / load if load else IDLE for sessions, load in zip(engines, loads, strict=True)]
     free = [engine for engine, load in enumerate(loads) if load <= most]
     return min(free, key=lambda engine: (-shares[engine], loads[engine]))
 

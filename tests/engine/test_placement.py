@@ -75,6 +75,13 @@ def test_a_roundtrip_goes_to_the_least_loaded():
     assert place(("b", "roundtrip"), engines) == 1
 
 
+def test_an_engine_without_sessions_is_taken_before_one_that_does_as_much_else():
+    encode, decode = directions()
+    assert place(encode, [[("a", "roundtrip")], []]) == 1
+    assert place(encode, [[encode], []]) == 0
+    assert place(encode, [[decode], []]) == 1
+
+
 def test_a_session_goes_where_most_is_done_with_its_weights_and_not_to_another_codecs():
     encode, decode = directions()
     engines = [[encode] * 4 + [decode], [decode] * 5, [("b", "decode")] * 3]

@@ -92,7 +92,7 @@ def test_sessions_of_two_engines_get_what_their_streams_give():
 
 def test_two_callers_are_encoded_by_one_engine_and_decoded_by_the_other():
     async def main():
-        call = hello("room", room=RoomRequest(name="a", role="speaker", receive="pcm"))
+        call = hello("room", room=RoomRequest(name="a", role="both", receive="pcm"))
         async with (
             served({"small": CODEC}, engines=2) as server,
             Talk(server, call) as one,
