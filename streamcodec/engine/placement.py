@@ -20,15 +20,14 @@ IDLE = 0.5  # an engine without sessions is as good a place as one with as much 
 
 
 def place(new: Kind, engines: Sequence[Sequence[Kind]]) -> int:
-    """The engine for a session, given the sessions that each has: of those that have most to do with its weights the
-    least loaded, as long as that is not more than AHEAD directions ahead of the least loaded of all.
+    """The number of the engine for a session, given the sessions that each has.
 
-    A load is a number of directions; a roundtrip has two. It reads the weights of both wherever it is, so it goes to
-    the least loaded engine.
+    It is the one of whose work the session's direction of its codec is the largest part, and the least loaded of such;
+    but none that would be more than AHEAD directions ahead of the least loaded of all. A roundtrip, which has two
+    directions and reads the weights of both wherever it is, goes to the least loaded.
     """
     loads = [sum(sum(DIRECTIONS[direction]) for _, direction in sessions) for sessions in engines]
-    own = sum(DIRECTIONS[new[1]])
-    most = min(loads) + (AHEAD - own if own == 1 else 0)
+    most = min(loads) + (0 if all(DIRECTIONS[new[1]]) else AHEAD - 1)
     shares = [_alike(new, sessions) / load if load else IDLE for sessions, load in zip(engines, loads, strict=True)]
     free = [engine for engine, load in enumerate(loads) if load <= most]
     return min(free, key=lambda engine: (-shares[engine], loads[engine]))
