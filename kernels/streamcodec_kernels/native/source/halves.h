@@ -6,7 +6,7 @@
 
 #if defined(STREAMCODEC_amx) && COMPILES_TILES
 #define HAS_TILES 1
-#define TILED __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512bf16,avx512vbmi")))
+#define TILED __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512bf16,avx512vbmi,avx512vnni")))
 #else
 #define HAS_TILES 0
 #endif

@@ -19,6 +19,9 @@ static constexpr int64_t DEPTH = 64, DIGITS = 4, WINDOWS = TILE / DIGITS, MOST_W
 // Bytes of a tile, of the scales of a panel, and of the line that a matrix begins with.
 static constexpr int64_t TILE_BYTES = TILE * DEPTH, SCALES_BYTES = WIDE * sizeof(float), HEAD_BYTES = 64;
 
+// The most windows that are multiplied without tiles.
+static constexpr int64_t FEW = 2;
+
 // How far ahead of their use the weights are fetched, in bytes: into the nearest cache, and into the next one.
 static constexpr int64_t INT8_NEAR = 4 * TILE_BYTES, INT8_FAR = 16 * TILE_BYTES;
 
@@ -97,17 +100,17 @@ TILED static inline I every(I a, I b) {
 
 typedef uint32_t U __attribute__((vector_size(4 * LANES)));
 
-// The digits of a window, DEPTH values at a time, in rows that follow each other.
-TILED static void write_digits(const float *window, const float *end, float exponent, int8_t *to) {
+// The digits of a window, DEPTH values at a time, in rows that follow each other; with 128 added to each, if `lifted`.
+TILED static void write_digits(const float *window, const float *end, float exponent, bool lifted, int8_t *to) {
     alignas(64) uint8_t by_digit[64];
     for (int i = 0; i < 64; ++i) by_digit[i] = (uint8_t)(i % LANES * DIGITS + i / LANES);
     const __m512i order = _mm512_load_si512(by_digit);
-    const U carry = U{} + 0x80808080;  // 128 in each digit
+    const U carry = U{} + 0x80808080, sign = lifted ? U{} : carry;  // 128 in each digit
     for (; window < end; window += DEPTH, to += TILE_BYTES) {
         I part[4];
         for (int j = 0; j < 4; ++j) {
             const U number = (U)whole_numbers(times_power(load(window + j * LANES), all(-exponent)));
-            part[j] = (I)_mm512_maskz_permutexvar_epi8(~UINT64_C(0), order, (__m512i)((number + carry) ^ carry));
+            part[j] = (I)_mm512_maskz_permutexvar_epi8(~UINT64_C(0), order, (__m512i)((number + carry) ^ sign));
         }
         // Each has 16 values, digit after digit: a square of four by four, which is to be turned over.
         const I low = beside<0>(part[0], part[1]), high = beside<2>(part[0], part[1]);
@@ -124,7 +127,8 @@ static void fill_digits(const Operation &op, int64_t first, int64_t rows, const 
     for (int64_t r = 0; r < rows; ++r, at = after(at, op.rows)) {
         lay_out(op, at, work);
         work.exponents[r] = exponent_of(work.window, end);
-        write_digits(work.window, end, work.exponents[r], work.tile_of(r) + r % WINDOWS * DIGITS * DEPTH);
+        int8_t *digits = work.tile_of(r) + r % WINDOWS * DIGITS * DEPTH;
+        write_digits(work.window, end, work.exponents[r], rows <= FEW, digits);
     }
     room.first = first, room.rows = rows;
 }
@@ -167,6 +171,37 @@ TILED static void multiply(
     if (TWO) _tile_stored(3, out + TILE * WIDE + TILE, WIDE * sizeof(int32_t));
 }
 
+// The same for few windows, whose digits are lifted, without tiles: the sums stay in registers, so that a panel's weights
+// are read on while the sums of the one before it are put together. (Tiles are written to memory for that.) 128 times the
+// weights is taken off in the end. Whole numbers that are too large on the way are right again then.
+template <int WINDOWS_>
+TILED static void multiply_few(const int8_t *digits, const int8_t *weights, int64_t depth, int32_t *out) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i sums[WINDOWS_ * DIGITS][2] = {}, lift[2] = {};
+    for (; depth > 0; --depth, digits += TILE_BYTES, weights += 2 * TILE_BYTES)
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < TILE_BYTES; i += 64) {
+            for (int j = 0; j < 2; ++j) {
+                __builtin_prefetch(weights + INT8_NEAR + 2 * i + 64 * j, 0, 3);
+                __builtin_prefetch(weights + INT8_FAR + 2 * i + 64 * j, 0, 2);
+            }
+            const __m512i read[2] = {_mm512_load_si512(weights + i), _mm512_load_si512(weights + TILE_BYTES + i)};
+            for (int j = 0; j < 2; ++j) lift[j] = _mm512_dpbusd_epi32(lift[j], ones, read[j]);
+#pragma GCC unroll 8
+            for (int k = 0; k < WINDOWS_ * DIGITS; ++k) {
+                int32_t four;
+                memcpy(&four, digits + k * DEPTH + i / LANES, sizeof four);
+                const __m512i each = _mm512_set1_epi32(four);
+                for (int j = 0; j < 2; ++j) sums[k][j] = _mm512_dpbusd_epi32(sums[k][j], each, read[j]);
+            }
+        }
+    for (int k = 0; k < WINDOWS_ * DIGITS; ++k)
+        for (int j = 0; j < 2; ++j) {
+            const __m512i sum = _mm512_sub_epi32(sums[k][j], _mm512_maskz_slli_epi32(0xffff, lift[j], 7));
+            memcpy(out + k * WIDE + j * LANES, &sum, sizeof sum);
+        }
+}
+
 // Add the sums of a part, [window, digit, WIDE], times their scales to a block, [windows][vectors].
 TILED static void add_sums(
     const int32_t *sums, const float *scales, const float *exponents, int windows, int vectors, V *block
@@ -191,7 +226,8 @@ TILED static void add_sums(
 
 // A panel with the windows from `first` on of those in the room, at most MOST_WINDOWS.
 TILED static void int8_block(
-    const Operation &op, const Int8Work &work, int64_t panel, int64_t first, int64_t windows, Fetched fetched, Place at
+    const Operation &op, const Int8Work &work, int64_t panel, int64_t first, int64_t windows, bool few, Fetched fetched,
+    Place at
 ) {
     alignas(64) int32_t sums[MOST_WINDOWS * DIGITS * WIDE];
     V block[MOST_WINDOWS * 2];
@@ -207,6 +243,8 @@ TILED static void int8_block(
     for (int64_t depth = 0; depth < work.depth; depth += work.scaled, part += work.part_bytes()) {
         const int8_t *here = digits + depth * TILE_BYTES;
         if (windows > WINDOWS) multiply<true>(here, work.depth * TILE_BYTES, part, work.scaled, fetched, sums);
+        else if (few && windows == 1) multiply_few<1>(here, part, work.scaled, sums);
+        else if (few) multiply_few<FEW>(here, part, work.scaled, sums);
         else multiply<false>(here, 0, part, work.scaled, fetched, sums);
         const float *scales = (const float *)(part + work.scaled * 2 * TILE_BYTES);
         add_sums(sums, scales, work.exponents + first, (int)windows, vectors, block);
@@ -225,7 +263,7 @@ static void int8_panel(const Operation &op, const Int8Work &work, int64_t panel,
         const int64_t first = tiles * b / blocks * WINDOWS, end = tiles * (b + 1) / blocks * WINDOWS;
         const int64_t windows = (end < room.rows ? end : room.rows) - first;
         const Fetched fetched = {next + b * bytes * work.depth, bytes, blocks == 1};
-        int8_block(op, work, panel, first, windows, fetched, place_of(room.first + first, op.rows));
+        int8_block(op, work, panel, first, windows, room.rows <= FEW, fetched, place_of(room.first + first, op.rows));
     }
 }
 
@@ -234,13 +272,14 @@ TILED static void int8_product(
     const Operation &op, int64_t first, int64_t end, int64_t from, int64_t to, int64_t again, Room &room
 ) {
     const Int8Work work(op, room);
-    set_tiles();
+    const bool tiled = end - first > FEW;
+    if (tiled) set_tiles();
     for (; first < end; first += room.rows) {
         const int64_t rows = end - first < op.halves_rows ? end - first : op.halves_rows;
         if (room.rows != rows || room.first != first) fill_digits(op, first, rows, work, room);
         for (int64_t i = from; i < to; ++i) int8_panel(op, work, again % 2 ? from + to - 1 - i : i, room);
     }
-    _tile_release();
+    if (tiled) _tile_release();
 }
 #else
 static void int8_product(const Operation &, int64_t, int64_t, int64_t, int64_t, int64_t, Room &) {}
