@@ -92,6 +92,12 @@ class DecoderCount:
         self.short |= not whole
         return whole
 
+    def go_on(self, frames: int, samples: int) -> None:
+        """Count whole frames for which as much audio came out: far from the start, and not the last ones."""
+        self.frames += frames
+        self.samples += samples
+        self.emitted += samples
+
     def take(self, codes: Codes, admit: Callable[[], None]) -> bool:
         """`check` and `add`. Raises what `check` does, or what `admit` raises, and then has counted nothing."""
         length = self.check(codes)

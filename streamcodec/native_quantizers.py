@@ -70,15 +70,21 @@ class RVQLookup:
     def __init__(self, codebooks: Tensor):
         _check(codebooks)
         self._codebooks, self._here = codebooks.contiguous(), instruction_set()
-        self._entries, (_, self._size, self._dimension) = self._codebooks.data_ptr(), codebooks.shape
+        self._entries, (_, self._size, self.dimension) = self._codebooks.data_ptr(), codebooks.shape
 
     def __call__(self, codes: Tensor) -> Tensor:
         codes = codes.contiguous()
         *lead, stages = codes.shape
-        out = floats(*lead, self._dimension)
+        out = floats(*lead, self.dimension)
         rows, addresses = math.prod(lead), (self._entries, codes.data_ptr(), out.data_ptr())
-        self._here.lookup(ctypes.byref(library.Lookup(rows, stages, self._size, self._dimension, *addresses)))
+        self._here.lookup(ctypes.byref(library.Lookup(rows, stages, self._size, self.dimension, *addresses)))
         return out
+
+    def of(self, latents: Tensor, codes: Tensor) -> library.Lookup:
+        """What the library is asked for, to write the `latents` [T, D] of these codes [T, K']."""
+        return library.Lookup(
+            *codes.shape, self._size, self.dimension, self._entries, codes.data_ptr(), latents.data_ptr()
+        )
 
 
 def factorised_encode(
@@ -151,6 +157,13 @@ class RVQSearch(_Search):
     def __init__(self, codebooks: Tensor, half_norms: Tensor, scan: Tensor | None):
         _check(codebooks)
         super().__init__(codebooks, codebooks.mT if scan is None else scan, half_norms, None)
+        self.dimension = codebooks.shape[2]
 
     def __call__(self, z: Tensor, given: Tensor | None = None) -> Tensor:
         return super().__call__(floats(*z.shape), z.contiguous())
+
+    def of(self, latents: Tensor, codes: Tensor) -> library.Search:
+        """What the library is asked for, to write the `codes` [T, K] of these latents [T, D], which it changes."""
+        asked = library.Search.from_buffer_copy(self._asked)
+        (asked.rows, asked.width), asked.values, asked.codes = latents.shape, latents.data_ptr(), codes.data_ptr()
+        return asked

@@ -88,6 +88,37 @@ class Executor(Protocol):
         A step that fails has changed nothing, and so has one of streams that are lent, until these are written.
         """
 
+    def push(self, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int) -> "Push | None":
+        """What pushes so many whole frames of one stream at a time, away from the edges of its signal: a step and the
+        operation that is bound (`Bound.run`), with so many `stages`. None where it has no quicker way than both.
+        """
+
+
+class Push(Protocol):
+    """codes: [frames, stages] int64, those of the last push."""
+
+    codes: Tensor
+
+    def __call__(self, given: int, made: int) -> bool:
+        """Addresses of float32 samples and int64 codes [stages, frames], of which `made` is written, on a CPU.
+
+        False where it cannot be done, for a sample that is not finite among other things: then nothing has changed.
+        """
+
+
+class Bound(NamedTuple):
+    """An operation bound to its tables.
+
+    check: raises InputError for an argument that does not suit them; run: the operation, as its kernel has it.
+    """
+
+    check: Callable[[Tensor], None]
+    run: Callable[[Tensor], Tensor]
+
+    def __call__(self, argument: Tensor) -> Tensor:
+        self.check(argument)
+        return self.run(argument)
+
 
 class Runner(NamedTuple):
     """One executor.
@@ -313,7 +344,7 @@ def rvq_encode(
 
 def rvq_search(
     codebooks: Tensor, half_norms: Tensor | None = None, scan: Tensor | None = None, *, backend: str = "auto"
-) -> Callable[[Tensor], Tensor]:
+) -> Bound:
     """`rvq_encode` by these codebooks: a function of z alone, for streams, which search at every step.
 
     Arguments and errors as for `rvq_encode`; the codebooks must not change while it is used.
@@ -340,13 +371,12 @@ def rvq_search(
             codes = _dispatch("rvq_encode", backend, z.reshape(-1, dimension), codebooks, half_norms, scan)
             return codes.view(*z.shape[:-1], stages)
 
-    def search(z: Tensor) -> Tensor:
+    def check(z: Tensor) -> None:
         if z.ndim == 0 or z.shape[-1] != dimension:
             raise ShapeError(f"z is {list(z.shape)}; its last dimension must be the codebooks' {dimension}")
         _check_like_codebooks("z", z, codebooks)
-        return find(z)
 
-    return search
+    return Bound(check, find)
 
 
 def rvq_decode(codes: Tensor, codebooks: Tensor, *, backend: str = "auto") -> Tensor:
@@ -361,7 +391,7 @@ def rvq_decode(codes: Tensor, codebooks: Tensor, *, backend: str = "auto") -> Te
     return rvq_lookup(codebooks, backend=backend)(codes)
 
 
-def rvq_lookup(codebooks: Tensor, *, backend: str = "auto") -> Callable[[Tensor], Tensor]:
+def rvq_lookup(codebooks: Tensor, *, backend: str = "auto") -> Bound:
     """`rvq_decode` by these codebooks: a function of the codes alone, for streams, which look up at every step.
 
     Errors as for `rvq_decode`; the codebooks must not change while it is used.
@@ -376,16 +406,15 @@ def rvq_lookup(codebooks: Tensor, *, backend: str = "auto") -> Callable[[Tensor]
             z = _dispatch("rvq_decode", backend, codes.reshape(-1, codes.shape[-1]), codebooks)
             return z.view(*codes.shape[:-1], dimension)
 
-    def lookup(codes: Tensor) -> Tensor:
+    def check(codes: Tensor) -> None:
         if codes.ndim == 0 or not 1 <= codes.shape[-1] <= stages:
             raise ShapeError(f"codes are {list(codes.shape)}; their last dimension must be 1 to {stages} codebooks")
         if codes.dtype != torch.int64:
             raise DtypeError(f"codes are {codes.dtype}; they must be torch.int64")
         if codes.device != codebooks.device:
             raise InputError(f"codes are on {codes.device}, the codebooks on {codebooks.device}; move one to the other")
-        return find(codes)
 
-    return lookup
+    return Bound(check, find)
 
 
 def factorised_encode(

@@ -121,9 +121,9 @@ class CodecSpec:
 
     def samples(self, frames: int) -> int:
         """Samples that the first `frames` frames of a stream stand for."""
-        if self.segment_frames is None or self.segment_stride is None:
+        if self.segment_length is None or self.segment_stride is None:  # asked at every push
             return frames * self.hop_length
-        whole, rest = divmod(frames, self.segment_frames)
+        whole, rest = divmod(frames, -(-self.segment_length // self.hop_length))
         return whole * self.segment_stride + min(rest * self.hop_length, self.segment_stride)
 
     def codebooks(self, bandwidth: SupportsFloat) -> int:

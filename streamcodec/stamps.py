@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["Stamp", "count_write", "sample", "stamp"]
+__all__ = ["Seen", "Stamp", "count_write", "sample", "stamp"]
 
 SAMPLED = 32  # values of a tensor, at least, where it has as many
 
@@ -52,6 +52,22 @@ def stamp(tensors: Iterable[Tensor]) -> Stamp:
         )
         for tensor in tensors
     )
+
+
+class Seen:
+    """A tensor as it is now, which is asked at every push of a stream whether it is still the same: as `stamp` does."""
+
+    def __init__(self, tensor: Tensor):
+        self._tensor, self._storage, self._counted = tensor, _storage(tensor), not tensor.is_inference()
+        self._address, self._version, _ = stamp((tensor,))[0]
+        self._writes = _writes[self._storage]
+
+    def still(self, tensor: Tensor) -> bool:
+        """Whether that is the tensor, and has not been written to."""
+        if tensor is not self._tensor or tensor.data_ptr() != self._address:
+            return False
+        same = not self._counted or tensor._version == self._version
+        return same and _writes[self._storage] == self._writes
 
 
 def sample(tensors: Iterable[Tensor]) -> Tensor:

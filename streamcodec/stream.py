@@ -59,12 +59,46 @@ class Streamed(Protocol):
     def check_follows(self, codes: Codes, short: bool) -> None: ...
     def check_length(self, length: int, frames: int) -> None: ...
     def conceal(self, last: Codes | None, age: int, frames: int, batch: int = 1) -> Codes: ...
+    def whole_audio(self, core: Core, codebooks: int, samples: int) -> "WholeAudio | None": ...
+    def whole_codes(self, core: Core, codes: Codes) -> "WholeCodes | None": ...
     def missing(self, samples: int) -> int: ...
     def covered(self, samples: int, frames: int) -> int: ...
     def latents(self, codes: Codes) -> Tensor: ...
     def latent_rows(self, latents: Tensor) -> Tensor: ...
     def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core: ...
     def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core: ...
+
+
+class Repeats:
+    """How often in a row a stream was pushed the like."""
+
+    def __init__(self) -> None:
+        self._last: object = None
+        self._count = 0
+
+    def due(self, pushed: object) -> bool:
+        """Count a push of that size; returns whether to look for a quicker way to go on. There may be none, so that is
+        after the third push, and then ever more seldom.
+        """
+        self._count, self._last = self._count + 1 if pushed == self._last else 0, pushed
+        return self._count > 1 and not self._count & (self._count - 1)
+
+
+class WholeAudio(Protocol):
+    """See `codecs.whole_frames`."""
+
+    frames: int
+    samples: int
+
+    def push(self, pcm: AudioLike) -> Tensor | None: ...
+
+
+class WholeCodes(Protocol):
+    frames: int
+    samples: int
+    last: Codes
+
+    def push(self, codes: CodesLike) -> Tensor | None: ...
 
 
 class Saved(Protocol):
@@ -243,6 +277,7 @@ class EncoderStream(Encoding):
         self._begin(codec, batch, start, window, meta)
         self._set_bandwidth(codec.spec.resolve(bandwidth))
         self._count = EncoderCount(codec)
+        self._repeats = Repeats()
         if meta is not None:
             self._restore(meta, tensors)
 
@@ -269,23 +304,39 @@ class EncoderStream(Encoding):
 
     def _set_bandwidth(self, offered: float) -> None:
         self._codebooks, self._bandwidth = self.codec.spec.codebooks(offered), offered
+        self._quick: WholeAudio | None = None
 
     def _extra(self) -> dict[str, Any]:
         return {"bandwidth": self._bandwidth, **super()._extra()}
 
-    @unrecorded
     def push(self, pcm: AudioLike) -> Codes:
         """More audio: [B, channels, n], any n >= 0, float (full scale -1..1) or int16; returns the codes now final.
 
         Raises StreamClosedError, ShapeError, DtypeError, NonFiniteError.
         """
+        quick = self._quick
+        if quick is None:
+            return self._push(pcm)
+        codes = quick.push(pcm)
+        if codes is None:
+            self._quick, self._repeats = None, Repeats()
+            return self._push(pcm)
+        self._count.samples += quick.samples
+        return Codes(codes, None, self._count.lengths([quick.frames], ended=False, last=False)[0])
+
+    @unrecorded
+    def _push(self, pcm: AudioLike) -> Codes:
         piece, samples = self._pushed(pcm)
         self._count.samples += samples
-        return self._codes(piece, last=False)
+        codes = self._codes(piece, last=False)
+        if self._repeats.due(samples):
+            self._quick = self.codec.whole_audio(self._core, self._codebooks, samples)
+        return codes
 
     @unrecorded
     def flush(self) -> Codes:
         """The end of the audio: returns the codes that are left and closes the stream. Raises StreamClosedError."""
+        self._quick = None
         return self._codes(self._flushed(self._count.samples), last=True)
 
     def _codes(self, piece: Piece, last: bool) -> Codes:
@@ -326,6 +377,8 @@ class DecoderStream(Stream):
         self._core = codec.decoder_core(self.batch, self.start, bandwidth)
         self._last: Codes | None = None  # the last frame that was pushed
         self._missing = self.concealed = 0  # since then; and in all
+        self._repeats = Repeats()
+        self._quick: WholeCodes | None = None
         if meta is not None:
             self._restore(meta, tensors)
             self._last, self._missing, self.concealed = _heard(meta.get("heard"), codec)
@@ -340,7 +393,6 @@ class DecoderStream(Stream):
         scale = None if last is None or last.scale is None else last.scale[:, 0].tolist()
         return {"heard": {"data": data, "scale": scale, "missing": self._missing, "concealed": self.concealed}}
 
-    @unrecorded
     def push(self, codes: CodesLike) -> Tensor:
         """More codes, [B, K, T], any T >= 0 and 1 <= K <= spec.num_codebooks; returns the audio now final, [B, C, n].
 
@@ -349,13 +401,28 @@ class DecoderStream(Stream):
         Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for
         frames after the last ones.
         """
+        quick = self._quick
+        if quick is None:
+            return self._push(codes)
+        audio = quick.push(codes)
+        if audio is None:
+            self._quick, self._repeats = None, Repeats()
+            return self._push(codes)
+        self._count.go_on(quick.frames, quick.samples)
+        self._last, self._missing = quick.last, 0
+        return audio
+
+    @unrecorded
+    def _push(self, given: CodesLike) -> Tensor:
         self._check_open("push")
-        codes = self.codec.checked(codes, self.batch)
+        codes = self.codec.checked(given, self.batch)
         audio = self._decoded(codes)
         if codes.data.shape[2]:
             scale = None if codes.scale is None else codes.scale[:, -1:].clone()
             last = codes.data if codes.data.shape[2] == 1 else codes.data[:, :, -1:]
             self._last, self._missing = Codes(last.clone(), scale), 0
+        if self._repeats.due(codes.data.shape) and not self._count.short:
+            self._quick = self.codec.whole_codes(self._core, codes)
         return audio
 
     @unrecorded
@@ -389,7 +456,7 @@ class DecoderStream(Stream):
     def flush(self) -> Tensor:
         """The end of the codes: returns the audio that is left and closes the stream. Raises StreamClosedError."""
         self._check_open("flush")
-        self._closed = True
+        self._closed, self._quick = True, None
         return self._audio(self._core.flush().rows)
 
     @unrecorded
@@ -409,7 +476,7 @@ class DecoderStream(Stream):
             codes = self._more(lacking)
             length = self.codec.spec.samples(before + lacking) - self.codec.spec.samples(before)
             audio.append(self._core.push(Piece(self.codec.latents(codes), codes.scale, length)).rows)
-        self._closed = True
+        self._closed, self._quick = True, None
         audio.append(self._core.flush().rows)
         return self._audio(torch.cat(audio, 1))
 

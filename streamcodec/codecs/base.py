@@ -32,6 +32,7 @@ from .segmented import Segmented
 from .segments import Segments
 from .unequal import Lengths, Mask, codes_of, rowwise, signals_of, stacked
 from .warm_up import run_through
+from .whole_frames import WholeAudio, WholeCodes, whole_audio, whole_codes
 
 __all__ = ["Codec", "QuantizedLatents"]
 
@@ -474,6 +475,16 @@ class Codec(CheckedInput, ABC):
             raise InputError(f"{self.spec.name} has no speech model, so there is no window to choose; leave it out")
         self.framing.check_streamable(self.spec.name)
         return self.framing.encoder_core(batch, start, window, self.quantizer.codebooks, self._primed_encoder)
+
+    def whole_audio(self, core: Core, codebooks: int, samples: int) -> WholeAudio | None:
+        """How an encoder's core takes pushes of so many samples from here on, where there is a way quicker than `push`
+        and then `quantizer.encode` (see `whole_frames`).
+        """
+        return whole_audio(core, self.quantizer, codebooks, samples)
+
+    def whole_codes(self, core: Core, codes: Codes) -> WholeCodes | None:
+        """How a decoder's core takes pushes of codes as these were, likewise."""
+        return whole_codes(core, self.quantizer, codes)
 
     def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core:
         """The moving part of a `DecoderStream`; `bandwidth` is that of the silence of a primed start (the default)."""

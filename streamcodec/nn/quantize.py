@@ -1,6 +1,5 @@
 """Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -83,8 +82,8 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
         self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
         # By backend, and stages: what searches, and what looks up; and `scan` of all stages for a backend with another.
-        self._searches: Derived[dict[tuple[str, int | None, int | None], Callable[[Tensor], Tensor]]] = Derived()
-        self._lookups: Derived[dict[str, Callable[[Tensor], Tensor]]] = Derived()
+        self._searches: Derived[dict[tuple[str, int | None, int | None], ops.Bound]] = Derived()
+        self._lookups: Derived[dict[str, ops.Bound]] = Derived()
         self._arranged: Derived[Tensor] = Derived()
         self.set_codebooks(entries)
 
@@ -108,13 +107,17 @@ class ResidualVectorQuantizer(nn.Module):
 
     def _search(self, latents: Tensor, used: slice) -> Tensor:
         """Latents [..., D], as the codebooks' entries are, to codes [..., K] of the stages `used`."""
+        return self.bound_search(used)(latents)
+
+    def bound_search(self, used: slice) -> ops.Bound:
+        """The search through the stages `used`: the same one until the codebooks change."""
         codebooks, key = self.codebooks, (self.backend, used.start, used.stop)
         searches = self._searches.get((codebooks,), dict)
         if key not in searches:
             backend = ops.backend_of("rvq_encode", self.backend, codebooks.detach())  # codes have no gradient
             tables = codebooks.detach()[used], self.half_norms[used], self._scan(backend)[used]
             searches[key] = ops.rvq_search(*tables, backend=backend)
-        return searches[key](latents)
+        return searches[key]
 
     def _scan(self, backend: str) -> Tensor:
         """The codebooks as the search of a backend reads them."""
@@ -127,11 +130,16 @@ class ResidualVectorQuantizer(nn.Module):
         codebooks = self.codebooks
         if codebooks.requires_grad and torch.is_grad_enabled():
             return ops.rvq_decode(codes, codebooks, backend=ops.backend_of("rvq_decode", self.backend, codebooks))
+        return self.bound_lookup()(codes)
+
+    def bound_lookup(self) -> ops.Bound:
+        """The look-up, likewise."""
+        codebooks = self.codebooks
         lookups = self._lookups.get((codebooks,), dict)
         if self.backend not in lookups:
             backend = ops.backend_of("rvq_decode", self.backend, codebooks.detach())
             lookups[self.backend] = ops.rvq_lookup(codebooks.detach(), backend=backend)
-        return lookups[self.backend](codes)
+        return lookups[self.backend]
 
     def stages(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K] to what each stage adds to the latents, [B, T, K, D]."""

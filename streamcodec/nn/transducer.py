@@ -5,6 +5,7 @@ the steps, and gives back only rows of the true output, in order, none twice: co
 `forward` of everything that was pushed.
 """
 
+from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from ..program import Edges, Program, Schedule
 from ..state import Lent, Spec, State
 from .layer import Layer
 
-__all__ = ["UNKNOWN", "Network", "Progress", "Transducer"]
+__all__ = ["UNKNOWN", "Network", "Progress", "Transducer", "Whole"]
 
 # A length that no signal reaches (186 years at 48 kHz): the end is not known yet. A decoder multiplies it by its hop
 # length, below 2**14, so it stays clear of the end of int64.
@@ -98,6 +99,10 @@ class Network:
             self._executor = ops.executor(self.program, self.backend, self.precision)
         return self._executor
 
+    def runs_on(self, executor: ops.Executor) -> bool:
+        """Whether that is still what runs it."""
+        return self._executor is executor
+
     @property
     def spec(self) -> Spec:
         """The state of one stream."""
@@ -136,6 +141,33 @@ class Progress(NamedTuple):
     frames: int = 0
     received: int = 0
     emitted: int = 0
+
+
+class Whole:
+    """Pushes of whole frames through a `Transducer` far from the edges, by `push`, which quantizes too.
+
+    rows: of signal that a push takes, or latents; frames: which these are; made: rows of output; codes: as `ops.Push`.
+    """
+
+    def __init__(self, stream: "Transducer", push: ops.Push, frames: int):
+        self._stream, self._push, self.frames, self.codes = stream, push, frames, push.codes
+        network = stream.network
+        self.rows, self.made = frames * network.at.rate, frames * network.out.rate
+        self._found = network.executor, stream.state, stream.pending
+
+    def __call__(self, given: int, made: int) -> bool:
+        """Push what lies at `given`, as `ops.Push`; False where nothing was done, and the stream is as it was.
+
+        So it is where weights were replaced since, or something else was pushed that left a part of a frame.
+        """
+        stream, (executor, state, pending) = self._stream, self._found
+        if not (stream.network.runs_on(executor) and stream.state is state and stream.pending is pending):
+            return False
+        if not self._push(given, made):
+            return False
+        frames, received, emitted = stream.progress
+        stream.progress = Progress(frames + self.frames, received + self.rows, emitted + self.made)
+        return True
 
 
 class Transducer:
@@ -188,6 +220,17 @@ class Transducer:
         self.pending, self.skip = pending, max(0, self.skip - frames * self.network.out.rate)
         self.progress = Progress(done + frames, received, emitted + y.shape[1])
         return y
+
+    def whole(self, rows: int, quantize: Callable[[Tensor], Tensor], stages: int) -> Whole | None:
+        """Pushes of `rows` rows each from here on, with what is bound (`ops.Bound.run`); None where the next one is not
+        of whole frames far from the start, in a single step of a single stream, or the executor has no such.
+        """
+        network, (frames, rest) = self.network, divmod(rows, self.network.at.rate)
+        far = self.progress.frames >= max(1, network.warmup_frames) and not self.skip
+        if rest or not far or self.pending.shape[:2] != (1, 0) or not 1 <= frames <= self.max_frames:
+            return None
+        push = network.executor.push(frames, self.state, quantize, stages)
+        return None if push is None else Whole(self, push, frames)
 
     def _run(self, x: Tensor, steps: list[int], length: int, surplus: int = 0) -> Tensor:
         """Steps of so many frames of the rows of `x`; returns their true rows, without the last `surplus`."""

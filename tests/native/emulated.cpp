@@ -21,6 +21,7 @@ void NAMED(streamcodec_affine_, SET)(const void *of);
 void NAMED(streamcodec_lookup_, SET)(const void *of);
 void NAMED(streamcodec_panel_, SET)(int64_t *sizes);
 int64_t NAMED(streamcodec_int8_, SET)(const void *of);
+int64_t NAMED(streamcodec_push_, SET)(const void *plan, const void *call, const void *push);
 void streamcodec_sizes(int64_t *sizes);
 }
 
@@ -33,8 +34,9 @@ static void call(int64_t *head) {
     case 3: return NAMED(streamcodec_lookup_, SET)(first);
     case 4: return NAMED(streamcodec_panel_, SET)((int64_t *)first);
     case 5: return streamcodec_sizes((int64_t *)first);
-    case 6: head[3] = NAMED(streamcodec_int8_, SET)(first); return;
+    case 6: head[4] = NAMED(streamcodec_int8_, SET)(first); return;
     case 7: return NAMED(streamcodec_keep_, SET)(first, second);
+    case 8: head[4] = NAMED(streamcodec_push_, SET)(first, second, (void *)head[3]); return;
     default: exit(2);
     }
 }

@@ -9,6 +9,7 @@ import ctypes
 import gc
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,11 +26,11 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 WHY = "" if shutil.which(COMPILER) and shutil.which(EMULATOR) else (
     "no processor of ARM's is emulated here (on Debian: apt install g++-aarch64-linux-gnu qemu-user)"
 )  # fmt: skip
-FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes", "int8", "keep")
+FUNCTIONS = ("step", "search", "affine", "lookup", "panel", "sizes", "int8", "keep", "push")
 BASE = 1 << 32  # as in emulated.cpp
-HEAD, LINE = 64, 64  # bytes
+HEAD, ANSWER, LINE = 64, 32, 64  # bytes
 # Pointers to arrays of structures, and what says how many there are; all others are to tensors.
-ARRAYS: dict[tuple[Any, str], tuple[Any, str, int]] = {
+ARRAYS: dict[tuple[Any, str], tuple[Any, str | None, int]] = {
     (library.Plan, "operations"): (library.Operation, "operation_count", 0),
     (library.Plan, "buffers"): (library.Buffer, "buffer_count", 0),
     (library.Plan, "leaves"): (library.Leaf, "leaf_count", 0),
@@ -38,6 +39,8 @@ ARRAYS: dict[tuple[Any, str], tuple[Any, str, int]] = {
     (library.Operation, "segments"): (library.Segment, "segment_count", 0),
     (library.Operation, "targets"): (library.Target, "target_count", 0),
     (library.Operation, "bands"): (ctypes.c_int64, "band_count", 1),
+    (library.Push, "search"): (library.Search, None, 1),
+    (library.Push, "lookup"): (library.Lookup, None, 1),
 }
 
 
@@ -86,7 +89,7 @@ class Image:
         if (type(structure), name) not in ARRAYS:
             return self.tensor(pointer)
         kind, count, more = ARRAYS[type(structure), name]
-        return self.structures(kind, pointer, getattr(structure, count) + more)
+        return self.structures(kind, pointer, more if count is None else getattr(structure, count) + more)
 
     def take_back(self, data: bytes) -> None:
         """Write to the tensors here what has changed there."""
@@ -102,6 +105,7 @@ class Emulated:
         # Each call looks for the tensors that there are. What is here already, in a process of many tests millions of
         # objects, is looked through once: frozen, it is not looked through again, and the tensors of it are kept.
         self.known = tensors()
+        self.called: Counter[str] = Counter()
         gc.freeze()
         program, self.file = folder / "emulated", folder / "memory"
         command = (COMPILER, *compiler.FLAGS, *flags)
@@ -122,10 +126,12 @@ class Emulated:
             name, lanes, panel, tiles=False, int8=int8, halves=bool(halves), help=lambda *_: 0,
             step=partial(self.call, "step"), in_int8=partial(self.call, "int8"), search=partial(self.call, "search"),
             affine=partial(self.call, "affine"), lookup=partial(self.call, "lookup"), keep=partial(self.call, "keep"),
+            push=partial(self.call, "push"),
         )  # fmt: skip
 
     def call(self, function: str, *arguments: Any) -> int:
         """arguments: tensors, or structures by reference. Returns what the function does, 0 for nothing."""
+        self.called[function] += 1
         image = Image(self.known)
         pointers = [
             image.tensor(each.data_ptr())
@@ -133,8 +139,8 @@ class Emulated:
             else image.structures(type(each._obj), ctypes.addressof(each._obj), 1)
             for each in arguments
         ]
-        head = [FUNCTIONS.index(function), *pointers, *[0] * (2 - len(pointers))]
-        image.memory[:24] = bytes((ctypes.c_int64 * 3)(*head))
+        head = [FUNCTIONS.index(function), *pointers]
+        image.memory[: 8 * len(head)] = bytes((ctypes.c_int64 * len(head))(*head))
         self.file.write_bytes(image.memory)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -143,7 +149,7 @@ class Emulated:
         assert self.process.stdout.read(1) == b".", f"the emulated library ended: {self.process.wait(10)}"
         data = self.file.read_bytes()
         image.take_back(data)
-        return int.from_bytes(data[24:32], "little")
+        return int.from_bytes(data[ANSWER : ANSWER + 8], "little")
 
     def close(self) -> None:
         assert self.process.stdin is not None

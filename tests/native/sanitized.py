@@ -51,6 +51,10 @@ for name in library.instruction_sets():
             latents = torch.randn(1, 8, native.quantizer.dimension)
             if codec.spec.num_codebooks:
                 native.quantizer.decode(native.quantizer.encode(latents, codec.spec.num_codebooks))
+            if codec.spec.num_codebooks and codec.spec.channels == 1:
+                encoder, decoder = native.open_encoder(), native.open_decoder()
+                for _ in range(5):
+                    decoder.push(encoder.push(torch.randn(1, 1, 8 * codec.spec.hop_length)))
             networks = native.framing.networks
             if library.chosen().tiles:
                 networks = (*networks, codec.on("native", "bfloat16").framing.networks[1])

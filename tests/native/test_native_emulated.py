@@ -17,6 +17,7 @@ from streamcodec_kernels.native import library
 from torch import Tensor
 
 from streamcodec import Codec, native_int8, ops
+from streamcodec.errors import InputError
 from streamcodec.nn.transducer import Network, Transducer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(emulated.WHY), reason=emulated.WHY)]
@@ -53,6 +54,20 @@ def test_streams_equal_torchs_and_any_partition_and_batch_gives_the_same_bits(ki
         size = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5 * size)
         assert torch.equal(streamed(network, x[1:], [first, 1, 2]), whole[1:])
+
+
+def test_a_push_in_one_call_has_the_bits_of_the_general_way(neon: emulated.Emulated) -> None:
+    codec: Codec = CODECS["convolutions, mirrored edges and an LSTM"]().on("native")
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    wav = torch.randn(1, 1, 24 * codec.spec.hop_length)
+    made = [encoder.push(part) for part in wav.split(2 * codec.spec.hop_length, 2)]
+    audio = [decoder.push(codes) for codes in made]
+    assert neon.called["push"] > 4
+    whole = codec.open_encoder().push(wav)
+    assert torch.equal(torch.cat([codes.data for codes in made], 2), whole.data)
+    assert torch.equal(torch.cat(audio, 2), codec.open_decoder().push(whole))
+    with pytest.raises(InputError):
+        encoder.push(torch.full((1, 1, 2 * codec.spec.hop_length), float("inf")))
 
 
 def test_few_rows_with_weights_in_int8_have_the_bits_of_many_with_floats(neon: emulated.Emulated) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "Lookup",
     "Operation",
     "Plan",
+    "Push",
     "Search",
     "Segment",
     "Source",
@@ -147,7 +148,14 @@ class Lookup(ctypes.Structure):
     _fields_ = _fields("rows stages size dimension", "entries codes out")
 
 
-_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8)
+class Push(ctypes.Structure):
+    _fields_ = [
+        *_fields("frames", "given made"),
+        *_fields("samples", "state latents codes search lookup"),
+    ]
+
+
+_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8, Push)
 
 
 class InstructionSet(NamedTuple):
@@ -155,8 +163,9 @@ class InstructionSet(NamedTuple):
     tiles: whether it multiplies in bfloat16; int8: the most rows that it multiplies with weights in int8; halves:
     whether it searches entries in half precision; step: runs a `Call` of a `Plan`, given pointers to both; help: takes
     shares of it beside the thread that runs it, with room of its own for values in bfloat16, and returns how many;
-    keep: given what a step was given, writes the states that it has left, where it did not do so itself; search,
-    affine, lookup: run what they are given a pointer to; in_int8: whether there is what an `Int8` asks for.
+    keep: given what a step was given, writes the states that it has left, where it did not do so itself; push: given
+    these and a `Push`, runs that, and returns whether it may be; search, affine, lookup: run what they are given a
+    pointer to; in_int8: whether there is what an `Int8` asks for.
     """
 
     name: str
@@ -168,6 +177,7 @@ class InstructionSet(NamedTuple):
     step: Callable[[Any, Any], None]
     help: Callable[[Any, Any, Any], int]
     keep: Callable[[Any, Any], None]
+    push: Callable[[Any, Any, Any], int]
     in_int8: Callable[[Any], int]
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
@@ -195,16 +205,17 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 5)()
     library[f"streamcodec_panel_{name}"](sizes)
-    names = ("step", "help", "keep", "int8", "search", "affine", "lookup")
-    step, help_, keep, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
+    names = ("step", "help", "keep", "push", "int8", "search", "affine", "lookup")
+    step, help_, keep, push, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
     for function in (step, keep):
         function.restype, function.argtypes = None, [c_void_p] * 2
-    help_.restype, help_.argtypes = c_int64, [c_void_p] * 3
+    for function in (help_, push):
+        function.restype, function.argtypes = c_int64, [c_void_p] * 3
     find.restype, find.argtypes = c_int64, [c_void_p]
     for function in others:
         function.restype, function.argtypes = None, [c_void_p]
     lanes, panel, tiles, int8, halves = sizes
-    return InstructionSet(name, lanes, panel, bool(tiles), int8, bool(halves), step, help_, keep, find, *others)
+    return InstructionSet(name, lanes, panel, bool(tiles), int8, bool(halves), step, help_, keep, push, find, *others)
 
 
 def chosen() -> InstructionSet:

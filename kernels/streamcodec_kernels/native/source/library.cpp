@@ -32,9 +32,9 @@ static bool has_avx512() {
 static bool has_amx() {
 #if COMPILES_TILES
     uint32_t a, b, c, d;
-    const uint32_t bytes = 1u << 1, tiles = 1u << 22 | 1u << 24 | 1u << 25;  // AVX512-VBMI; AMX-BF16, AMX-TILE, AMX-INT8
+    const uint32_t bytes = 1u << 1 | 1u << 11, tiles = 1u << 22 | 1u << 24 | 1u << 25;  // AVX512-VBMI and -VNNI; AMX's
     if (!has_avx512() || !keeps(0x60000) || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    if (!(c & bytes) || (d & tiles) != tiles) return false;
+    if ((c & bytes) != bytes || (d & tiles) != tiles) return false;
     if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return false;  // AVX512-BF16
     int64_t result;
     __asm__ volatile("syscall" : "=a"(result) : "a"(158), "D"(0x1023), "S"(18) : "rcx", "r11", "memory");
@@ -61,6 +61,6 @@ EXPORTED int streamcodec_has(const char *set) {
 EXPORTED void streamcodec_sizes(int64_t *sizes) {
     const int64_t own[] = {sizeof(Buffer), sizeof(Leaf), sizeof(Length), sizeof(Segment), sizeof(Target),
                            sizeof(Operation), sizeof(Plan), sizeof(Call), sizeof(Search), sizeof(Affine),
-                           sizeof(Lookup), sizeof(Source), sizeof(Int8)};
+                           sizeof(Lookup), sizeof(Source), sizeof(Int8), sizeof(Push)};
     memcpy(sizes, own, sizeof own);
 }

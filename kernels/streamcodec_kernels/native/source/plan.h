@@ -194,3 +194,17 @@ struct Lookup {
     const int64_t *codes;                 // [rows, stages]
     float *out;                           // [rows, dimension]
 };
+
+// A push of whole frames of one stream, away from the edges of its signal: codes of samples, or samples of codes. One of
+// `search` and `lookup` is null, and `given` and `made` are what that leaves open.
+struct Push {
+    int64_t frames;
+    const void *given;                    // the samples, [frames * hop]; or the codes, [stages, frames]
+    void *made;                           // the codes, [stages, frames]; or the samples
+    int64_t samples;
+    uint8_t *state;
+    float *latents;                       // [frames, dimension]: room, and where the search or the look-up has them
+    int64_t *codes;                       // [frames, stages]: likewise
+    const Search *search;
+    const Lookup *lookup;
+};

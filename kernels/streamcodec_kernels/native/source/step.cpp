@@ -2,6 +2,7 @@
 // is static, and structures with functions are in unnamed namespaces: else the linker would take one set's for all.
 #include "edges.h"
 #include "int8.h"
+#include "push.h"
 #include "share.h"
 
 #define JOINED(a, b) a##b
@@ -90,8 +91,7 @@ static void spend(const Call &call, int64_t operation, int64_t &since) {
     since = now;
 }
 
-EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
-    const auto before = flush_to_zero();
+static void step(const Plan *plan, Call *call) {
     int64_t since = call->spent ? ticks() : 0;
     Room room;
     room.halves = call->halves;
@@ -112,7 +112,27 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     for (int64_t b = 0; b < call->batch; ++b)
         memcpy(call->out + b * size, out.memory + b * out.stream + out.history * out.channels, size * sizeof(float));
     spend(*call, plan->operation_count, since);
+}
+
+EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
+    const auto before = flush_to_zero();
+    step(plan, call);
     restore(before);
+}
+
+// Returns 1; or 0 where a sample is not finite, or a code has no entry, and then nothing has changed.
+EXPORTED int64_t NAMED(streamcodec_push_, SET)(const Plan *plan, Call *call, const Push *push) {
+    if (!may_push(*push)) return 0;
+    const auto before = flush_to_zero();
+    if (push->lookup) lookup(*push->lookup);
+    prepare(*push, *call);
+    step(plan, call);
+    if (push->search) {
+        search(*push->search);
+        give_codes(*push);
+    }
+    restore(before);
+    return 1;
 }
 
 // Write the states that the last step of this call has left, where it did not: its memory is as the step left it.

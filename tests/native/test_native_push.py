@@ -1,0 +1,229 @@
+"""Pushes of whole frames in one call of the library: the bits, the counts and the errors of the general way."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sets import compiled, each_set, on
+from torch import Tensor
+
+import streamcodec
+from streamcodec import Codec, Codes, DecoderStream, EncoderStream
+from streamcodec.errors import CodesError, NonFiniteError, ShapeError, StreamClosedError, StreamError
+
+pytestmark = compiled
+
+HOP = streamcodec.load().spec.hop_length
+
+
+def native() -> Codec:
+    return streamcodec.load(backend="native")
+
+
+def voice(frames: int) -> Tensor:
+    return 0.2 * torch.randn(1, 1, frames * HOP, generator=torch.Generator().manual_seed(frames))
+
+
+def without_whole(codec: Codec) -> Codec:
+    codec = codec.on("native")
+    codec.whole_audio = codec.whole_codes = lambda *_: None  # type: ignore[method-assign]
+    return codec
+
+
+@cache
+def pair(name: str) -> tuple[Codec, Codec]:
+    """For one instruction set, with and without."""
+    codec = native()
+    return codec, without_whole(codec)
+
+
+def quick(push: Callable[[], object], stream: EncoderStream | DecoderStream) -> object:
+    """What `push` gives, where the general way had no part in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(stream), "_push", lambda *_: pytest.fail("the general way"))
+        return push()
+
+
+def warm(stream: EncoderStream, frames: int = 1) -> list[Codes]:
+    """Pushes after which one of as many frames is quick."""
+    return [stream.push(torch.zeros(1, 1, frames * HOP)) for _ in range(4)]
+
+
+@each_set
+@settings(max_examples=10, deadline=None)
+@given(sizes=st.lists(st.integers(1, 3) | st.just(0.4), min_size=1, max_size=8), repeats=st.integers(1, 4))
+def test_any_partition_gives_the_bits_of_the_general_way(name: str, sizes: list[float], repeats: int) -> None:
+    with on(name):
+        codec, other = pair(name)
+        steps = [round(size * HOP) for size in sizes for _ in range(repeats)]
+        wav = voice(-(-sum(steps) // HOP))
+        streams = [(each.open_encoder(), each.open_decoder()) for each in (codec, other)]
+        for piece in wav[..., : sum(steps)].split(steps, 2):
+            (codes, audio), (same, again) = (
+                ((codes := encoder.push(piece)), decoder.push(codes)) for encoder, decoder in streams
+            )
+            assert codes == same
+            assert torch.equal(audio, again)
+        for of in zip(*streams, strict=True):
+            assert of[0].save() == of[1].save()
+        assert streams[0][0].flush() == streams[1][0].flush()
+        assert torch.equal(streams[0][1].flush(), streams[1][1].flush())
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_the_library_does_a_push_like_the_ones_before(frames: int) -> None:
+    codec = native()
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    wav, made = voice(12 * frames), []
+    for i, piece in enumerate(wav.split(frames * HOP, 2)):
+        if i < 6:
+            made.append(decoder.push(encoder.push(piece)))
+        else:
+            codes = quick(lambda piece=piece: encoder.push(piece), encoder)
+            made.append(quick(lambda codes=codes: decoder.push(codes), decoder))
+    made.append(decoder.push(encoder.flush()))
+    made.append(decoder.flush())
+    assert torch.equal(torch.cat(made, 2), _decoded_in_one_push(codec, wav))
+
+
+def _decoded_in_one_push(codec: Codec, wav: Tensor) -> Tensor:
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    parts = [decoder.push(encoder.push(wav)), decoder.push(encoder.flush()), decoder.flush()]
+    return torch.cat(parts, 2)
+
+
+def test_other_codecs_with_one_search_are_quick_too() -> None:
+    codec = oracles.small_codec("24khz", torch.float32).on("native")
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    wav = oracles.signal(1, 1, 20 * codec.spec.hop_length).float()
+    for piece in wav.split(codec.spec.hop_length, 2):
+        decoder.push(encoder.push(piece))
+    assert encoder._quick is not None
+    assert decoder._quick is not None
+
+
+def test_what_cannot_be_pushed_is_named_and_nothing_is_lost() -> None:
+    codec = native()
+    encoder, other = codec.open_encoder(), without_whole(codec).open_encoder()
+    decoder, same = codec.open_decoder(), without_whole(codec).open_decoder()
+    for codes in [*warm(encoder), *warm(other)][:4]:
+        decoder.push(codes)
+        same.push(codes)
+    bad = voice(1)
+    for value in (float("nan"), float("inf")):
+        bad[0, 0, -1] = value
+        with pytest.raises(NonFiniteError):
+            encoder.push(bad)
+    with pytest.raises(ShapeError):
+        encoder.push(torch.zeros(2, 1, HOP))
+    huge = torch.full((1, 1, HOP), 3e38)  # their sum is infinite
+    assert encoder.push(huge) == other.push(huge)
+    for value in (-1, codec.spec.codebook_size):
+        with pytest.raises(CodesError):
+            decoder.push(torch.full((1, 12, 1), value))
+    codes = encoder.push(voice(1))
+    assert codes == other.push(voice(1))
+    assert torch.equal(decoder.push(codes), same.push(codes))
+
+
+def test_samples_are_taken_as_they_are() -> None:
+    codec = native()
+    other = without_whole(codec).open_encoder()
+    encoder = codec.open_encoder()
+    warm(encoder)
+    warm(other)
+    wav = voice(2)
+    spaced, array = voice(2)[..., ::2], wav[..., :HOP].numpy()
+    array.flags.writeable = False
+    for given_ in (wav[..., :HOP], array, spaced, spaced.numpy(), array.astype(np.float64), (array * 9e3).astype("i2")):
+        assert encoder.push(given_) == other.push(given_)
+    warm(encoder)
+    warm(other)
+    assert quick(lambda: encoder.push(array), encoder) == other.push(array)
+    given_ = wav[..., HOP:].clone()
+    codes = encoder.push(given_)
+    given_.zero_()
+    assert codes == other.push(wav[..., HOP:])
+
+
+def test_what_comes_out_is_the_callers_own() -> None:
+    codec = native()
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    made = [encoder.push(piece) for piece in voice(6).split(HOP, 2)]
+    before = [codes.data.clone() for codes in made]
+    audio = [decoder.push(codes) for codes in made]
+    kept = [each.clone() for each in audio]
+    encoder.push(voice(1))
+    decoder.push(torch.zeros(1, 12, 1, dtype=torch.int64))
+    assert all(torch.equal(codes.data, data) for codes, data in zip(made, before, strict=True))
+    assert all(map(torch.equal, audio, kept))
+    assert len({each.data_ptr() for each in audio}) == len(audio)
+
+
+def test_another_bandwidth_other_shapes_and_lost_frames() -> None:
+    codec = native()
+    streams = [(each.open_encoder(), each.open_decoder()) for each in (codec, without_whole(codec))]
+    results: list[list[Tensor]] = [[], []]
+    for i, piece in enumerate(voice(40).split(HOP, 2)):
+        for (encoder, decoder), made in zip(streams, results, strict=True):
+            encoder.bandwidth = (6.0, 1.5)[i // 7 % 2]
+            codes = encoder.push(piece)
+            made += [codes.data, decoder.conceal(1) if i % 11 == 9 else decoder.push(codes)]
+    assert all(map(torch.equal, *results))
+    (_, decoder), (_, other) = streams
+    assert decoder.received == other.received
+    assert torch.equal(decoder.cut(700), other.cut(700))
+    with pytest.raises(StreamClosedError):
+        decoder.push(torch.zeros(1, 3, 1, dtype=torch.int64))
+
+
+def test_codes_that_say_where_the_audio_ends() -> None:
+    codec = native()
+    decoder, other = codec.open_decoder(), without_whole(codec).open_decoder()
+    data = torch.randint(0, 1024, (1, 12, 1), generator=torch.Generator().manual_seed(1))
+    for codes in (data, data, data, Codes(data, length=HOP), Codes(data, length=HOP - 1)):
+        assert torch.equal(decoder.push(codes), other.push(codes))
+    with pytest.raises(StreamError, match="after the last ones"):
+        decoder.push(data)
+    assert torch.equal(decoder.flush(), other.flush())
+
+
+def test_new_entries_are_noticed_at_once() -> None:
+    codec = native()
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    for codes in warm(encoder):
+        decoder.push(codes)
+    wav, entries = voice(1), codec.quantizer.codebooks.flip(1).clone()
+    codec.quantizer.set_codebooks(entries)
+    flipped = encoder.push(wav)
+    fresh = native().open_encoder()
+    warm(fresh)
+    assert torch.equal(flipped.data, codec.spec.codebook_size - 1 - fresh.push(wav).data)
+
+
+def test_a_codec_that_moved_is_refused() -> None:
+    codec = native()
+    encoder = codec.open_encoder()
+    warm(encoder)
+    codec.double()
+    with pytest.raises(StreamError, match="move it back"):
+        encoder.push(voice(1))
+    codec.float()
+    assert encoder.push(voice(1)).shape == (1, 12, 1)
+
+
+def test_other_threads_have_their_own_memory() -> None:
+    codec = native()
+    encoder, other = codec.open_encoder(), without_whole(codec).open_encoder()
+    warm(encoder)
+    warm(other)
+    with ThreadPoolExecutor(1) as pool:
+        for i, piece in enumerate(voice(8).split(HOP, 2)):
+            codes = pool.submit(encoder.push, piece).result() if i // 2 % 2 else encoder.push(piece)
+            assert codes == other.push(piece)
