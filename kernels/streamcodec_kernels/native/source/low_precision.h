@@ -21,6 +21,9 @@
 // Rows of a tile; columns of a panel, two tiles; values of a window that two tiles multiply at once.
 static constexpr int64_t TILE = 16, WIDE = 32, DEEP = 32;
 
+// Numbers in a line of a cache; lines of a pair of tiles.
+static constexpr int64_t LINE = 32, PAIR_LINES = DEEP * WIDE / LINE;
+
 // The most rows that tiles make at once.
 static constexpr int64_t LOW_ROWS = 2 * TILE;
 
@@ -89,6 +92,15 @@ struct Stretch {
 // next one.
 static constexpr int LOW_NEAR = 4, LOW_FAR = 16;
 
+// What a block of rows fetches: whether its own weights, which are in no near cache yet; and of those that come after,
+// from `next` on, so many lines of a cache for each pair of tiles. Several blocks of a panel fetch the next one between
+// them: memory takes its time while they compute.
+struct Fetching {
+    bool own;
+    const uint16_t *next;
+    int lines;
+};
+
 // The most stretches of a window.
 static constexpr int STRETCHES = 64;
 
@@ -102,13 +114,12 @@ static constexpr Pair ORDER[][6] = {
     {}, {{0, 0}}, {{1, 0}, {0, 1}, {0, 0}}, {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}
 };
 
-// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE], rows `line` apart. fetches: whether its weights are not in a
-// near cache yet. Between them rows of a block made before are
+// Up to two tiles of rows times a panel: [LOW_ROWS, WIDE], rows `line` apart. Between them rows of a block made before are
 // written: the vectors' arithmetic then costs nothing where tiles wait for weights, or for each other.
 template <int TERMS>
 TILED static void tiles(
-    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, bool fetches, const uint16_t *weights,
-    float *out, int64_t line, Finishing &before
+    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, Fetching &fetching,
+    const uint16_t *weights, float *out, int64_t line, Finishing &before
 ) {
     _tile_zero(0);
     _tile_zero(1);
@@ -123,10 +134,12 @@ TILED static void tiles(
             for (int i = 0; i < PRODUCTS[TERMS]; ++i) {
                 const Pair pair = ORDER[TERMS][i], last = ORDER[TERMS][i ? i - 1 : 0];
                 if (i == 0 || pair.weight != last.weight) {
-                    for (const uint16_t *next = weights; fetches && next < weights + DEEP * WIDE; next += 32) {
-                        __builtin_prefetch(next + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
-                        __builtin_prefetch(next + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
+                    for (const uint16_t *own = weights; fetching.own && own < weights + DEEP * WIDE; own += LINE) {
+                        __builtin_prefetch(own + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
+                        __builtin_prefetch(own + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
                     }
+                    for (int line = 0; line < fetching.lines; ++line, fetching.next += LINE)
+                        __builtin_prefetch(fetching.next, 0, 2);
                     _tile_loadd(6, weights, 64);
                     _tile_loadd(7, weights + DEEP * TILE, 64);
                     weights += DEEP * WIDE;
@@ -204,7 +217,7 @@ static uint16_t *halve_piece(const Operation &op, const Piece &piece, int64_t wi
 template <int TERMS, int PANELS>
 TILED static void low_block(
     const Operation &op, const Piece &piece, const Stretch *stretches, int count, int64_t width, int64_t row, int64_t column,
-    bool fetches, Finishing &before, Finishing &made
+    Fetching &fetching, Finishing &before, Finishing &made
 ) {
     const int64_t left = piece.rows - row, here = left < LOW_ROWS ? left : LOW_ROWS;
     const int64_t end = column + PANELS * WIDE < op.columns ? column + PANELS * WIDE : op.columns;
@@ -212,23 +225,22 @@ TILED static void low_block(
     for (int64_t first = column; first < end; first += WIDE) {
         const uint16_t *weights = op.low_weights + first * width * TERMS;
         float *sums = made.sums + first - column;
-        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, fetches, weights, sums, PANELS * WIDE, before);
+        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, fetching, weights, sums, PANELS * WIDE, before);
     }
     before.finish();
     made.begin(place_of(piece.first.stream * op.rows + piece.first.row + row, op.rows), here, column, end, PANELS * WIDE);
 }
 
-// Some columns of a piece.
+// Some columns of a piece. fetching: as the first of its blocks has it; moved on.
 template <int TERMS, int PANELS>
 static void low_columns(
-    const Operation &op, const Piece &piece, int64_t width, int64_t column, bool fetches, Finishing (&two)[2]
+    const Operation &op, const Piece &piece, int64_t width, int64_t column, Fetching &fetching, Finishing (&two)[2]
 ) {
     Stretch stretches[STRETCHES];
     const int count = stretches_of(op, piece, width, stretches);
-    for (int64_t row = 0; row < piece.rows; row += LOW_ROWS) {
+    for (int64_t row = 0; row < piece.rows; row += LOW_ROWS, fetching.own = false) {
         const int last = two[1].left > 0;
-        const bool first = fetches && row == 0;
-        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column, first, two[last], two[1 - last]);
+        low_block<TERMS, PANELS>(op, piece, stretches, count, width, row, column, fetching, two[last], two[1 - last]);
     }
 }
 
@@ -247,10 +259,28 @@ static void fill_room(const Operation &op, Place next, int64_t rows, int64_t wid
     }
 }
 
-// Some of the panels, with the rows of the result from `first` up to `end`.
+// How many blocks of rows the pieces of a room are multiplied in.
+static int64_t blocks_of(const Room &room) {
+    int64_t blocks = 0;
+    for (int p = 0; p < room.count; ++p) blocks += (room.pieces[p].rows + LOW_ROWS - 1) / LOW_ROWS;
+    return blocks;
+}
+
+// What block `block` of `blocks` fetches, which between them fetch as much as they read, from `next` on: of each `width`
+// rows of the matrix. A single one fetches its own alone.
+static Fetching fetching_of(const uint16_t *next, int64_t size, int64_t block, int64_t blocks) {
+    if (blocks == 1) return {true, next, 0};
+    const int64_t lines = (PAIR_LINES + blocks - 1) / blocks;
+    return {true, next + block * lines * size / PAIR_LINES, (int)lines};
+}
+
+// Some of the panels, with the rows of the result from `first` up to `end`, of `all`.
 template <int TERMS>
-TILED static void low_product(const Operation &op, int64_t first, int64_t end, int64_t from, int64_t to, Room &room) {
+TILED static void low_product(
+    const Operation &op, int64_t first, int64_t end, int64_t all, int64_t from, int64_t to, Room &room
+) {
     const int64_t width = (window_width(op) + DEEP - 1) / DEEP * DEEP, step = side_by_side(op) ? SIDE_BY_SIDE : 1;
+    const int64_t panel_size = width * WIDE * TERMS, size = panel_size * low_panel_count(op);
     alignas(64) float sums[2][LOW_ROWS * SIDE_BY_SIDE * WIDE];
     Finishing two[2] = {{op, sums[0]}, {op, sums[1]}};
     bool fresh = room.through != &op;
@@ -259,12 +289,17 @@ TILED static void low_product(const Operation &op, int64_t first, int64_t end, i
     for (; first < end; first += room.rows, fresh = false) {
         const int64_t rows = end - first < op.halves_rows ? end - first : op.halves_rows;
         if (room.rows != rows || room.first != first) fill_room<TERMS>(op, place_of(first, op.rows), rows, width, room);
-        for (int64_t panel = from; panel < to; panel += step)
+        for (int64_t panel = from; panel < to; panel += step) {
+            Fetching fetching =
+                step > 1 ? fetching_of(op.low_weights + size, size, first / LOW_ROWS, (all + LOW_ROWS - 1) / LOW_ROWS)
+                         : fetching_of(op.low_weights + (panel + 1) * panel_size, panel_size, 0, blocks_of(room));
+            fetching.own = step == 1 || fresh;
             for (int p = 0; p < room.count; ++p) {
                 const Piece &piece = room.pieces[p];
-                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, piece, width, panel * WIDE, fresh && p == 0, two);
-                else low_columns<TERMS, 1>(op, piece, width, panel * WIDE, p == 0, two);
+                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, piece, width, panel * WIDE, fetching, two);
+                else low_columns<TERMS, 1>(op, piece, width, panel * WIDE, fetching, two);
             }
+        }
     }
     two[0].finish();
     two[1].finish();
@@ -272,5 +307,5 @@ TILED static void low_product(const Operation &op, int64_t first, int64_t end, i
 }
 #else
 template <int TERMS>
-static void low_product(const Operation &, int64_t, int64_t, int64_t, int64_t, Room &) {}
+static void low_product(const Operation &, int64_t, int64_t, int64_t, int64_t, int64_t, Room &) {}
 #endif

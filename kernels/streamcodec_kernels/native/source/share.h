@@ -77,7 +77,7 @@ static void run_low(const Operation &op, const Call &call, Shares shares, int64_
     const int64_t from = all * panel / shares.panels, to = all * (panel + 1) / shares.panels;
     if (first == end) return;  // there are fewer streams than room
     const auto product = op.terms == 1 ? low_product<1> : op.terms == 2 ? low_product<2> : low_product<3>;
-    product(op, first, end < rows ? end : rows, from, to, room);
+    product(op, first, end < rows ? end : rows, rows, from, to, room);
 }
 
 // Likewise.
