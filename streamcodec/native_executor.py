@@ -26,7 +26,7 @@ from .native_layout import FUNCTIONS, Layout
 from .native_push import NativePush
 from .native_quantizers import RVQLookup, RVQSearch
 from .native_support import CPU, floats, instruction_set
-from .native_weights import FloatPanels, Packer, lying_together, terms_of
+from .native_weights import FloatPanels, Packer, is_split, lying_together, terms_of
 from .program import (
     Attention,
     Depthwise,
@@ -116,9 +116,11 @@ class NativeExecutor:
             rounds = {i for i, (op, value) in enumerate(each) if int8 and is_rounded(op, value)}
             terms = [terms_of(op, value, precision) for op, value in each]
             packed = [
-                packer.low(op, terms[i]) if terms[i] and isinstance(op, Product) else packer.weights(op, i in rounds)
-                for i, op in enumerate(program.ops)
-            ]
+                packer.split(op) if is_split(op, value, terms[i])
+                else packer.low(op, terms[i]) if terms[i] and isinstance(op, Product)
+                else packer.weights(op, i in rounds)
+                for i, (op, value) in enumerate(each)
+            ]  # fmt: skip
             weights = lying_together(packed)
             snakes = [packer.snake(program, index) for index in range(len(program.buffers))]
         self.weights = weights  # of each part of each operation

@@ -46,6 +46,8 @@ STRETCHES = 64
 # Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
 # again while a cache holds them.
 HALVES_BYTES, HELD = 1 << 20, 1 << 18
+# Rows of a panel in floats that are split at once where several blocks of rows share them.
+SPLIT_ROWS = 512
 # Bytes of a value in whole numbers: one a digit.
 DIGITS = 4
 FUNCTIONS = {"identity": "copy"} | {name: name for name in ("band_features", "band_gains", "gated_silu")}
@@ -272,7 +274,7 @@ class Layout:
 
     def _own_low(self, op: Product, made: Any) -> str:
         width = -(-op.matrix.shape[0] // WIDE) * WIDE
-        held, rows = width * made.columns <= HELD, -(-self.batch * made.rows // WIDE) * WIDE
+        held, rows = not made.weights and width * made.columns <= HELD, -(-self.batch * made.rows // WIDE) * WIDE
         if made.rows >= WIDE and self._lie_in_tiles(op):
             sources = [self._source(window) for window in op.windows]
             made.sources, made.source_count = self._array(library.Source, sources), len(sources)
@@ -286,7 +288,8 @@ class Layout:
             made.halves_rows = min(rows, most)
             room = made.halves_rows * width
         made.halves_term = room + WIDE
-        self.halves = max(self.halves, made.terms * made.halves_term)
+        split = made.terms * WIDE * (SPLIT_ROWS + WIDE) if made.weights else 0
+        self.halves = max(self.halves, made.terms * made.halves_term + split)
         return "low_product"
 
     def _make_room(self, made: Any, width: int) -> None:

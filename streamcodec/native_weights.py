@@ -39,6 +39,7 @@ __all__ = [
     "FloatPanels",
     "Packer",
     "Weights",
+    "is_split",
     "lying_together",
     "matrices",
     "pays",
@@ -53,6 +54,9 @@ TERMS = {"bfloat16": 1, "bfloat16x3": 2}
 # rows a frame and values of a window: arithmetic takes longer there than reading half as many bytes again.
 EXACT = 3
 FEWEST_ROWS, FEWEST_VALUES = 32, 128
+# Layers of fewer rows wait for memory: in those of at least so many rows and values weights stay float32, and each step
+# splits them. In smaller ones single frames would take longer.
+FEWEST_TALL, TALL = 8, 2048
 # Values of a window that a product in bfloat16 takes at once, and columns of its panels.
 WIDE = 32
 # What the library's `Operation` calls weights in int8 on tiles.
@@ -82,27 +86,33 @@ def terms_of(op: Op, value: Value, precision: str) -> int:
     """
     if not pays(op):
         return 0
-    terms = TERMS.get(precision) or (EXACT if _splits(op, value) else 0)
+    terms = TERMS.get(precision) or (EXACT if _in_six(op, value) else 0)
     return 0 if terms > 1 and in_int8(op.matrix) is not None else terms  # int8 is read in fewer bytes
 
 
-def _splits(op: Product, value: Value) -> bool:
+def _in_six(op: Product, value: Value) -> bool:
     """Whether a product in float32 is made of three terms: where that is faster, and as exact."""
-    if value.at.rate // op.spread < FEWEST_ROWS or len(op.matrix) < FEWEST_VALUES:
+    rows, values = value.at.rate // op.spread, len(op.matrix)
+    if not (rows >= FEWEST_ROWS and values >= FEWEST_VALUES) and not (rows >= FEWEST_TALL and values >= TALL):
         return False
     # A weight that no bfloat16 number is near would become infinite.
     return instruction_set().tiles and bool(op.matrix.abs().amax() <= torch.finfo(torch.bfloat16).max)
 
 
-def weight_bytes(op: Op, rows: float, terms: int = 0, rounds: bool = False) -> int:
+def is_split(op: Op, value: Value, terms: int) -> TypeGuard[Product]:
+    """Whether the weights of an operation, which sees them as so many terms, lie as floats, which each step splits."""
+    return terms == EXACT and value.at.rate // op.spread < FEWEST_ROWS
+
+
+def weight_bytes(op: Op, rows: float, terms: int = 0, rounds: bool = False, split: bool = False) -> int:
     """Bytes of each weight that an operation reads for so many rows of all streams together.
 
-    terms: as `terms_of` has them. rounds: as for `Packer.weights`.
+    terms: as `terms_of` has them. rounds: as for `Packer.weights`. split: as `is_split` has it.
     """
     if isinstance(op, LappedProduct):
         return 0  # but for small tables
     if terms:
-        return 2 * terms
+        return FLOAT if split else 2 * terms
     most, each = instruction_set().int8, matrices(op)
     if rounds:
         return 1 if most else FLOAT
@@ -160,6 +170,12 @@ class Packer:
         tiles = torch.stack(each[::-1]).view(terms, -1, WIDE // 2, 2, left.shape[1] // WIDE, 2, WIDE // 2)
         packed = tiles.permute(4, 1, 0, 5, 2, 6, 3).flatten().contiguous()
         return [{"low_weights": packed.view(torch.float32)} | self._bias(op.bias)]
+
+    def split(self, op: Product) -> list[Weights]:
+        """As they are, to be split in a step: panels of two tiles of columns, which hold row after row."""
+        rows, columns = op.matrix.shape
+        filled = F.pad(op.matrix, (0, -columns % WIDE, 0, -rows % WIDE))
+        return [{"weights": torch.cat([panel.flatten() for panel in filled.split(WIDE, 1)])} | self._bias(op.bias)]
 
     def _grouped(self, op: GroupedProduct) -> list[Weights]:
         if len(op.matrix) == 1:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..codecs import Codec
 from ..native_int8 import is_rounded
-from ..native_weights import TERMS, pays, terms_of, weight_bytes
+from ..native_weights import TERMS, is_split, pays, terms_of, weight_bytes
 from ..nn.transducer import Network
 from ..ops import ENCODING
 from ..program import Attention
@@ -62,6 +62,7 @@ def _of_network(network: Network, frames: int | None, precision: str) -> Work:
             rows = math.inf if frames is None else frames * (value.at.rate // op.spread)
             rounds = int8 and is_rounded(op, value)
             terms = terms_of(op, value, precision) if native else 0
-            each = weight_bytes(op, rows, terms, rounds) if native else half if half and pays(op) else FLOAT
+            split = is_split(op, value, terms)
+            each = weight_bytes(op, rows, terms, rounds, split) if native else half if half and pays(op) else FLOAT
             weights += each * op.multiply_adds  # and so is each weight of a window
     return Work(2 * program.multiply_adds, weights, rings)

@@ -28,7 +28,9 @@ library.made = lambda: Path(sys.argv[1])
 from sets import on  # noqa: E402 (it asks what the library has)
 
 native_executor.SHARED_WORK = native_int8.FEWEST = 0
-native_weights.FEWEST_ROWS, native_weights.FEWEST_VALUES = 1, native_weights.WIDE
+# On tiles products in float32 of weights that are packed for them, and with fewer rows a frame of such that are split.
+native_weights.FEWEST_ROWS, native_weights.FEWEST_VALUES = 4, native_weights.WIDE
+native_weights.FEWEST_TALL, native_weights.TALL = 1, native_weights.WIDE
 FAMILIES: list[Codec] = [
     oracles.small_codec("24khz", torch.float32),
     oracles.small_codec("32khz", torch.float32, pad_mode="replicate"),

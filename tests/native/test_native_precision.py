@@ -38,11 +38,20 @@ CHANGES = {"bfloat16": (35, 70), "bfloat16x3": (90, 125), "float32": (115, 160)}
 each_precision = pytest.mark.parametrize("precision", CHANGES)
 
 
-@pytest.fixture(autouse=True)
-def in_small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products in float32 are made of six of bfloat16 wherever there is a whole tile."""
-    monkeypatch.setattr(native_weights, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(native_weights, "FEWEST_VALUES", native_weights.WIDE)
+@pytest.fixture(autouse=True, params=["packed", "split"])
+def in_small_layers_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in float32 are made of six of bfloat16 wherever there is a whole tile, of weights that are packed so, or
+    split in the step.
+    """
+    if request.param == "packed":
+        monkeypatch.setattr(native_weights, "FEWEST_ROWS", 1)
+        monkeypatch.setattr(native_weights, "FEWEST_VALUES", native_weights.WIDE)
+        return
+    if "float32" not in request.node.name and "precision" in request.fixturenames:
+        pytest.skip("only in float32 are weights split in the step")
+    monkeypatch.setattr(native_weights, "FEWEST_ROWS", math.inf)
+    monkeypatch.setattr(native_weights, "FEWEST_TALL", 1)
+    monkeypatch.setattr(native_weights, "TALL", native_weights.WIDE)
 
 
 @contextlib.contextmanager
@@ -50,6 +59,7 @@ def in_floats() -> Iterator[None]:
     """Products in float32 are made as on a processor without tiles; executors are made at their first step."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native_weights, "FEWEST_ROWS", math.inf)
+        patch.setattr(native_weights, "FEWEST_TALL", math.inf)
         yield
 
 

@@ -11,7 +11,7 @@ from streamcodec_kernels.native import library
 from streamcodec import Codec, native_weights
 from streamcodec.bench import presets
 from streamcodec.codecs.encodec import EncodecCodec
-from streamcodec.native_weights import EXACT, terms_of
+from streamcodec.native_weights import EXACT, is_split, terms_of
 from streamcodec.nn.transducer import Network, Transducer
 from streamcodec.program import Product
 
@@ -41,6 +41,16 @@ def test_layers_of_many_rows_a_frame_are_made_of_six_products_and_no_others(
     assert layers(codec) == []
 
 
+@tiled
+def test_tall_layers_of_fewer_rows_are_too_and_their_weights_stay_floats():
+    codec = presets.make(presets.PRESETS["xcodec"], frames=32)
+    program = codec.framing.networks[1].program
+    each = list(zip(program.ops, program.values, strict=True))
+    split = [op.matrix.shape for op, value in each if is_split(op, value, terms_of(op, value, "float32"))]
+    assert split == [(7 * 512, 512)] * 3
+    assert [layer for layer in layers(codec) if layer[0] < native_weights.FEWEST_ROWS] == [(8, *split[0])] * 3
+
+
 def streamed(network: Network, frames: int = 6) -> torch.Tensor:
     """Of noise, or of what noise becomes in an encoder."""
     x = 0.1 * torch.randn(1, frames * network.at.rate, network.channels, generator=torch.Generator().manual_seed(1))
@@ -58,6 +68,7 @@ def test_whole_codecs_are_no_less_exact_and_have_no_fewer_of_the_exact_codes(nam
     exact = [streamed(network) for network in copy.deepcopy(codec).double().on("torch").framing.networks]
     six = [streamed(network) for network in codec.on("native").framing.networks]
     monkeypatch.setattr(native_weights, "FEWEST_ROWS", math.inf)
+    monkeypatch.setattr(native_weights, "FEWEST_TALL", math.inf)
     assert not layers(codec)
     own = [streamed(network) for network in codec.on("native").framing.networks]
     assert not all(map(torch.equal, six, own))

@@ -21,8 +21,8 @@
 // Rows of a tile; columns of a panel, two tiles; values of a window that two tiles multiply at once.
 static constexpr int64_t TILE = 16, WIDE = 32, DEEP = 32;
 
-// Numbers in a line of a cache; lines of a pair of tiles.
-static constexpr int64_t LINE = 32, PAIR_LINES = DEEP * WIDE / LINE;
+// Bytes of a line of a cache.
+static constexpr int64_t LINE = 64;
 
 // The most rows that tiles make at once.
 static constexpr int64_t LOW_ROWS = 2 * TILE;
@@ -33,7 +33,7 @@ static constexpr int SIDE_BY_SIDE = 12;
 static int64_t low_panel_count(const Operation &op) { return (op.columns + WIDE - 1) / WIDE; }
 
 static bool side_by_side(const Operation &op) {
-    return low_panel_count(op) <= SIDE_BY_SIDE && window_width(op) * op.columns <= 2 * HELD;
+    return !op.weights && low_panel_count(op) <= SIDE_BY_SIDE && window_width(op) * op.columns <= 2 * HELD;
 }
 
 // Rows of the result, of one stream where windows are read where they lie; and the halves that they are made of.
@@ -89,16 +89,22 @@ struct Stretch {
 };
 
 // How far ahead of their use the weights are fetched, in pairs of tiles of one term: into the nearest cache, and into the
-// next one.
+// next one. Floats likewise, in values.
 static constexpr int LOW_NEAR = 4, LOW_FAR = 16;
+static constexpr int64_t FLOATS_NEAR = DEEP * WIDE, FLOATS_FAR = 4 * DEEP * WIDE;
+
+// Of how many terms a float is the exact sum; and where several blocks of rows share what floats are split in, the rows of
+// a panel that are split at once (also in streamcodec/native_layout.py).
+static constexpr int EXACT = 3;
+static constexpr int64_t SPLIT_ROWS = 16 * DEEP, SPLIT_SIZE = EXACT * DEEP * WIDE;
 
 // What a block of rows fetches: whether its own weights, which are in no near cache yet; and of those that come after,
-// from `next` on, so many lines of a cache for each pair of tiles. Several blocks of a panel fetch the next one between
+// from `next` on, so many lines of a cache with each product. Several blocks of a panel fetch what comes next between
 // them: memory takes its time while they compute.
 struct Fetching {
     bool own;
-    const uint16_t *next;
-    int lines;
+    const uint8_t *next;
+    int64_t lines;
 };
 
 // The most stretches of a window.
@@ -114,32 +120,76 @@ static constexpr Pair ORDER[][6] = {
     {}, {{0, 0}}, {{1, 0}, {0, 1}, {0, 0}}, {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}
 };
 
+// Of sixteen columns of two rows the nearest numbers in bfloat16, pair by pair; they keep what is left.
+TILED static inline V nearest_pairs(V &first, V &second) {
+    const I upper = bits(first) + 0x8000, lower = bits(second) + 0x8000;
+    first -= bits(upper & -0x10000);
+    second -= bits(lower & -0x10000);
+    return (V)_mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_maskz_srli_epi32(0xffff, (__m512i)upper, 16), (__m512i)lower);
+}
+
+// Part `part` of `parts` of DEEP rows of a panel in floats, [row, column], as they lie in three terms.
+TILED static inline void split(const float *from, uint16_t *to, int part, int parts) {
+    for (int i = DEEP * part / parts; i < DEEP * (part + 1) / parts; ++i) {
+        const int64_t pair = i / 2, tile = i % 2, first = 2 * pair * WIDE + tile * TILE;
+        V even = load(from + first), odd = load(from + first + WIDE);
+        for (int term = EXACT - 1; term >= 0; --term)
+            store((float *)(to + term * DEEP * WIDE + tile * DEEP * TILE + pair * DEEP), nearest_pairs(even, odd));
+    }
+}
+
+// Rows of a panel: in halves; or in floats, which are split into `room` while they are multiplied, side by side for blocks
+// that come after, or each in the place of the one before the last.
+struct Weights {
+    const uint16_t *halves;
+    const float *floats;
+    uint16_t *room;
+    bool side_by_side;
+};
+
 // Up to two tiles of rows times a panel: [LOW_ROWS, WIDE], rows `line` apart. Between them rows of a block made before are
-// written: the vectors' arithmetic then costs nothing where tiles wait for weights, or for each other.
-template <int TERMS>
+// written: the vectors' arithmetic then costs nothing where tiles wait for weights, or for each other. So does that which
+// splits the next weights. goes_on: whether sums are added to those that are there.
+template <int TERMS, bool SPLITS>
 TILED static void tiles(
-    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, Fetching &fetching,
-    const uint16_t *weights, float *out, int64_t line, Finishing &before
+    const Stretch *stretches, int64_t count, int64_t term, int64_t row, bool two, Fetching &fetching, Weights of,
+    float *out, int64_t line, bool goes_on, Finishing &before
 ) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if (goes_on) {
+        _tile_loadd(0, out, line * sizeof(float));
+        _tile_loadd(1, out + TILE, line * sizeof(float));
+        _tile_loadd(2, out + TILE * line, line * sizeof(float));
+        _tile_loadd(3, out + TILE * line + TILE, line * sizeof(float));
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    const uint16_t *weights = of.halves;
+    const float *floats = of.floats;
+    uint16_t *next = of.room;
+    if constexpr (SPLITS) split(floats, next, 0, 1);
     for (const Stretch *end = stretches + count; stretches < end; ++stretches) {
         const uint16_t *rows = stretches->first + row * stretches->row, *low = rows + TILE * stretches->row;
         const int64_t step = stretches->row * sizeof(uint16_t);
         for (int64_t k = 0; k < stretches->width; k += DEEP) {
             before.go_on();
+            if constexpr (SPLITS) {
+                weights = next;
+                next = of.side_by_side || next == of.room ? next + SPLIT_SIZE : of.room;
+                if (k + DEEP < stretches->width || stretches + 1 < end) floats += DEEP * WIDE;
+                __asm__ volatile("" : : : "memory");  // compilers do not see that tiles are read from there
+            }
 #pragma GCC unroll 6
             for (int i = 0; i < PRODUCTS[TERMS]; ++i) {
                 const Pair pair = ORDER[TERMS][i], last = ORDER[TERMS][i ? i - 1 : 0];
                 if (i == 0 || pair.weight != last.weight) {
-                    for (const uint16_t *own = weights; fetching.own && own < weights + DEEP * WIDE; own += LINE) {
-                        __builtin_prefetch(own + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
-                        __builtin_prefetch(own + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
-                    }
-                    for (int line = 0; line < fetching.lines; ++line, fetching.next += LINE)
-                        __builtin_prefetch(fetching.next, 0, 2);
+                    if constexpr (!SPLITS)
+                        for (const uint16_t *own = weights; fetching.own && own < weights + DEEP * WIDE; own += 32) {
+                            __builtin_prefetch(own + LOW_NEAR / TERMS * DEEP * WIDE, 0, 3);
+                            __builtin_prefetch(own + LOW_FAR / TERMS * DEEP * WIDE, 0, 2);
+                        }
                     _tile_loadd(6, weights, 64);
                     _tile_loadd(7, weights + DEEP * TILE, 64);
                     weights += DEEP * WIDE;
@@ -152,6 +202,14 @@ TILED static void tiles(
                     if (!there) _tile_loadd(5, low + pair.value * term + k, step);
                     _tile_dpbf16ps(2, 5, 6);
                     _tile_dpbf16ps(3, 5, 7);
+                }
+                for (int64_t line = 0; line < fetching.lines; ++line) __builtin_prefetch(fetching.next + line * LINE, 0, 2);
+                fetching.next += fetching.lines * LINE;
+                if constexpr (SPLITS) {
+                    split(floats, next, i, PRODUCTS[TERMS]);
+                    constexpr int64_t each = (DEEP * WIDE / LANES + PRODUCTS[TERMS] - 1) / PRODUCTS[TERMS];
+                    for (int64_t line = i * each; line < (i + 1) * each; ++line)
+                        __builtin_prefetch(floats + FLOATS_NEAR + line * LANES, 0, 3);
                 }
             }
         }
@@ -223,9 +281,11 @@ TILED static void low_block(
     const int64_t end = column + PANELS * WIDE < op.columns ? column + PANELS * WIDE : op.columns;
     before.over((end - column + WIDE - 1) / WIDE * (width / DEEP));
     for (int64_t first = column; first < end; first += WIDE) {
-        const uint16_t *weights = op.low_weights + first * width * TERMS;
+        const Weights weights = {op.low_weights + first * width * TERMS, nullptr, nullptr, false};
         float *sums = made.sums + first - column;
-        tiles<TERMS>(stretches, count, op.halves_term, row, here > TILE, fetching, weights, sums, PANELS * WIDE, before);
+        tiles<TERMS, false>(
+            stretches, count, op.halves_term, row, here > TILE, fetching, weights, sums, PANELS * WIDE, false, before
+        );
     }
     before.finish();
     made.begin(place_of(piece.first.stream * op.rows + piece.first.row + row, op.rows), here, column, end, PANELS * WIDE);
@@ -244,6 +304,57 @@ static void low_columns(
     }
 }
 
+// What of the windows is in the `most` values from value `first` on; returns how many stretches.
+static int part_of(const Stretch *all, int count, int64_t first, int64_t most, Stretch *to) {
+    int made = 0;
+    for (const Stretch *end = all + count; all < end && most > 0; first -= all++->width) {
+        if (first >= all->width) continue;
+        const int64_t skipped = first > 0 ? first : 0, left = all->width - skipped, here = left < most ? left : most;
+        to[made++] = {all->first + skipped, all->row, here};
+        most -= here;
+    }
+    return made;
+}
+
+// How many lines are fetched with each of so many products, where `blocks` blocks fetch `bytes` between them.
+static int64_t lines_of(int64_t bytes, int64_t products, int64_t blocks) {
+    return (bytes / LINE + products * blocks - 1) / (products * blocks);
+}
+
+// A panel in floats times the rows of a piece. Several blocks of rows share what is split, part of the panel by part, so
+// that a near cache holds it; their sums are kept from part to part.
+static void split_columns(
+    const Operation &op, const Piece &piece, int64_t width, int64_t column, uint16_t *room, Finishing (&two)[2]
+) {
+    Stretch all[STRETCHES], part[STRETCHES];
+    const int count = stretches_of(op, piece, width, all);
+    const int64_t end = column + WIDE < op.columns ? column + WIDE : op.columns, most = SIDE_BY_SIDE * LOW_ROWS;
+    for (int64_t first = 0; first < piece.rows; first += most) {
+        const int64_t rows = piece.rows - first < most ? piece.rows - first : most;
+        const int64_t blocks = (rows + LOW_ROWS - 1) / LOW_ROWS, height = blocks > 1 ? SPLIT_ROWS : width;
+        const int64_t ahead = blocks > 1 ? SPLIT_ROWS * WIDE : FLOATS_FAR;
+        const int64_t lines = lines_of(DEEP * WIDE * sizeof(float), PRODUCTS[EXACT], blocks);
+        const int last = two[1].left > 0;
+        Finishing &before = two[last], &made = two[1 - last];
+        before.over(blocks * (width / DEEP));
+        for (int64_t done = 0; done < width; done += height) {
+            const int parts = part_of(all, count, done, height, part);
+            const float *floats = op.weights + column * width + done * WIDE;
+            Fetching fetching = {false, (const uint8_t *)(floats + ahead), lines};
+            for (int64_t row = 0; row < rows; row += LOW_ROWS) {
+                const auto make = row == 0 ? tiles<EXACT, true> : tiles<EXACT, false>;
+                make(
+                    part, parts, op.halves_term, first + row, rows - row > TILE, fetching,
+                    {room, floats, room, blocks > 1}, made.sums + row * WIDE, WIDE, done > 0, before
+                );
+            }
+        }
+        before.finish();
+        const int64_t place = piece.first.stream * op.rows + piece.first.row + first;
+        made.begin(place_of(place, op.rows), rows, column, end, WIDE);
+    }
+}
+
 // Make the halves of the rows of the result from `next` on, of at most `rows`, that are multiplied at once.
 template <int TERMS>
 static void fill_room(const Operation &op, Place next, int64_t rows, int64_t width, Room &room) {
@@ -259,19 +370,20 @@ static void fill_room(const Operation &op, Place next, int64_t rows, int64_t wid
     }
 }
 
-// How many blocks of rows the pieces of a room are multiplied in.
-static int64_t blocks_of(const Room &room) {
-    int64_t blocks = 0;
-    for (int p = 0; p < room.count; ++p) blocks += (room.pieces[p].rows + LOW_ROWS - 1) / LOW_ROWS;
-    return blocks;
-}
-
-// What block `block` of `blocks` fetches, which between them fetch as much as they read, from `next` on: of each `width`
-// rows of the matrix. A single one fetches its own alone.
-static Fetching fetching_of(const uint16_t *next, int64_t size, int64_t block, int64_t blocks) {
-    if (blocks == 1) return {true, next, 0};
-    const int64_t lines = (PAIR_LINES + blocks - 1) / blocks;
-    return {true, next + block * lines * size / PAIR_LINES, (int)lines};
+// What the blocks of a room fetch that are multiplied with a panel, or with all: what comes after it, in as many bytes as
+// they read. A single block fetches its own alone. first: row of the room, of `rows` in all.
+template <int TERMS>
+static Fetching fetching_of(
+    const Operation &op, int64_t width, int64_t panel, int64_t first, int64_t rows, const Room &room
+) {
+    if (op.weights) return {};  // see split_columns
+    const bool whole = side_by_side(op);
+    int64_t blocks = whole ? (rows + LOW_ROWS - 1) / LOW_ROWS : 0;
+    for (int p = 0; p < room.count && !whole; ++p) blocks += (room.pieces[p].rows + LOW_ROWS - 1) / LOW_ROWS;
+    const int64_t lines = blocks > 1 ? lines_of(TERMS * DEEP * WIDE * sizeof(uint16_t), PRODUCTS[TERMS], blocks) : 0;
+    const int64_t panels = whole ? low_panel_count(op) : 1, done = whole ? first / LOW_ROWS : 0;
+    const uint8_t *next = (const uint8_t *)(op.low_weights + (panel + panels) * width * WIDE * TERMS);
+    return {true, next + done * panels * (width / DEEP) * PRODUCTS[TERMS] * lines * LINE, lines};
 }
 
 // Some of the panels, with the rows of the result from `first` up to `end`, of `all`.
@@ -280,7 +392,6 @@ TILED static void low_product(
     const Operation &op, int64_t first, int64_t end, int64_t all, int64_t from, int64_t to, Room &room
 ) {
     const int64_t width = (window_width(op) + DEEP - 1) / DEEP * DEEP, step = side_by_side(op) ? SIDE_BY_SIDE : 1;
-    const int64_t panel_size = width * WIDE * TERMS, size = panel_size * low_panel_count(op);
     alignas(64) float sums[2][LOW_ROWS * SIDE_BY_SIDE * WIDE];
     Finishing two[2] = {{op, sums[0]}, {op, sums[1]}};
     bool fresh = room.through != &op;
@@ -290,13 +401,13 @@ TILED static void low_product(
         const int64_t rows = end - first < op.halves_rows ? end - first : op.halves_rows;
         if (room.rows != rows || room.first != first) fill_room<TERMS>(op, place_of(first, op.rows), rows, width, room);
         for (int64_t panel = from; panel < to; panel += step) {
-            Fetching fetching =
-                step > 1 ? fetching_of(op.low_weights + size, size, first / LOW_ROWS, (all + LOW_ROWS - 1) / LOW_ROWS)
-                         : fetching_of(op.low_weights + (panel + 1) * panel_size, panel_size, 0, blocks_of(room));
+            Fetching fetching = fetching_of<TERMS>(op, width, panel, first, all, room);
             fetching.own = step == 1 || fresh;
             for (int p = 0; p < room.count; ++p) {
                 const Piece &piece = room.pieces[p];
-                if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, piece, width, panel * WIDE, fetching, two);
+                if (op.weights)
+                    split_columns(op, piece, width, panel * WIDE, room.halves + EXACT * op.halves_term, two);
+                else if (step > 1) low_columns<TERMS, SIDE_BY_SIDE>(op, piece, width, panel * WIDE, fetching, two);
                 else low_columns<TERMS, 1>(op, piece, width, panel * WIDE, fetching, two);
             }
         }
