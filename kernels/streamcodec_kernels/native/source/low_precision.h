@@ -99,11 +99,11 @@ static constexpr int EXACT = 3;
 static constexpr int64_t SPLIT_ROWS = 16 * DEEP, SPLIT_SIZE = EXACT * DEEP * WIDE;
 
 // What a block of rows fetches: whether its own weights, which are in no near cache yet; and of those that come after,
-// from `next` on, so many lines of a cache with each product. Several blocks of a panel fetch what comes next between
-// them: memory takes its time while they compute.
+// from `next` up to `end`, so many lines of a cache with each product. Several blocks of a panel fetch what comes next
+// between them: memory takes its time while they compute.
 struct Fetching {
     bool own;
-    const uint8_t *next;
+    const uint8_t *next, *end;
     int64_t lines;
 };
 
@@ -203,8 +203,9 @@ TILED static void tiles(
                     _tile_dpbf16ps(2, 5, 6);
                     _tile_dpbf16ps(3, 5, 7);
                 }
-                for (int64_t line = 0; line < fetching.lines; ++line) __builtin_prefetch(fetching.next + line * LINE, 0, 2);
-                fetching.next += fetching.lines * LINE;
+                if (fetching.next < fetching.end)
+                    for (int64_t line = 0; line < fetching.lines; ++line, fetching.next += LINE)
+                        __builtin_prefetch(fetching.next, 0, 2);
                 if constexpr (SPLITS) {
                     split(floats, next, i, PRODUCTS[TERMS]);
                     constexpr int64_t each = (DEEP * WIDE / LANES + PRODUCTS[TERMS] - 1) / PRODUCTS[TERMS];
@@ -340,7 +341,8 @@ static void split_columns(
         for (int64_t done = 0; done < width; done += height) {
             const int parts = part_of(all, count, done, height, part);
             const float *floats = op.weights + column * width + done * WIDE;
-            Fetching fetching = {false, (const uint8_t *)(floats + ahead), lines};
+            const uint8_t *next = (const uint8_t *)(floats + ahead);
+            Fetching fetching = {false, next, next + height * WIDE * sizeof(float), lines};
             for (int64_t row = 0; row < rows; row += LOW_ROWS) {
                 const auto make = row == 0 ? tiles<EXACT, true> : tiles<EXACT, false>;
                 make(
@@ -382,8 +384,9 @@ static Fetching fetching_of(
     for (int p = 0; p < room.count && !whole; ++p) blocks += (room.pieces[p].rows + LOW_ROWS - 1) / LOW_ROWS;
     const int64_t lines = blocks > 1 ? lines_of(TERMS * DEEP * WIDE * sizeof(uint16_t), PRODUCTS[TERMS], blocks) : 0;
     const int64_t panels = whole ? low_panel_count(op) : 1, done = whole ? first / LOW_ROWS : 0;
+    const int64_t size = panels * width * WIDE * TERMS * sizeof(uint16_t);
     const uint8_t *next = (const uint8_t *)(op.low_weights + (panel + panels) * width * WIDE * TERMS);
-    return {true, next + done * panels * (width / DEEP) * PRODUCTS[TERMS] * lines * LINE, lines};
+    return {true, next + done * panels * (width / DEEP) * PRODUCTS[TERMS] * lines * LINE, next + size, lines};
 }
 
 // Some of the panels, with the rows of the result from `first` up to `end`, of `all`.
