@@ -45,11 +45,11 @@ class TrackedModule(nn.Module):
         super().__init__()
         self._cache: dict[str, Any] = {}
         self._cached_for: stamps.Stamp | None = None
-        self._sampled: Tensor | None = None
+        self._sampler, self._sampled = stamps.Sampler(), list[Tensor]()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made from the weights: a copy makes its own, and so does a process that gets the codec."""
-        return {**self.__dict__, "_cache": {}, "_cached_for": None}
+        return {**self.__dict__, "_cache": {}, "_cached_for": None, "_sampler": stamps.Sampler()}
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +63,7 @@ class TrackedModule(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "TrackedModule":
         super()._apply(fn, recurse)
-        self._sampled = None
+        self._sampler, self._sampled = stamps.Sampler(), []
         return self
 
     def refresh(self) -> None:
@@ -84,18 +84,19 @@ class TrackedModule(nn.Module):
         Raises DtypeError where layers were quantised or have another element type than the codec.
         """
         self.check_layers()
-        if self._sampled is None or not torch.equal(self._sample(), self._sampled):
+        now = self._sample()
+        if len(now) != len(self._sampled) or not all(map(torch.equal, now, self._sampled)):
             self.refresh()
 
     def twin(self: M) -> M:
         """A module of its own with the same submodules and weights."""
         other = copy.copy(self)
         other._modules = self._modules.copy()
-        other._sampled = None
+        other._sampler, other._sampled = stamps.Sampler(), []
         return other
 
-    def _sample(self) -> Tensor:
-        return stamps.sample((*self.parameters(), *self.buffers()))
+    def _sample(self) -> list[Tensor]:
+        return self._sampler.sample((*self.parameters(), *self.buffers()))
 
     def check_layers(self) -> None:
         """Raises DtypeError where layers were quantised or have another element type than the codec."""
