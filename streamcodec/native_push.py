@@ -41,12 +41,14 @@ class NativePush:
         self._asked = ctypes.byref(plan), ctypes.byref(call), ctypes.byref(self._push)
         self._kept = work, state, asked, quantized, latents  # what these point to
 
-    def __call__(self, given: int, made: int) -> bool:
+    def __call__(self, given: int, made: int, apart: tuple[int, int]) -> bool:
         """Addresses of float32 samples [frames * hop] and int64 codes [stages, frames], of which `made` is written.
 
+        apart: how many codes stages and frames lie apart, where codes are given.
         False where a sample is not finite, a code has no entry, or another thread calls: then nothing has changed.
         """
         if get_ident() != self._thread:
             return False
-        self._push.given, self._push.made = given, made
+        push = self._push
+        push.given, push.made, (push.stage_apart, push.frame_apart) = given, made, apart
         return self._run(*self._asked) == 1

@@ -99,8 +99,10 @@ class Push(Protocol):
 
     codes: Tensor
 
-    def __call__(self, given: int, made: int) -> bool:
+    def __call__(self, given: int, made: int, apart: tuple[int, int]) -> bool:
         """Addresses of float32 samples and int64 codes [stages, frames], of which `made` is written, on a CPU.
+
+        apart: how many codes stages and frames lie apart, where codes are given.
 
         False where it cannot be done, for a sample that is not finite among other things: then nothing has changed.
         """

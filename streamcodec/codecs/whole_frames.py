@@ -5,8 +5,6 @@ around it does. A push that is anything else than the last one was is refused he
 general way then does it, or says why not.
 """
 
-from typing import TypeAlias
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -54,24 +52,22 @@ class WholeCodes:
             if codes.scale is not None or codes.length not in (None, self.samples):
                 return None
             codes = codes.data
-        address = _address(codes, self._given, torch.int64)
-        if address is None or not self._seen.still(self._quantizer.codebooks):
+        if not isinstance(codes, Tensor) or not self._seen.still(self._quantizer.codebooks):
             return None
-        audio = torch.empty_like(self._made)
-        return audio if self._whole(address, audio.data_ptr()) else None
+        if codes.shape != self._given or codes.dtype is not torch.int64 or not codes.is_cpu:
+            return None
+        audio, (_, *apart) = torch.empty_like(self._made), codes.stride()
+        return audio if self._whole(codes.data_ptr(), audio.data_ptr(), (apart[0], apart[1])) else None
 
 
-Given: TypeAlias = AudioLike | CodesLike
-
-
-def _address(values: Given, shape: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> int | None:
-    """Where they lie one after the other, if they are of just that shape and type, in memory."""
-    if type(values) is Tensor:
-        fits = values.shape == shape and values.dtype is dtype and values.is_cpu
-        return values.data_ptr() if fits and values.is_contiguous() and not values.is_neg() else None
-    if type(values) is np.ndarray:
-        fits = values.shape == shape and values.dtype == (np.float32 if dtype is torch.float32 else np.int64)
-        return values.ctypes.data if fits and values.flags.c_contiguous and values.flags.aligned else None
+def _address(pcm: AudioLike, shape: tuple[int, int, int]) -> int | None:
+    """Where float32 samples of just that shape lie one after the other."""
+    if type(pcm) is Tensor:
+        fits = pcm.shape == shape and pcm.dtype is torch.float32 and pcm.is_cpu
+        return pcm.data_ptr() if fits and pcm.is_contiguous() and not pcm.is_neg() else None
+    if type(pcm) is np.ndarray:
+        fits = pcm.shape == shape and pcm.dtype == np.float32
+        return pcm.ctypes.data if fits and pcm.flags.c_contiguous and pcm.flags.aligned else None
     return None
 
 

@@ -155,7 +155,7 @@ class Whole:
         self.rows, self.made = frames * network.at.rate, frames * network.out.rate
         self._found = network.executor, stream.state, stream.pending
 
-    def __call__(self, given: int, made: int) -> bool:
+    def __call__(self, given: int, made: int, apart: tuple[int, int] = (1, 1)) -> bool:
         """Push what lies at `given`, as `ops.Push`; False where nothing was done, and the stream is as it was.
 
         So it is where weights were replaced since, or something else was pushed that left a part of a frame.
@@ -163,7 +163,7 @@ class Whole:
         stream, (executor, state, pending) = self._stream, self._found
         if not (stream.network.runs_on(executor) and stream.state is state and stream.pending is pending):
             return False
-        if not self._push(given, made):
+        if not self._push(given, made, apart):
             return False
         frames, received, emitted = stream.progress
         stream.progress = Progress(frames + self.frames, received + self.rows, emitted + self.made)

@@ -150,7 +150,8 @@ class Lookup(ctypes.Structure):
 
 class Push(ctypes.Structure):
     _fields_ = [
-        *_fields("frames", "given made"),
+        *_fields("frames", "given"),
+        *_fields("stage_apart frame_apart", "made"),
         *_fields("samples", "state latents codes search lookup"),
     ]
 

@@ -199,8 +199,9 @@ struct Lookup {
 // `search` and `lookup` is null, and `given` and `made` are what that leaves open.
 struct Push {
     int64_t frames;
-    const void *given;                    // the samples, [frames * hop]; or the codes, [stages, frames]
-    void *made;                           // the codes, [stages, frames]; or the samples
+    const void *given;                    // the samples, [frames * hop]; or the codes, [stages, frames],
+    int64_t stage_apart, frame_apart;     // so far apart
+    void *made;                           // the codes, [stages, frames], without gaps; or the samples
     int64_t samples;
     uint8_t *state;
     float *latents;                       // [frames, dimension]: room, and where the search or the look-up has them

@@ -21,9 +21,10 @@ static bool take_codes(const Push &push) {
     const int64_t *given = (const int64_t *)push.given;
     bool known = true;
     for (int64_t stage = 0; stage < stages; ++stage)
-        for (int64_t frame = 0; frame < push.frames; ++frame, ++given) {
-            known &= *given >= 0 && *given < push.lookup->size;
-            push.codes[frame * stages + stage] = *given;
+        for (int64_t frame = 0; frame < push.frames; ++frame) {
+            const int64_t code = given[stage * push.stage_apart + frame * push.frame_apart];
+            known &= code >= 0 && code < push.lookup->size;
+            push.codes[frame * stages + stage] = code;
         }
     return known;
 }
