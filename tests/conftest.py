@@ -4,6 +4,7 @@ tests run: `python -m pytest` those that a newcomer needs, `python -m pytest --a
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 
 from streamcodec import native_support
+
+sys.path.append(str(Path(__file__).parent / "native"))  # `sets`: other tests skip without a compiler too
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is first imported, and transformers imports it
