@@ -52,7 +52,7 @@ class WholeCodes:
             if codes.scale is not None or codes.length not in (None, self.samples):
                 return None
             codes = codes.data
-        if not isinstance(codes, Tensor) or not self._seen.still(self._quantizer.codebooks):
+        if type(codes) is not Tensor or not self._seen.still(self._quantizer.codebooks):
             return None
         if codes.shape != self._given or codes.dtype is not torch.int64 or not codes.is_cpu:
             return None
