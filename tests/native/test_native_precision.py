@@ -35,20 +35,24 @@ tiled = pytest.mark.skipif(not TILES, reason="this processor has no AMX, or noth
 
 # By how much a result is above what each changes, in dB: at least, and at most, else it is the same.
 CHANGES = {"bfloat16": (35, 70), "bfloat16x3": (90, 125), "float32": (115, 160)}
-each_precision = pytest.mark.parametrize("precision", CHANGES)
+# In float32 the terms of weights are packed, or made of floats in the step, as the layer says.
+each_precision = pytest.mark.parametrize(
+    ("precision", "in_small_layers_too"),
+    [*((precision, "packed") for precision in CHANGES), ("float32", "split")],
+    indirect=["in_small_layers_too"],
+)
+packed_and_split = pytest.mark.parametrize("in_small_layers_too", ["packed", "split"], indirect=True)
 
 
-@pytest.fixture(autouse=True, params=["packed", "split"])
+@pytest.fixture(autouse=True)
 def in_small_layers_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products in float32 are made of six of bfloat16 wherever there is a whole tile, of weights that are packed so, or
     split in the step.
     """
-    if request.param == "packed":
+    if getattr(request, "param", "packed") == "packed":
         monkeypatch.setattr(native_weights, "FEWEST_ROWS", 1)
         monkeypatch.setattr(native_weights, "FEWEST_VALUES", native_weights.WIDE)
         return
-    if "float32" not in request.node.name and "precision" in request.fixturenames:
-        pytest.skip("only in float32 are weights split in the step")
     monkeypatch.setattr(native_weights, "FEWEST_ROWS", math.inf)
     monkeypatch.setattr(native_weights, "FEWEST_TALL", 1)
     monkeypatch.setattr(native_weights, "TALL", native_weights.WIDE)
@@ -123,6 +127,7 @@ def test_a_step_shared_among_threads_has_the_bits_of_one(sizes, precision):
 
 
 @tiled
+@packed_and_split
 @pytest.mark.parametrize("sizes", SIZES)
 def test_a_state_of_rounded_rows_goes_on_in_float32_and_the_other_way_round(sizes):
     low, exact, x = network("bfloat16", SIZES[sizes]), network("float32", SIZES[sizes]), rows(3, 64).float()
@@ -171,6 +176,7 @@ def test_the_error_is_bounded_at_any_size_of_values(precision, power):
 
 
 @tiled
+@packed_and_split
 def test_six_products_give_back_every_float_to_the_bit():
     """Down to 2^-102; below it, what the last term would be is lost, which is smaller than any normal number."""
     generator = torch.Generator().manual_seed(2)
@@ -187,6 +193,7 @@ def test_six_products_give_back_every_float_to_the_bit():
 
 
 @tiled
+@packed_and_split
 @pytest.mark.parametrize(("ranges", "margin"), [(0, 1.0), (4, 1.0), (12, 1.0), (40, 1.5)])
 @pytest.mark.parametrize("values", [64, 512, 2688])
 def test_six_products_are_no_less_exact_than_float32s_own(values, ranges, margin):
@@ -211,6 +218,7 @@ def test_six_products_are_no_less_exact_than_float32s_own(values, ranges, margin
 
 
 @tiled
+@packed_and_split
 def test_a_matrix_beyond_bfloat16_is_multiplied_in_floats():
     matrix = torch.eye(64)
     for weight in (torch.finfo(torch.float32).max, torch.inf, torch.nan):
