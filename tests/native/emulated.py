@@ -1,16 +1,16 @@
 """The library for another processor, under qemu, called from here as if it were this one's.
 
 Both sides have memory of their own. So what a call points to is copied to a file, which is the other side's memory,
-with every pointer changed to where its target lies there; and what the call wrote is copied back.
+with every pointer changed to where its target lies there; and what the call wrote is copied back. How long targets are
+is known from `Tensor.data_ptr`, which all pointers to them come from, and which is watched.
 """
 
 import bisect
 import ctypes
-import gc
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,22 +44,31 @@ ARRAYS: dict[tuple[Any, str], tuple[Any, str | None, int]] = {
 }
 
 
-def tensors() -> list[Tensor]:
-    """All that there are, but for what gc has frozen."""
-    return [each for each in gc.get_objects() if type(each) in (Tensor, torch.nn.Parameter)]
+@contextmanager
+def watched() -> Iterator[dict[int, torch.UntypedStorage]]:
+    """The memory of all tensors that are asked for their address, by where it begins. It is kept, so that nothing else
+    comes to lie there.
+    """
+    known: dict[int, torch.UntypedStorage] = {}
+    data_ptr = Tensor.data_ptr
+
+    def watch(tensor: Tensor) -> int:
+        storage = tensor.untyped_storage()
+        start = storage.data_ptr()
+        known[start] = max(storage, known.get(start, storage), key=torch.UntypedStorage.nbytes)
+        return data_ptr(tensor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "data_ptr", watch)
+        yield known
 
 
 class Image:
-    """The other side's memory for one call, which may point to any of `known` and to what is newer."""
+    """The other side's memory for one call, which may point to any of `known`."""
 
-    def __init__(self, known: Sequence[Tensor]) -> None:
+    def __init__(self, known: Mapping[int, torch.UntypedStorage]) -> None:
         self.memory = bytearray(HEAD)
-        found = {}
-        for each in (*known, *tensors()):
-            if each.device.type == "cpu" and each.layout == torch.strided:  # others have no memory of their own
-                storage = each.untyped_storage()
-                found[storage.data_ptr()] = max(storage.nbytes(), found.get(storage.data_ptr(), 0))
-        self.regions = sorted(found.items())
+        self.regions = sorted((start, storage.nbytes()) for start, storage in known.items())
         self.placed: dict[int, tuple[int, int]] = {}  # by address here: where it lies there, and how long it is
 
     def add(self, data: bytes) -> int:
@@ -99,14 +108,13 @@ class Image:
 
 
 class Emulated:
-    """The library of one instruction set, running."""
+    """The library of one instruction set, running. known: as `watched` gives it."""
 
-    def __init__(self, folder: Path, name: str, flags: Sequence[str]) -> None:
-        # Each call looks for the tensors that there are. What is here already, in a process of many tests millions of
-        # objects, is looked through once: frozen, it is not looked through again, and the tensors of it are kept.
-        self.known = tensors()
+    def __init__(
+        self, folder: Path, name: str, flags: Sequence[str], known: Mapping[int, torch.UntypedStorage]
+    ) -> None:
+        self.known = known
         self.called: Counter[str] = Counter()
-        gc.freeze()
         program, self.file = folder / "emulated", folder / "memory"
         command = (COMPILER, *compiler.FLAGS, *flags)
         parts = [
@@ -132,12 +140,11 @@ class Emulated:
     def call(self, function: str, *arguments: Any) -> int:
         """arguments: tensors, or structures by reference. Returns what the function does, 0 for nothing."""
         self.called[function] += 1
+        addresses = [each.data_ptr() if isinstance(each, Tensor) else ctypes.addressof(each._obj) for each in arguments]
         image = Image(self.known)
         pointers = [
-            image.tensor(each.data_ptr())
-            if isinstance(each, Tensor)
-            else image.structures(type(each._obj), ctypes.addressof(each._obj), 1)
-            for each in arguments
+            image.tensor(address) if isinstance(each, Tensor) else image.structures(type(each._obj), address, 1)
+            for each, address in zip(arguments, addresses, strict=True)
         ]
         head = [FUNCTIONS.index(function), *pointers]
         image.memory[: 8 * len(head)] = bytes((ctypes.c_int64 * len(head))(*head))
@@ -155,17 +162,16 @@ class Emulated:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(10)
-        gc.unfreeze()
 
 
 @contextmanager
 def emulated(folder: Path, name: str) -> Iterator[Emulated]:
     """What is made inside runs on that instruction set of ARM's."""
-    one = Emulated(folder, name, compiler.SETS["aarch64"][name])
-    try:
-        with pytest.MonkeyPatch.context() as patch:
+    with watched() as known, pytest.MonkeyPatch.context() as patch:
+        one = Emulated(folder, name, compiler.SETS["aarch64"][name], known)
+        try:
             patch.setattr(library, "instruction_sets", lambda: {name: one.set})
             patch.delenv(library.CHOICE, raising=False)
             yield one
-    finally:
-        one.close()
+        finally:
+            one.close()
