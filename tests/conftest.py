@@ -2,10 +2,10 @@
 tests run: `python -m pytest` those that a newcomer needs, `python -m pytest --all` all that CI runs.
 """
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 # Read when torch loads OpenMP: on a busy machine, threads that spin take the cores from those they wait for.
@@ -21,6 +21,9 @@ sys.path.append(str(Path(__file__).parent / "native"))  # `sets`: other tests sk
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is first imported, and transformers imports it
+
+# What is imported stays: to look through its millions of objects whenever 700 are new takes a twentieth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a shell, and so in its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -106,11 +109,3 @@ def native_by_itself(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
     """Whether `auto` may take the native executor: as in a checkout not, as in a wheel with its library it may."""
     monkeypatch.setattr(native_support, "by_itself", lambda: request.param)
     return bool(request.param)
-
-
-@pytest.fixture
-def more_threads() -> Iterator[None]:
-    """Up to four threads: what full-size models need most of is large products."""
-    torch.set_num_threads(min(4, os.cpu_count() or 1))
-    yield
-    torch.set_num_threads(1)

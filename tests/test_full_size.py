@@ -28,7 +28,7 @@ NAMES = [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) fo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_published_sizes(name, more_threads):
+def test_published_sizes(name):
     if "`.th`" in name:
         import_encodec()  # or skip
     if name == "Lyra v2" and "LYRA_MODEL_COEFFS" not in os.environ:
