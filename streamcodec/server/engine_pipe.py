@@ -149,9 +149,11 @@ class InnerPipe:
     def receive(self, wait: bool) -> list[Any]:
         """The messages that have come; wait: for one at least. Raises EOFError or OSError when the server is gone."""
         found: list[Any] = []
-        while select.select([self._socket], [], [], None if wait and not found else 0)[0]:
+        while (wait and not found) or select.select([self._socket], [], [], 0)[0]:
             data = self._socket.recv(READ_BYTES)
             if not data:
                 raise EOFError("the server's process has ended")
             found += self._messages.add(data)
+            if found and len(data) < READ_BYTES:  # that was all there is
+                break
         return found
