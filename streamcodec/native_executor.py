@@ -138,11 +138,14 @@ class NativeExecutor:
         """
         return self._workspaces.get(1 << max(0, batch - 1).bit_length(), frames, part)
 
-    def push(self, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int) -> NativePush | None:
+    def push(
+        self, batch: int, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int
+    ) -> NativePush | None:
         """As `ops.Executor` has it: where the library quantizes too, for mono and for steps that no threads share."""
-        if not isinstance(quantize, (RVQSearch, RVQLookup)) or frames * self.program.multiply_adds >= SHARED_WORK:
+        shared = batch * frames * self.program.multiply_adds >= SHARED_WORK
+        if shared or not isinstance(quantize, (RVQSearch, RVQLookup)):
             return None
-        return self.workspace(1, frames).push(state, quantize, stages)
+        return self.workspace(batch, frames).push(state, quantize, stages)
 
     def step(self, work: "Workspace", x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.
@@ -199,14 +202,16 @@ class Workspace:
             raise DtypeError(f"the state of this step is on {state.bytes.device}; it must be on a CPU")
 
     def push(self, state: State, quantize: RVQSearch | RVQLookup, stages: int) -> NativePush | None:
-        """What pushes the frames of this step for one stream; None where it is not mono, or quantizes other latents."""
+        """What pushes the frames of this step for streams of `state`; None where these are not mono, or where other
+        latents are quantized.
+        """
         encodes = isinstance(quantize, RVQSearch)
         samples, latents = (self._input, self._output) if encodes else (self._output, self._input)
-        self._check_state(1, state.batch, state)
+        self._check_state(state.batch, state.batch, state)
         if samples[1] != 1 or latents[1] != quantize.dimension:
             return None
         call = library.Call(turn=library.OVER, halves=self._halves.data_ptr())
-        sizes = (samples[0], *latents)
+        sizes = (self.batch, samples[0], *latents)
         return NativePush(self, self._set, self._plan, call, state, sizes, quantize, stages)
 
     def run(self, x: Tensor, state: State | Lent, edges: Edges | None) -> Tensor:

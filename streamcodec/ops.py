@@ -88,21 +88,32 @@ class Executor(Protocol):
         A step that fails has changed nothing, and so has one of streams that are lent, until these are written.
         """
 
-    def push(self, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int) -> "Push | None":
-        """What pushes so many whole frames of one stream at a time, away from the edges of its signal: a step and the
-        operation that is bound (`Bound.run`), with so many `stages`. None where it has no quicker way than both.
+    def push(
+        self, batch: int, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int
+    ) -> "Push | None":
+        """What pushes so many whole frames at a time of some streams of `state`, no more than `batch`, away from the
+        edges of their signals: a step and the operation that is bound (`Bound.run`), with so many `stages`. None where
+        it has no quicker way than both.
         """
 
 
 class Push(Protocol):
-    """codes: [frames, stages] int64, those of the last push."""
+    """codes: [streams * frames, stages] int64, those of the last push."""
 
     codes: Tensor
 
-    def __call__(self, given: int, made: int, apart: tuple[int, int]) -> bool:
-        """Addresses of float32 samples and int64 codes [stages, frames], of which `made` is written, on a CPU.
+    def __call__(
+        self,
+        given: Sequence[tuple[int, int, int, int, int, int]],
+        made: Sequence[tuple[int, bool]],
+        streams: Sequence[int],
+    ) -> bool:
+        """streams: which of the state's are pushed, none twice. made: for each of them the address where its codes go,
+        int64 [stages, frames], or its samples, and whether these are int16 and not float32; on a CPU, as all is here.
 
-        apart: how many codes stages and frames lie apart, where codes are given.
+        given: stretches of such samples or codes, each with the number of its stream among `streams`, stream after
+        stream: (address, stream, rows, row, width, column), where `row` and `column` are how far apart two rows and two
+        columns are, in numbers; a row has one sample, or the codes of a frame.
 
         False where it cannot be done, for a sample that is not finite among other things: then nothing has changed.
         """

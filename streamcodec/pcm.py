@@ -11,7 +11,7 @@ from torch import Tensor
 from .audio import INT16_SCALE
 from .errors import DtypeError, NonFiniteError, ShapeError
 
-__all__ = ["AudioLike", "as_float"]
+__all__ = ["AudioLike", "as_float", "as_int16"]
 
 AudioLike: TypeAlias = Tensor | NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int16]
 """What calls take for audio: samples [B, C, N], float (full scale is -1..1) or int16."""
@@ -33,7 +33,8 @@ def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", 
     Raises DtypeError, ShapeError or NonFiniteError.
     """
     tensor = _to_float(pcm, name, grad)
-    if tensor.ndim != 3 or tensor.shape[0] == 0 or tensor.shape[1] != (channels or max(tensor.shape[1], 1)):
+    shape = tensor.shape
+    if len(shape) != 3 or shape[0] == 0 or shape[1] != (channels or max(shape[1], 1)):
         raise ShapeError(
             f"{name} has the shape {list(tensor.shape)}; "
             f"it must be [batch, {channels or 'channels'}, samples]{_shape_hint(tensor, channels)}"
@@ -45,6 +46,14 @@ def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", 
     if not math.isfinite(total.item()):
         _require_finite(tensor, name)
     return tensor
+
+
+def as_int16(wav: Tensor) -> Tensor:
+    """Samples of full scale 1 as int16, to the nearest, ties to even, and clipped; as they are, where they are that."""
+    if wav.dtype == torch.int16:
+        return wav
+    with torch.inference_mode(False):
+        return (wav / INT16_SCALE).round_().clamp_(-32768, 32767).to(torch.int16)
 
 
 def _to_float(pcm: object, name: str, grad: bool) -> Tensor:

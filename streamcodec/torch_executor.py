@@ -87,7 +87,7 @@ class TorchExecutor:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own, another for each `part`."""
         return self._workspaces.get(batch, frames, part)
 
-    def push(self, frames: int, state: State, quantize: object, stages: int) -> None:
+    def push(self, batch: int, frames: int, state: State, quantize: object, stages: int) -> None:
         """None: see `ops.Executor`."""
 
     def step(self, work: "Workspace", x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:

@@ -56,8 +56,8 @@ class WholeCodes:
             return None
         if codes.shape != self._given or codes.dtype is not torch.int64 or not codes.is_cpu:
             return None
-        audio, (_, *apart) = torch.empty_like(self._made), codes.stride()
-        return audio if self._whole(codes.data_ptr(), audio.data_ptr(), (apart[0], apart[1])) else None
+        audio, (_, stage, frame) = torch.empty_like(self._made), codes.stride()
+        return audio if self._whole(codes.data_ptr(), audio.data_ptr(), frame, self._given[1], stage) else None
 
 
 def _address(pcm: AudioLike, shape: tuple[int, int, int]) -> int | None:

@@ -3,7 +3,8 @@
 A step is lent the states of the ready slots (`state.Lent`). What it makes of them is written when all went well: what
 goes wrong before that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
 
-On a GPU all of that is a `WholeStep`, which is captured in a CUDA graph.
+Where all sessions of a step are in the middle of their streams, an executor may have one call for all of it (`pushes`).
+On a GPU it is a `WholeStep`, which is captured in a CUDA graph.
 """
 
 from abc import abstractmethod
@@ -28,6 +29,7 @@ from ..state import Lent, State
 from ..stream import Start
 from .graphs import Graphs, Replay
 from .lane import Lane, Result, Saved, Side
+from .pushes import Pushed, Pushes
 from .queue import Queue
 
 __all__ = ["BatchedLane", "BatchedSide", "Plan", "load_rows"]
@@ -100,13 +102,13 @@ class Scratch(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A step that ran, before anything is committed. output: what `_finish` gave; lent: the states of the plans' sides,
-    but of a whole step, which has written them; error: the step failed.
+    """A step that ran, before anything is committed. outputs: of each plan, [1, channels or codebooks, n]; lent: the
+    states of the plans' sides, but of a push and of a whole step, which have written them; error: the step failed.
     """
 
     plans: list[Plan]
     scratch: Scratch
-    output: Any = None
+    outputs: Sequence[Tensor] = ()
     lent: Lent | None = None
     error: Exception | None = None
 
@@ -179,6 +181,8 @@ class BatchedLane(Lane[Any]):
         self.states = State(network.spec, slots + whole, self.device)  # the last one is nobody's
         self.scratches = [self._scratch(part) for part in range(self.threads)]
         self.steps = Graphs(self._whole) if whole else None
+        # Other threads would write slots while the caller's runs Python, which may close a session.
+        self.pushes = None if whole or self.pool is not None else Pushes(network, codec.quantizer, self.states)
         self._awake: dict[int, BatchedSide] = {}  # by slot: those that may be ready
 
     def _scratch(self, part: int) -> Scratch:
@@ -277,7 +281,7 @@ class BatchedLane(Lane[Any]):
         self._awake[side.slot] = side
 
     def any_ready(self) -> bool:
-        return bool(self._ready())
+        return any(not side.closed and self.ready(side) for side in self._awake.values())
 
     def _ready(self) -> list[BatchedSide]:
         """Those that a step would move on, in the order of their slots; the others sleep until they are given more."""
@@ -296,12 +300,12 @@ class BatchedLane(Lane[Any]):
 
     def _is_over(self, side: BatchedSide) -> bool:
         """Whether every row of an ended side is out: only the length is still to be told."""
-        total = self._total(side) if side.ended else 1
-        return side.ended and (not total or self.network.out.rows(side.stream.progress.frames) >= total)
+        total = self._total(side)
+        return not total or self.network.out.rows(side.stream.progress.frames) >= total
 
     def run(self) -> list[Result]:
         ready = self._ready()
-        results = [self._tell(side) for side in ready if self._is_over(side)]
+        results = [self._tell(side) for side in ready if side.ended and self._is_over(side)]
         for frames, sides in self._by_frames([side for side in ready if not side.done]).items():
             for done in self._run_batches(sides, frames):
                 results += self._commit(done)
@@ -363,7 +367,7 @@ class BatchedLane(Lane[Any]):
                 for part in rounds[start:][: self.threads]
             ]
             work = [(part, scratch) for part, scratch in zip(plans, self.scratches, strict=False) if part]
-            others = [self.pool.submit(self._computed, *item) for item in work[1:]] if self.pool is not None else []
+            others = [self.pool.submit(self._compute, *item) for item in work[1:]] if self.pool is not None else []
             ran = [self._compute(*item) for item in (work[:1] if others else work)]
             for done in ran + [other.result() for other in others]:
                 yield from self._retried(done)
@@ -386,29 +390,42 @@ class BatchedLane(Lane[Any]):
         start = min(stream.skip, rows)
         return Plan(side, frames, frames * network.at.rate, start, max(start, rows - surplus), last)
 
-    @torch.inference_mode()
-    def _computed(self, plans: list[Plan], scratch: Scratch) -> Done:
-        """`_compute`, in a thread that is not in the engine's call."""
-        return self._compute(plans, scratch)
-
     def _compute(self, plans: list[Plan], scratch: Scratch) -> Done:
-        """Run a step, the same frames for all, on `scratch`; unless it is a whole one, that changes nothing else: any
-        thread may, and it may fail.
+        """Run a step, the same frames for all, on `scratch`; unless it is a push or a whole one, that changes nothing
+        else: any thread may, and it may fail.
         """
-        size = self._rows(len(plans))
         try:
-            if self.steps is not None:
-                return Done(plans, scratch, self._compute_whole(self.steps, plans, scratch, size))
-            slots = [plan.side.slot for plan in plans]
-            lent = Lent(self.states, slots + slots[:1] * (size - len(slots)))
-            x = self._fill(plans, scratch.rows(size, plans[0].frames))
-            edges = self._edges(plans, size)
-            at = None if edges is None else self._edge_tensors(edges)
-            y = self.network.step(x, lent, at, scratch.part)
-            y = y if size == len(plans) else y[: len(plans)]
-            return Done(plans, scratch, self._finish(y, self._asked(plans)), lent)
+            outputs = self._pushed(plans)
+            return self._stepped(plans, scratch) if outputs is None else Done(plans, scratch, outputs)
         except Exception as error:
             return Done(plans, scratch, error=error)
+
+    @torch.inference_mode()
+    def _stepped(self, plans: list[Plan], scratch: Scratch) -> Done:
+        """A step of any sessions."""
+        size = self._rows(len(plans))
+        if self.steps is not None:
+            return Done(plans, scratch, self._handed(self._compute_whole(self.steps, plans, scratch, size)))
+        slots = [plan.side.slot for plan in plans]
+        lent = Lent(self.states, slots + slots[:1] * (size - len(slots)))
+        x = self._fill(plans, scratch.rows(size, plans[0].frames))
+        edges = self._edges(plans, size)
+        at = None if edges is None else self._edge_tensors(edges)
+        y = self.network.step(x, lent, at, scratch.part)
+        y = y if size == len(plans) else y[: len(plans)]
+        return Done(plans, scratch, self._handed(self._finish(y, self._asked(plans))), lent)
+
+    def _pushed(self, plans: list[Plan]) -> Sequence[Tensor] | None:
+        """The outputs of a step in one call, which is over then; None where nothing was done."""
+        middle = max(1, self.network.warmup_frames)
+        if self.pushes is None:
+            return None
+        for plan in plans:
+            stream = plan.side.stream
+            if plan.side.ended or stream.skip or stream.progress.frames < middle:
+                return None
+        sides = [Pushed(plan.side.slot, plan.side.queue.peek(plan.rows), plan.side.owner.int16) for plan in plans]
+        return self.pushes.run(sides, plans[0].frames, self._asked(plans))
 
     def _rows(self, sides: int) -> int:
         """Rows of a batch of so many sides: more, of no meaning, where each size of step takes memory of its own."""
@@ -499,9 +516,9 @@ class BatchedLane(Lane[Any]):
         # A side that was closed during the step no longer owns its slot, which may be another's by now.
         if done.lent is not None:
             rows = slice(len(plans)) if len(kept) == len(plans) else kept  # a slice takes no copy
-            done.lent.write(rows, [plans[i].side.slot for i in kept])
-        outputs = self._handed(done.output)
-        return [self._advance(plans[i], outputs[i]) for i in kept]
+            with torch.inference_mode():
+                done.lent.write(rows, [plans[i].side.slot for i in kept])
+        return [self._advance(plans[i], done.outputs[i]) for i in kept]
 
     @abstractmethod
     def _handed(self, output: Tensor) -> Sequence[Tensor]:

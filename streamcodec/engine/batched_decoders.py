@@ -30,7 +30,7 @@ class DecoderSide(BatchedSide):
     def __init__(self, lane: "BatchedDecoders", slot: int, owner: Any, stream: Transducer):
         super().__init__(lane, slot, owner, stream)
         self.count = DecoderCount(lane.codec)
-        self.last: Tensor | None = None  # the last frame that was run, [codebooks]
+        self._heard: Tensor | None = None  # rows that were run last
 
     @property
     def queued(self) -> int:
@@ -47,17 +47,26 @@ class DecoderSide(BatchedSide):
         self.lane.wake(self)
 
     def drop(self, rows: int) -> None:
-        run = self.queue.peek(rows)
-        if run:
-            self.last = run[-1][-1]
+        self.hear(self.queue.peek(rows))
         super().drop(rows)
+
+    def hear(self, pieces: list[Tensor]) -> None:
+        """These were run."""
+        if pieces:
+            self._heard = pieces[-1]
+
+    @property
+    def last(self) -> Tensor | None:
+        """The last frame that was run, [1, codebooks]."""
+        return None if self._heard is None else self._heard[-1:]
 
     def cut(self, fade: int) -> None:
         dropped = 0 if self.ended else self.queue.rows
         self.queue.drop(dropped)
-        lacking = self.count.cut(fade, dropped, more=not self.ended and self.last is not None)
-        if self.last is not None:
-            self.queue.put(self.last.expand(lacking, -1))
+        last = self.last
+        lacking = self.count.cut(fade, dropped, more=not self.ended and last is not None)
+        if last is not None:
+            self.queue.put(last.expand(lacking, -1))
         self.received += lacking - dropped
         super().end()
 
@@ -65,7 +74,7 @@ class DecoderSide(BatchedSide):
         saved = self._save(self._padded(self.queue.peek(self.queue.rows)), self.count.save())
         if self.last is None:
             return saved
-        return saved._replace(tensors=saved.tensors | {"last": self._padded([self.last[None]])})
+        return saved._replace(tensors=saved.tensors | {"last": self._padded([self.last])})
 
     def _padded(self, pieces: list[Tensor]) -> Tensor:
         """Rows [n, codebooks] of any widths as one tensor."""
@@ -88,7 +97,7 @@ class BatchedDecoders(BatchedLane):
             for piece in self._saved_codes(saved.tensors.get("queue")):
                 side.queue.put(piece)
             if "last" in saved.tensors:
-                side.last = next((piece[-1] for piece in self._saved_codes(saved.tensors["last"])), None)
+                side.hear(self._saved_codes(saved.tensors["last"]))
             load_rows(saved, side)
             side.count.load(saved.numbers.get("count"))
         return side

@@ -15,7 +15,7 @@ from ..codes import Codes, CodesLike
 from ..errors import EngineFullError, InputError, StateError, StreamClosedError, StreamError
 from ..nn.piece import Core
 from ..nn.transducer import Network
-from ..pcm import AudioLike
+from ..pcm import AudioLike, as_int16
 from ..scalars import whole
 from ..stream import Start
 from ..surroundings import undisturbed
@@ -144,12 +144,14 @@ class Engine:
         num_codebooks: SupportsIndex | None = None,
         start: Start = "exact",
         codes: bool = False,
+        int16: bool = False,
     ) -> Session:
         """A new session.
 
         direction: "encode" (audio to codes), "decode" (codes to audio) or "roundtrip" (audio to codes to audio).
         bandwidth, num_codebooks: as for `Codec.encode`; for "decode" with a primed start, as for `Codec.open_decoder`.
         start: "exact" or "primed", as for `Codec.open_encoder`; codes: deliver a roundtrip's codes too.
+        int16: deliver audio as int16 and not as float, rounded to the nearest and clipped.
         Raises EngineFullError when no slot is free, InputError, BandwidthError.
         """
         self._check_codec("open")
@@ -158,7 +160,7 @@ class Engine:
         if start not in ("exact", "primed"):
             raise InputError(f"start is {start!r}; it must be 'exact' or 'primed'")
         self.codec.notice_writes()
-        session = Session(direction, start, self.codec.spec.resolve(bandwidth, num_codebooks), bool(codes))
+        session = Session(direction, start, self.codec.spec.resolve(bandwidth, num_codebooks), bool(codes), bool(int16))
         self._enter(session, {})
         return session
 
@@ -280,7 +282,6 @@ class Engine:
         return any(side is not None and lane.ready(side) for lane, side in sides)
 
     @undisturbed
-    @torch.inference_mode()
     def step(self) -> list[Delivery]:
         """Move every ready session on, by as many of `step_frames` as wait; returns what came out of it.
 
@@ -346,7 +347,8 @@ class Engine:
         if result.error is not None:
             return self._fail(delivery, result.error)
         assert isinstance(result.output, Tensor)
-        delivery.audio = result.output if result.output.shape[2] else None
+        if result.output.shape[2]:
+            delivery.audio = as_int16(result.output) if session.int16 else result.output
         session.decoded_frames = result.side.count.frames - result.side.queued
         if result.side.done:
             self._finish(delivery)
@@ -378,6 +380,7 @@ class Engine:
             "start": session.start,
             "bandwidth": session.bandwidth,
             "codes": session.codes,
+            "int16": session.int16,
             "ended": session.ended,
         }
         return pack(self.codec, fields, {name: side.save() for name, side in sides.items() if side is not None})
@@ -392,8 +395,9 @@ class Engine:
         self._check_codec("restore")
         meta, saved = unpack(self.codec, blob)
         session = Session(
-            meta["direction"], meta["start"], float(meta["bandwidth"]), bool(meta["codes"]), bool(meta["ended"])
-        )
+            meta["direction"], meta["start"], float(meta["bandwidth"]), bool(meta["codes"]),
+            bool(meta.get("int16", False)), bool(meta["ended"]),
+        )  # fmt: skip
         try:
             self._enter(session, saved)
         except InputError as error:  # codes that wait, and are none

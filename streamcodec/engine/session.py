@@ -26,7 +26,8 @@ class Session:
     """A handle that `Engine.open` gave; pass it to the engine's calls. Its fields are for reading.
 
     direction: "encode" (audio to codes), "decode" (codes to audio) or "roundtrip" (audio to codes to audio).
-    bandwidth: kbps, as set last; start: "exact" or "primed"; codes: whether a roundtrip is given its codes too.
+    bandwidth: kbps, as set last; start: "exact" or "primed"; codes: whether a roundtrip is given its codes too;
+    int16: whether its audio is int16.
     ended: flushed; closed: over, its slots are free; error: why, where it failed.
     """
 
@@ -34,6 +35,7 @@ class Session:
     start: Start
     bandwidth: float
     codes: bool = False
+    int16: bool = False
     ended: bool = False
     closed: bool = False
     error: Exception | None = None
@@ -49,7 +51,8 @@ class Delivery:
     """What one step gave one session.
 
     codes: pieces in order, each [1, K, T] of one bandwidth; their lengths add up as an `EncoderStream`'s do.
-    audio: [1, channels, n], or None where nothing came; done: the session is over, and everything was delivered.
+    audio: [1, channels, n], in the codec's type or int16, or None where nothing came; done: the session is over, and
+    everything was delivered.
     error: the session failed and was closed; no other session is touched.
     """
 

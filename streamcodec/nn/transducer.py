@@ -155,7 +155,7 @@ class Whole:
         self.rows, self.made = frames * network.at.rate, frames * network.out.rate
         self._found = network.executor, stream.state, stream.pending
 
-    def __call__(self, given: int, made: int, apart: tuple[int, int] = (1, 1)) -> bool:
+    def __call__(self, given: int, made: int, row: int = 1, width: int = 1, column: int = 1) -> bool:
         """Push what lies at `given`, as `ops.Push`; False where nothing was done, and the stream is as it was.
 
         So it is where weights were replaced since, or something else was pushed that left a part of a frame.
@@ -163,7 +163,7 @@ class Whole:
         stream, (executor, state, pending) = self._stream, self._found
         if not (stream.network.runs_on(executor) and stream.state is state and stream.pending is pending):
             return False
-        if not self._push(given, made, apart):
+        if not self._push(((given, 0, self.rows, row, width, column),), ((made, False),), (0,)):
             return False
         frames, received, emitted = stream.progress
         stream.progress = Progress(frames + self.frames, received + self.rows, emitted + self.made)
@@ -229,7 +229,7 @@ class Transducer:
         far = self.progress.frames >= max(1, network.warmup_frames) and not self.skip
         if rest or not far or self.pending.shape[:2] != (1, 0) or not 1 <= frames <= self.max_frames:
             return None
-        push = network.executor.push(frames, self.state, quantize, stages)
+        push = network.executor.push(1, frames, self.state, quantize, stages)
         return None if push is None else Whole(self, push, frames)
 
     def _run(self, x: Tensor, steps: list[int], length: int, surplus: int = 0) -> Tensor:

@@ -16,7 +16,6 @@ import torch
 from ..codecs import Codec, Start
 from ..codes import Codes
 from ..engine import Delivery, Direction, Engine, Session
-from ..protocol.samples import rounded
 from .voice import Array, Asked, Frames, Output, queue_frames, repeated
 
 __all__ = ["EngineLoop"]
@@ -183,8 +182,9 @@ class EngineLoop:
         if part.session is None:
             voice = part.voice
             part.session = self._engine(part).open(
-                cast(Direction, voice.direction), bandwidth=part.bandwidth, start=cast(Start, voice.start), codes=False
-            )
+                cast(Direction, voice.direction), bandwidth=part.bandwidth, start=cast(Start, voice.start), codes=False,
+                int16=voice.int16,
+            )  # fmt: skip
             self._by_session[part.session] = part
         return part.session
 
@@ -215,7 +215,7 @@ class EngineLoop:
                 output.frames.append(Frames(codes.data[0].cpu().numpy().astype(np.uint16), scale))
             output.length += codes.length or 0
         if delivery.audio is not None:
-            audio = _as_samples(delivery.audio, part.voice.int16)
+            audio = _as_samples(delivery.audio)
             output.audio = audio if output.audio is None else np.concatenate([output.audio, audio], axis=1)
         if delivery.done:
             kind, tag = part.commands.popleft()
@@ -251,10 +251,10 @@ class EngineLoop:
         return batch
 
 
-def _as_samples(audio: torch.Tensor, int16: bool) -> Array:
+def _as_samples(audio: torch.Tensor) -> Array:
     """Audio [1, C, n] as [C, n] on the CPU, float32 or int16."""
     samples: Array = (audio if audio.is_cpu else audio.cpu()).numpy()[0]
-    return rounded(samples) if int16 else samples.astype(np.float32, copy=False)
+    return samples if audio.dtype == torch.int16 else samples.astype(np.float32, copy=False)
 
 
 def _as_frames(codes: Codes) -> Frames:

@@ -39,6 +39,9 @@ ARRAYS: dict[tuple[Any, str], tuple[Any, str | None, int]] = {
     (library.Operation, "segments"): (library.Segment, "segment_count", 0),
     (library.Operation, "targets"): (library.Target, "target_count", 0),
     (library.Operation, "bands"): (ctypes.c_int64, "band_count", 1),
+    (library.Push, "given"): (library.Given, "given_count", 0),
+    (library.Push, "made"): (library.Made, "batch", 0),
+    (library.Push, "places"): (ctypes.c_int64, "batch", 0),
     (library.Push, "search"): (library.Search, None, 1),
     (library.Push, "lookup"): (library.Lookup, None, 1),
 }

@@ -20,6 +20,7 @@ from streamcodec_kernels.native import library
 
 from streamcodec import Codec, native_executor, native_int8, native_weights
 from streamcodec.codecs.lyra import LyraCodec
+from streamcodec.engine import Engine
 from streamcodec.nn.transducer import Transducer
 from streamcodec.state import State
 
@@ -54,9 +55,16 @@ for name in library.instruction_sets():
             if codec.spec.num_codebooks:
                 native.quantizer.decode(native.quantizer.encode(latents, codec.spec.num_codebooks))
             if codec.spec.num_codebooks and codec.spec.channels == 1:
+                native_executor.SHARED_WORK = 1 << 60  # pushes in one call are those of steps that are not shared
                 encoder, decoder = native.open_encoder(), native.open_decoder()
+                engine = Engine(native, slots=4, step_frames=(8,))
+                sessions = [engine.open("roundtrip", int16=bool(i)) for i in range(3)]
                 for _ in range(5):
                     decoder.push(encoder.push(torch.randn(1, 1, 8 * codec.spec.hop_length)))
+                    for session in sessions:
+                        engine.feed(session, torch.randn(1, 1, 8 * codec.spec.hop_length))
+                    engine.step()
+                native_executor.SHARED_WORK = 0
             networks = native.framing.networks
             if library.chosen().tiles:
                 networks = (*networks, codec.on("native", "bfloat16").framing.networks[1])

@@ -19,11 +19,13 @@ __all__ = [
     "Affine",
     "Buffer",
     "Call",
+    "Given",
     "InstructionSet",
     "Int8",
     "Leaf",
     "Length",
     "Lookup",
+    "Made",
     "Operation",
     "Plan",
     "Push",
@@ -148,15 +150,26 @@ class Lookup(ctypes.Structure):
     _fields_ = _fields("rows stages size dimension", "entries codes out")
 
 
+class Given(ctypes.Structure):
+    _fields_ = [*_fields(pointers="first"), *_fields("stream rows row width column")]
+
+
+class Made(ctypes.Structure):
+    _fields_ = [*_fields(pointers="first"), *_fields("int16")]
+
+
 class Push(ctypes.Structure):
     _fields_ = [
-        *_fields("frames", "given"),
-        *_fields("stage_apart frame_apart", "made"),
-        *_fields("samples", "state latents codes search lookup"),
+        *_fields("batch frames samples", "given"),
+        *_fields("given_count", "made state"),
+        *_fields("state_stream state_count", "places rows latents codes search lookup"),
     ]
 
 
-_STRUCTURES = (Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8, Push)
+_STRUCTURES = (
+    *(Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8, Push),
+    *(Given, Made),
+)
 
 
 class InstructionSet(NamedTuple):

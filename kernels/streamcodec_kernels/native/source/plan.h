@@ -195,17 +195,31 @@ struct Lookup {
     float *out;                           // [rows, dimension]
 };
 
-// A push of whole frames of one stream, away from the edges of its signal: codes of samples, or samples of codes. One of
-// `search` and `lookup` is null, and `given` and `made` are what that leaves open.
+// A stretch of what a stream of a push is given: rows of samples or of codes, behind those of its stretches before.
+struct Given {
+    const void *first;
+    int64_t stream, rows, row, width, column;  // row, column: how far apart two of them are
+};
+
+// Where what is made of a stream goes: its codes, [stages, frames], or its samples, in float or rounded to int16.
+struct Made {
+    void *first;
+    int64_t int16;
+};
+
+// A push of whole frames of some streams, away from the edges of their signals: codes of samples, or samples of codes. One
+// of `search` and `lookup` is null.
 struct Push {
-    int64_t frames;
-    const void *given;                    // the samples, [frames * hop]; or the codes, [stages, frames],
-    int64_t stage_apart, frame_apart;     // so far apart
-    void *made;                           // the codes, [stages, frames], without gaps; or the samples
-    int64_t samples;
+    int64_t batch, frames, samples;       // of each stream
+    const Given *given;                   // stream after stream
+    int64_t given_count;
+    const Made *made;                     // [stream]
     uint8_t *state;
-    float *latents;                       // [frames, dimension]: room, and where the search or the look-up has them
-    int64_t *codes;                       // [frames, stages]: likewise
+    int64_t state_stream, state_count;    // bytes of one, and how many there are
+    const int64_t *places;                // [stream], which of the states
+    float *rows;                          // [stream, samples]: room
+    float *latents;                       // [stream, frames, dimension]: room, and where the search or the look-up has them
+    int64_t *codes;                       // [stream, frames, stages]: likewise
     const Search *search;
     const Lookup *lookup;
 };

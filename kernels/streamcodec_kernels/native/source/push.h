@@ -1,4 +1,4 @@
-// A push of a live stream: what it is given is looked at, and goes through look-up, step and search.
+// A push of live streams: what they are given is looked at, and goes through look-up, step and search.
 #pragma once
 
 #include "quantize.h"
@@ -15,42 +15,94 @@ static bool all_finite(const float *values, int64_t count) {
     return true;
 }
 
-// Codes [stages, frames] as [frames, stages]; returns whether each has an entry.
-static bool take_codes(const Push &push) {
-    const int64_t stages = push.lookup->stages;
-    const int64_t *given = (const int64_t *)push.given;
-    bool known = true;
-    for (int64_t stage = 0; stage < stages; ++stage)
-        for (int64_t frame = 0; frame < push.frames; ++frame) {
-            const int64_t code = given[stage * push.stage_apart + frame * push.frame_apart];
-            known &= code >= 0 && code < push.lookup->size;
-            push.codes[frame * stages + stage] = code;
+// Samples to their place in `rows`; returns whether all are finite.
+static bool take_samples(const Given &from, float *rows) {
+    const float *given = (const float *)from.first;
+    if (from.row == 1) memcpy(rows, given, from.rows * sizeof(float));
+    else
+        for (int64_t i = 0; i < from.rows; ++i) rows[i] = given[i * from.row];
+    return all_finite(rows, from.rows);
+}
+
+// Codes to their place in `codes`, with none where a frame has fewer stages; returns whether each has an entry.
+static bool take_codes(const Given &from, const Lookup &lookup, int64_t *codes) {
+    const int64_t *given = (const int64_t *)from.first;
+    bool known = from.width <= lookup.stages;
+    for (int64_t i = 0; known && i < from.rows; ++i, codes += lookup.stages)
+        for (int64_t stage = 0; stage < lookup.stages; ++stage) {
+            const bool there = stage < from.width;
+            codes[stage] = there ? given[i * from.row + stage * from.column] : -1;
+            known &= !there || (codes[stage] >= 0 && codes[stage] < lookup.size);
         }
     return known;
 }
 
+// Returns whether it may be: each stream has a state and is given as many rows as it is to be, all of them samples or codes.
+static bool take(const Push &push) {
+    for (int64_t b = 0; b < push.batch; ++b)
+        if (push.places[b] < 0 || push.places[b] >= push.state_count) return false;
+    const int64_t each = push.lookup ? push.frames : push.samples;
+    int64_t stream = 0, row = 0, all = 0;
+    for (int64_t i = 0; i < push.given_count; ++i) {
+        const Given &from = push.given[i];
+        if (from.stream < stream || from.stream >= push.batch) return false;
+        row = from.stream == stream ? row : 0;
+        stream = from.stream;
+        if (row + from.rows > each) return false;
+        const int64_t place = stream * each + row;
+        if (!(push.lookup ? take_codes(from, *push.lookup, push.codes + place * push.lookup->stages)
+                          : take_samples(from, push.rows + place)))
+            return false;
+        row += from.rows;
+        all += from.rows;
+    }
+    return all == push.batch * each;
+}
+
 static void give_codes(const Push &push) {
-    const int64_t stages = push.search->stages;
-    int64_t *made = (int64_t *)push.made;
-    for (int64_t stage = 0; stage < stages; ++stage)
-        for (int64_t frame = 0; frame < push.frames; ++frame) *made++ = push.codes[frame * stages + stage];
+    const int64_t stages = push.search->stages, *codes = push.codes;
+    for (int64_t b = 0; b < push.batch; ++b, codes += push.frames * stages) {
+        int64_t *made = (int64_t *)push.made[b].first;
+        for (int64_t stage = 0; stage < stages; ++stage)
+            for (int64_t frame = 0; frame < push.frames; ++frame) *made++ = codes[frame * stages + stage];
+    }
 }
 
-static bool may_push(const Push &push) {
-    return push.lookup ? take_codes(push) : all_finite((const float *)push.given, push.samples);
+// To the nearest, ties to even, and clipped.
+static void give_int16(const float *samples, int64_t count, int16_t *made) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const V value = nearest(clamp(up_to(samples + i, count - i) * all(32768.0f), -32768.0f, 32767.0f));
+        for (int64_t j = 0; j < LANES && i + j < count; ++j) made[i + j] = (int16_t)value[j];
+    }
 }
 
-// The call of the step of a push: of one stream, whose state follows at once.
+static void give_samples(const Push &push) {
+    for (int64_t b = 0; b < push.batch; ++b) {
+        const float *samples = push.rows + b * push.samples;
+        if (push.made[b].int16) give_int16(samples, push.samples, (int16_t *)push.made[b].first);
+        else memcpy(push.made[b].first, samples, push.samples * sizeof(float));
+    }
+}
+
+// The call of the step of a push.
 static void prepare(const Push &push, Call &call) {
-    static const int64_t own = 0;
-    call.batch = 1;
-    call.x = push.lookup ? push.latents : (const float *)push.given;
-    call.x_row = push.lookup ? push.lookup->dimension : 1;
-    call.x_stream = 0;
-    call.out = push.lookup ? (float *)push.made : push.latents;
+    const bool decodes = push.lookup;
+    const int64_t dimension = decodes ? push.lookup->dimension : 1;
+    call.batch = push.batch;
+    call.x = decodes ? push.latents : push.rows;
+    call.x_row = dimension;
+    call.x_stream = (decodes ? push.frames : push.samples) * dimension;
+    call.out = decodes ? push.rows : push.latents;
     call.state = push.state;
-    call.state_stream = 0;
-    call.places = &own;
+    call.state_stream = push.state_stream;
+    call.places = push.places;
     call.keeps = 1;
     call.position = call.length = nullptr;
+}
+
+// What the search or the look-up does, for so many rows.
+template <typename Of>
+static Of of_rows(Of of, int64_t rows) {
+    of.rows = rows;
+    return of;
 }

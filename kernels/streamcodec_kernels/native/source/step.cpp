@@ -120,18 +120,19 @@ EXPORTED void NAMED(streamcodec_step_, SET)(const Plan *plan, Call *call) {
     restore(before);
 }
 
-// Returns 1; or 0 where a sample is not finite, or a code has no entry, and then nothing has changed.
+// Returns 1; or 0 where a sample is not finite, a code has no entry, a stream has no state, or is given too few or too
+// many: then nothing has changed.
 EXPORTED int64_t NAMED(streamcodec_push_, SET)(const Plan *plan, Call *call, const Push *push) {
-    if (!may_push(*push)) return 0;
+    if (!take(*push)) return 0;
+    const int64_t rows = push->batch * push->frames;
     const auto before = flush_to_zero();
-    if (push->lookup) lookup(*push->lookup);
+    if (push->lookup) lookup(of_rows(*push->lookup, rows));
     prepare(*push, *call);
     step(plan, call);
-    if (push->search) {
-        search(*push->search);
-        give_codes(*push);
-    }
+    if (push->search) search(of_rows(*push->search, rows));
     restore(before);
+    if (push->search) give_codes(*push);
+    else give_samples(*push);
     return 1;
 }
 
