@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -177,13 +178,13 @@ class _Session(asyncio.Protocol):
 
 async def drive(
     url: str, sessions: int, seconds: float, *, rate: int, blocks: list[bytes], block: int, packet_frames: int,
-    bandwidth: float | None, settle: float = 1.0,
+    bandwidth: float | None, settle: float = 1.0, look: Callable[[], None] = lambda: None,
 ) -> list[Paced]:  # fmt: skip
     """Run so many sessions in mode roundtrip, and what each saw.
 
     url: ws://, with the path. rate: Hz; blocks: s16le packets of `block` samples, `packet_frames` frames of the codec,
     sent in turn; each session begins at another of them and at another fraction of a packet's time. settle: seconds for
-    the last answers to come.
+    the last answers to come. look: called twice, when all are open and nothing was sent yet, and before any is closed.
     Raises LoadError where a session cannot be opened.
     """
     loop = asyncio.get_running_loop()
@@ -203,11 +204,13 @@ async def drive(
         opened.append(session)
     gc.collect()
     gc.freeze()  # what is here already is not looked through again while latencies are taken
+    look()
     begin = loop.time() + 0.1
     for number, session in enumerate(opened):
         phase = number / sessions * block / rate
         session.start(begin + phase, begin + phase + seconds)
     await asyncio.sleep(begin - loop.time() + seconds + settle)
+    look()
     for session in opened:
         session.goodbye()
     await asyncio.sleep(0.1)

@@ -1,6 +1,7 @@
 """``streamcodec bench serve`` with a codec that costs nothing."""
 
 import argparse
+import asyncio
 import json
 
 import pytest
@@ -10,8 +11,8 @@ pytest.importorskip("prometheus_client", reason="the extra `server` is not insta
 
 import torch
 
-from streamcodec.bench.paced import Paced
-from streamcodec.bench.serve import _row, _server
+from streamcodec.bench.paced import Paced, drive
+from streamcodec.bench.serve import _get, _given, _row, _server
 from streamcodec.checkpoint import save
 from streamcodec.cli import main
 from streamcodec.codecs.encodec import EncodecCodec
@@ -67,6 +68,26 @@ def test_a_target_that_cannot_be_met_is_told_by_the_exit_code_and_the_table(ther
     cells = [cell.strip() for cell in table[2].strip("|").split("|")]
     assert cells[0] == "2"
     assert int(cells[1]) >= 40
+
+
+def test_cpu_is_counted_from_when_all_sessions_are_open_to_when_their_audio_is_back(there):
+    server, looks = _given(there.replace("http", "ws", 1)), []
+
+    def look():
+        lines = [line.rpartition(" ") for line in _get(server, "metrics").splitlines()]
+        looks.append({name: float(value) for name, _, value in lines if not name.startswith("#")})
+
+    results = asyncio.run(
+        drive(
+            server.socket, 2, 0.5, rate=8000, blocks=[bytes(640)], block=320, packet_frames=1, bandwidth=None, look=look
+        )
+    )  # fmt: skip
+    before, after = looks
+    (live,) = [name for name in before if name.startswith("streamcodec_sessions{")]
+    assert before[live] == after[live] == 2
+    received = 'streamcodec_messages_total{direction="received"}'
+    assert after[received] - before[received] >= sum(result.sent for result in results) + 2  # a flush each
+    assert all(result.samples >= 320 * result.sent for result in results)
 
 
 def test_late_and_lost_packets_are_counted_after_the_warm_up():
