@@ -94,7 +94,6 @@ class Server:
         self.sessions = Sessions(self)
         self.connections: set[Connection] = set()
         self._counted_drops = 0  # lines of the log
-        self._steps: list[tuple[str, float, int]] = []  # of the engines, that are not in the metrics yet
         self._listening: WebSocketServer | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._failure: str | None = None
@@ -206,7 +205,6 @@ class Server:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self.clock()
-            self._count_steps()
             for live in list(self.sessions):
                 try:
                     live.tick(now)
@@ -230,14 +228,8 @@ class Server:
                 voice.close()
 
     def _stepped(self, codec: str, seconds: float, sessions: int) -> None:
-        self._steps.append((codec, seconds, sessions))
-
-    def _count_steps(self) -> None:
-        """Many at once: one by one, between packets, each would find its code gone from the caches."""
-        steps, self._steps = self._steps, []
-        for codec, seconds, sessions in steps:
-            self.metrics.step.labels(codec).observe(seconds)
-            self.metrics.batch.labels(codec).observe(sessions)
+        self.metrics.step.observe(codec, seconds)
+        self.metrics.batch.observe(codec, sessions)
 
     def _failed(self, codec: str, error: Exception) -> None:
         self.metrics.failed.inc()
@@ -303,7 +295,6 @@ class Server:
     def exposition(self) -> bytes:
         """The metrics, as text."""
         self.sessions.count()
-        self._count_steps()
         self.metrics.unwritten.inc(self.log.dropped - self._counted_drops)
         self._counted_drops = self.log.dropped
         self.metrics.rooms.set(len(self.rooms))
