@@ -52,14 +52,17 @@ __all__ = [
     "CodesMessage",
     "EarlierFrames",
     "Header",
+    "Likeness",
     "Packet",
     "PacketError",
     "PcmMessage",
     "check_crc",
     "drop_codebooks",
     "pack",
+    "pack_pcm",
     "read_header",
     "unpack",
+    "unpack_samples",
 ]
 
 VERSION = 1
@@ -83,6 +86,7 @@ FLAGS = {
 
 HEADER = struct.Struct("<BBHIQHHBBH")
 HEADER_BYTES = HEADER.size
+AROUND_NUMBERS = struct.Struct("<4sIQ8s")  # a header as its two numbers, sequence and index, and what is around them
 EARLIER_HEAD = struct.Struct("<HBB")  # frames, codebooks, 0
 MAX_INDEX = 2**53 - 1  # the greatest whole number that a JavaScript number counts up to
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
@@ -193,20 +197,26 @@ Packet: TypeAlias = PcmMessage | CodesMessage | CodedMessage
 def pack(packet: Packet) -> bytes:
     """The packet's bytes. Raises PacketError for a field that does not fit."""
     if isinstance(packet, PcmMessage):
-        return _pack_pcm(packet)
+        return pack_pcm(
+            packet.sequence, packet.index, packet.samples, packet.stream, packet.last, packet.discontinuity, packet.crc
+        )
     return _pack_codes(packet) if isinstance(packet, CodesMessage) else _pack_coded(packet)
 
 
-def _pack_pcm(packet: PcmMessage) -> bytes:
-    samples = packet.samples
+def pack_pcm(
+    sequence: int, index: int, samples: Array, stream: int = 0, last: bool = False, discontinuity: bool = False,
+    crc: bool = False,
+) -> bytes:  # fmt: skip
+    """The bytes of the `PcmMessage` of these fields, without making one: it is what a live server writes most."""
     width = _PCM_WIDTHS.get(samples.dtype.char)
     if width is None or samples.ndim != 2:
         raise PacketError(
             f"samples are {samples.dtype} of {samples.ndim} dimensions; they must be int16 or float32 [N, C]"
         )
-    flags = _flags(packet)
+    flags = (LAST if last else 0) | (DISCONTINUITY if discontinuity else 0) | (CRC if crc else 0)
     body = samples.astype(_PCM_TYPES[width], copy=False).tobytes()
-    return _assemble(packet, PCM, flags, samples.shape[0], samples.shape[1], width, body)
+    count, depth = samples.shape
+    return _assemble(sequence, index, stream, PCM, flags, count, depth, width, body)
 
 
 def _pack_codes(packet: CodesMessage) -> bytes:
@@ -216,7 +226,8 @@ def _pack_codes(packet: CodesMessage) -> bytes:
     body = extra + pack_bits(codes, packet.bits)
     if packet.earlier is not None:
         flags, body = flags | EARLIER, body + _pack_earlier(packet.earlier, packet)
-    return _assemble(packet, CODES, flags, codes.shape[1], codes.shape[0], packet.bits, body)
+    depth, count = codes.shape
+    return _assemble(packet.sequence, packet.index, packet.stream, CODES, flags, count, depth, packet.bits, body)
 
 
 def _check_codes(codes: Array, bits: int) -> None:
@@ -249,7 +260,10 @@ def _pack_coded(packet: CodedMessage) -> bytes:
     flags, extra = _extra(packet, packet.frames)
     flags |= CODED | (RESTART if packet.restart else 0)
     body = extra + packet.coded.data
-    return _assemble(packet, CODES, flags, packet.frames, packet.codebooks, packet.bits, body, packet.coded.check)
+    return _assemble(
+        packet.sequence, packet.index, packet.stream, CODES, flags, packet.frames, packet.codebooks, packet.bits, body,
+        packet.coded.check,
+    )  # fmt: skip
 
 
 def _extra(packet: CodesMessage | CodedMessage, count: int) -> tuple[int, bytes]:
@@ -266,26 +280,25 @@ def _extra(packet: CodesMessage | CodedMessage, count: int) -> tuple[int, bytes]
     return flags, extra
 
 
-def _flags(packet: Packet) -> int:
+def _flags(packet: CodesMessage | CodedMessage) -> int:
     flags = (LAST if packet.last else 0) | (DISCONTINUITY if packet.discontinuity else 0) | (CRC if packet.crc else 0)
-    return flags | REDUCED if not isinstance(packet, PcmMessage) and packet.reduced else flags
+    return flags | REDUCED if packet.reduced else flags
 
 
 def _assemble(
-    packet: Packet, kind: int, flags: int, count: int, depth: int, width: int, body: bytes, check: int = 0
-) -> bytes:
+    sequence: int, index: int, stream: int, kind: int, flags: int, count: int, depth: int, width: int, body: bytes,
+    check: int = 0,
+) -> bytes:  # fmt: skip
     if not 1 <= depth <= 255 or count > _U16 or not (count or flags & LAST):
         raise PacketError(
             f"{count} of depth {depth}: a packet has 1 to {_U16} samples or frames (0 in a last one), 1 to 255 deep"
         )
-    if not (0 <= packet.sequence <= _U32 and 0 <= packet.index <= MAX_INDEX - count and 0 <= packet.stream <= _U16):
+    if not (0 <= sequence <= _U32 and 0 <= index <= MAX_INDEX - count and 0 <= stream <= _U16):
         raise PacketError(
-            f"sequence {packet.sequence}, index {packet.index}, stream {packet.stream}: "
+            f"sequence {sequence}, index {index}, stream {stream}: "
             "they must be below 2**32, 2**53 and 2**16, and not negative"
         )
-    header = HEADER.pack(
-        VERSION, kind, flags, packet.sequence, packet.index, packet.stream, count, depth, width, check
-    )  # fmt: skip
+    header = HEADER.pack(VERSION, kind, flags, sequence, index, stream, count, depth, width, check)
     return _with_crc(header + body) if flags & CRC else header + body
 
 
@@ -325,6 +338,31 @@ def read_header(data: "bytes | memoryview") -> Header:
     return Header(kind, flags, sequence, index, stream, count, depth, width, check)
 
 
+class Likeness:
+    """What a packet has in common with most that follow it: its size, and its header but for sequence and index.
+
+    data: the packet; header: as `read_header` gave it.
+    """
+
+    def __init__(self, data: bytes, header: Header) -> None:
+        self._size, self._header = len(data), header
+        self._head, _, _, self._tail = AROUND_NUMBERS.unpack_from(data)
+
+    def read_header(self, data: bytes) -> Header | None:
+        """The header of another packet, good until the next is read; None for one that differs in more.
+
+        What was found right of the first one's header, and does not depend on the two numbers, holds for it too.
+        """
+        if len(data) != self._size:
+            return None
+        head, sequence, index, tail = AROUND_NUMBERS.unpack_from(data)
+        header = self._header
+        if head != self._head or tail != self._tail or index > MAX_INDEX - header.count:
+            return None
+        header.sequence, header.index = sequence, index
+        return header
+
+
 def _offsets(header: Header, size: int) -> tuple[int, int, int]:
     """Where the scales, the samples or codes, and the CRC (or the end) begin, in bytes. size: of the packet."""
     scales = HEADER_BYTES + (8 if header.flags & LENGTH else 0)
@@ -349,7 +387,9 @@ def unpack(data: bytes, header: Header | None = None) -> Packet:
     """
     header = header or read_header(data)
     if header.kind == PCM:
-        return _unpack_pcm(data, header)
+        samples, flags = unpack_samples(data, header), header.flags
+        last, gap, crc = bool(flags & LAST), bool(flags & DISCONTINUITY), bool(flags & CRC)
+        return PcmMessage(header.sequence, header.index, samples, header.stream, last, gap, crc)
     scales, body, end = _offsets(header, len(data))
     crc = bool(header.flags & CRC)
     earlier, rest = _earlier_block(data, header, end)
@@ -378,15 +418,15 @@ def _check_size(data: bytes, header: Header, end: int) -> None:
     size = end + 4 if header.flags & CRC else end
     if len(data) != size:
         raise PacketError(f"a packet of {len(data)} bytes; its header says {size}")
-    check_crc(data, header)
+    if header.flags & CRC:
+        check_crc(data, header)
 
 
-def _unpack_pcm(data: bytes, header: Header) -> PcmMessage:
-    flags, shape = header.flags, (header.count, header.depth)
-    _check_size(data, header, HEADER_BYTES + header.count * header.depth * header.width // 8)
-    samples: Array = np.ndarray(shape, _PCM_TYPES[header.width], data, HEADER_BYTES)
-    last, gap, crc = bool(flags & LAST), bool(flags & DISCONTINUITY), bool(flags & CRC)
-    return PcmMessage(header.sequence, header.index, samples, header.stream, last, gap, crc)
+def unpack_samples(data: bytes, header: Header) -> Array:
+    """The samples [N, C] of a packet of PCM, checked as by `unpack`. Raises PacketError."""
+    count, depth, width = header.count, header.depth, header.width
+    _check_size(data, header, HEADER_BYTES + count * depth * width // 8)
+    return np.ndarray((count, depth), _PCM_TYPES[width], data, HEADER_BYTES)
 
 
 def _unpack_codes(data: bytes, begin: int, width: int, depth: int, count: int) -> Array:

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable
 
 from ..entropy import Predictor
-from ..packet import LAST, MAX_INDEX, Array, CodedMessage, CodesMessage, Header, PcmMessage, pack
+from ..packet import LAST, MAX_INDEX, Array, CodedMessage, CodesMessage, Header, Likeness, pack, pack_pcm
 from ..redundancy import Earlier, LossMeter, MeasuredRedundancy
 from .agreement import Agreement
 from .coding import Coding
-from .events import CodesReceived, Event, Missing
+from .events import CodesReceived, Event, Missing, PcmReceived
 from .faults import Close, ProtocolError
 from .link import Arrivals, Unacknowledged, Valve
 from .media import Checks, checked_header
@@ -18,6 +18,8 @@ from .samples import to_wire
 from .states import Cause, State, Table, after
 
 __all__ = ["End"]
+
+OPEN, DETACHED = State.OPEN, State.DETACHED  # for each message: an Enum's member takes many steps to be found
 
 MAX_HELD = (
     16_384  # messages that wait for an acknowledgement: minutes of them, and a few MB of what Python adds to each
@@ -44,6 +46,7 @@ class End(ABC):
         self._agreement: Agreement | None = None
         self._checks: Checks | None = None
         self._coding: Coding | None = None  # where entropy coding was agreed
+        self._usual: Likeness | None = None  # of the last packet whose header was looked at, and had no flag
         self._next_in: dict[int, int] = {}  # stream: index expected of its next packet
         self._next_out: dict[int, int] = {}
         self._left_out: dict[int, Earlier] = {}  # stream: frames that were not sent, for the next packet
@@ -67,11 +70,8 @@ class End(ABC):
 
         What is sent while detached goes out with the resume.
         """
-        return (
-            self.state in (State.OPEN, State.DETACHED)
-            and self._held.bytes < self._window
-            and len(self._held) < MAX_HELD // 2
-        )
+        held, state = self._held, self.state
+        return (state is OPEN or state is DETACHED) and held.bytes < self._window and len(held.messages) < MAX_HELD // 2
 
     @property
     def unacknowledged(self) -> tuple[int, int]:
@@ -89,19 +89,18 @@ class End(ABC):
     def _say(self, message: Message) -> None:
         self._send(to_text(message))
 
-    def _number(self, make: Callable[[int], str | bytes], count: int = 0) -> None:
-        """Sends a numbered message of `count` samples or frames. While the session is detached it is held for the
-        resume."""
-        message = make(self._held.next)
+    def _number(self, message: str | bytes, count: int = 0) -> None:
+        """Sends a message of `count` samples or frames that has the number `_held.next`. While the session is detached
+        it is held for the resume."""
         self._held.add(message, count)
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._send(message)
 
     def _say_numbered(self, make: Callable[[int], Message]) -> None:
-        self._number(lambda sequence: to_text(make(sequence)))
+        self._number(to_text(make(self._held.next)))
 
     def _acknowledge(self) -> None:
-        due = self._arrivals.due() if self._held.keep and self.state is State.OPEN else None
+        due = self._arrivals.due() if self._held.keep and self.state is OPEN else None
         if due is not None:
             self._say(Acknowledge(sequence=due))
 
@@ -113,11 +112,13 @@ class End(ABC):
 
     def _send_samples(self, samples: Array, stream: int, index: int | None, last: bool) -> None:
         agreement = self._agreed()
-        if agreement.pcm is None or samples.ndim != 2 or samples.shape[0] != agreement.pcm.channels:
+        pcm = agreement.pcm
+        if pcm is None or samples.ndim != 2 or samples.shape[0] != pcm.channels:
             raise ValueError(f"samples of shape {samples.shape}; they must be [C, N] in the channels agreed")
-        index, gap = self._place(stream, index, samples.shape[1], last)
-        rows, crc = to_wire(samples, agreement.pcm), agreement.hello.crc
-        self._number(lambda number: pack(PcmMessage(number, index, rows, stream, last, gap, crc)), samples.shape[1])
+        count = samples.shape[1]
+        index, gap = self._place(stream, index, count, last)
+        rows = to_wire(samples, pcm)
+        self._number(pack_pcm(self._held.next, index, rows, stream, last, gap, agreement.hello.crc), count)
 
     def _send_frames(
         self, codes: Array, scale: Array | None, stream: int, index: int | None, last: bool, length: int | None,
@@ -131,18 +132,15 @@ class End(ABC):
         earlier = None if left_out is None else left_out.last(index - expected)
         bits, crc, (codebooks, count) = agreement.codec.bits, agreement.hello.crc, codes.shape
 
-        def plain(number: int) -> bytes:
-            fields = (bits, stream, scale, length, last, gap, reduced, crc, earlier)
-            return pack(CodesMessage(number, index, codes, *fields))
-
-        def coded(number: int) -> bytes:
-            assert self._coding is not None
-            block, anew = self._coding.encode(codes, stream, gap or index == 0)
-            fields = (block, codebooks, count, bits, stream, scale, length, last, gap, reduced, crc, anew)
-            return pack(CodedMessage(number, index, *fields))
-
-        coding = self._coding is not None and self._coding.takes(count) and earlier is None
-        self._number(coded if coding else plain, count)
+        number, coding = self._held.next, self._coding
+        if coding is not None and coding.takes(count) and earlier is None:
+            block, anew = coding.encode(codes, stream, gap or index == 0)
+            coded = (block, codebooks, count, bits, stream, scale, length, last, gap, reduced, crc, anew)
+            message = pack(CodedMessage(number, index, *coded))
+        else:
+            plain = (codes, bits, stream, scale, length, last, gap, reduced, crc, earlier)
+            message = pack(CodesMessage(number, index, *plain))
+        self._number(message, count)
 
     def lose(self, codes: Array, scale: Array | None = None, stream: int = 0) -> None:
         """Frames [K, T] that are not sent: the stream's next packet carries what was agreed of them."""
@@ -212,13 +210,16 @@ class End(ABC):
             if isinstance(event, CodesReceived):
                 count, lost = event.codes.shape[1], event.again
                 self.again += count if lost else 0
-            elif isinstance(event, Missing) and begun:
+            elif isinstance(event, Missing):
                 count, lost = event.count, True
+                self.missing += count
+                if not begun:
+                    continue
             else:
                 continue
             if self._meter is not None:
                 self._meter.count(count, lost)
-        report = None if self._meter is None or self.state is not State.OPEN else self._meter.report()
+        report = None if self._meter is None or self.state is not OPEN else self._meter.report()
         if report is not None:
             self._say(LossReport(frames=report[0], missing=report[1]))
 
@@ -244,12 +245,17 @@ class End(ABC):
     def _take_media(self, data: bytes) -> list[Event]:
         """A binary message. Raises ProtocolError where the packet's place in its stream is not known; otherwise what is
         wrong with it is told to `_refuse`, and its place is Missing."""
-        header = checked_header(data, self._most)
+        usual = None if self._usual is None else self._usual.read_header(data)
+        header = usual or checked_header(data, self._most)
         self._arrivals.take(header.sequence, len(data))
         try:
+            if usual is None:
+                self._check(header)
+                self._usual = None if header.flags else Likeness(data, header)
             begun = header.stream in self._next_in
             events = self._placed(data, header)
-            self._measure(events, begun)
+            if len(events) != 1 or not isinstance(events[0], PcmReceived):
+                self._measure(events, begun)
             return events
         except ProtocolError as error:
             error.sequence = header.sequence
@@ -257,16 +263,19 @@ class End(ABC):
         finally:
             self._acknowledge()
 
+    def _check(self, header: Header) -> None:
+        """Raises ProtocolError for a packet that this session cannot take, whatever its numbers are."""
+        assert self._checks is not None, "there is no media before the session is open"
+        self._checks.header(header)
+
     def _placed(self, data: bytes, header: Header) -> list[Event]:
         checks, stream = self._checks, header.stream
         assert checks is not None, "there is no media before the session is open"
-        checks.header(header)
         expected = self._next_in.get(stream, 0)
         gap = checks.gap_before(header, expected)
         self._next_in[stream] = 0 if header.flags & LAST else header.index + header.count
-        events: list[Event] = []
         try:
-            events += checks.content(data, header, self._most, expected)
+            return checks.content(data, header, self._most, expected)
         except ProtocolError as error:
             error.sequence = header.sequence
             try:
@@ -274,10 +283,8 @@ class End(ABC):
             except ProtocolError:
                 self._next_in[stream] = expected  # it may be sent again
                 raise
-            events += [Missing(expected, gap, stream)] if gap else []
-            events += [Missing(header.index, header.count, stream)] if header.count else []
-        self.missing += sum(event.count for event in events if isinstance(event, Missing))
-        return events
+            before: list[Event] = [Missing(expected, gap, stream)] if gap else []
+            return [*before, Missing(header.index, header.count, stream)] if header.count else before
 
     @abstractmethod
     def _refuse(self, error: ProtocolError) -> None:

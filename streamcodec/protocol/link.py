@@ -14,25 +14,26 @@ Message = str | bytes  # text of ours is ASCII: its length is its size
 class Unacknowledged:
     """Messages that were numbered and sent, held until the peer has them.
 
-    next: the number of the next one. bytes: held. keep: False where the session cannot be resumed: nothing is held.
+    next: the number of the next one. messages, bytes: held. keep: False where the session cannot be resumed: nothing is
+    held.
     """
 
     def __init__(self, keep: bool) -> None:
         self.keep = keep
         self.next = 0
         self.bytes = 0
-        self._held: deque[Message] = deque()
+        self.messages: deque[Message] = deque()
         self._counts: deque[int] = deque()  # samples or frames of each
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self.messages)
 
     def add(self, message: Message, count: int = 0) -> None:
         """Takes the number `next`. count: samples or frames in it."""
         self.next = (self.next + 1) % MODULUS
         if self.keep:
-            self._held.append(message)
+            self.messages.append(message)
             self._counts.append(count)
             self._count += count
             self.bytes += len(message)
@@ -46,17 +47,17 @@ class Unacknowledged:
         behind = (self.next - 1 - sequence) % MODULUS  # sent after it
         if behind >= MODULUS // 2:
             return False
-        while len(self._held) > behind:
-            self.bytes -= len(self._held.popleft())
+        while len(self.messages) > behind:
+            self.bytes -= len(self.messages.popleft())
             self._count -= self._counts.popleft()
         return True
 
     def after(self, last: int | None) -> list[Message] | None:
         """Those that follow the number `last`, or all from 0 if it is None; None where they are not held any more."""
         lacking = (self.next - (0 if last is None else last + 1)) % MODULUS
-        if lacking > len(self._held):
+        if lacking > len(self.messages):
             return None
-        return list(self._held)[len(self._held) - lacking :]
+        return list(self.messages)[len(self.messages) - lacking :]
 
 
 class Arrivals:
@@ -105,7 +106,11 @@ class Bucket:
 
     def take(self, now: float) -> float:
         """Seconds until a message would be allowed: 0 if this one is."""
-        self._tokens = max(self._tokens, min(self._burst, self._tokens + self._earned(now)))
+        seconds = now - self._then
+        if seconds > 0:
+            self._then = now
+            if self._tokens < self._burst:  # it may hold more after a resume
+                self._tokens = min(self._burst, self._tokens + seconds * self._rate)
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0
@@ -113,11 +118,8 @@ class Bucket:
 
     def catch_up(self, now: float) -> None:
         """After a resume: what was put off since the last message may come at once."""
-        self._tokens += self._earned(now)
-
-    def _earned(self, now: float) -> float:
-        seconds, self._then = max(0.0, now - self._then), max(self._then, now)
-        return seconds * self._rate
+        self._tokens += max(0.0, now - self._then) * self._rate
+        self._then = max(self._then, now)
 
 
 class Valve:

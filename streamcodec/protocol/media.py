@@ -8,6 +8,7 @@ from ..packet import (
     CODED,
     CODES,
     DISCONTINUITY,
+    LAST,
     MAX_INDEX,
     PCM,
     SCALE,
@@ -16,22 +17,23 @@ from ..packet import (
     CodesMessage,
     Header,
     PacketError,
-    PcmMessage,
     check_crc,
     read_header,
     unpack,
+    unpack_samples,
 )
 from ..redundancy import Part, frames_from
 from .agreement import Agreement
 from .coding import Coding
-from .events import CodesReceived, Missing, PcmReceived
+from .events import CodesReceived, Event, Missing, PcmReceived
 from .faults import ProtocolError
 from .limits import Limits
 from .messages import CodecFacts, PcmFormat
 
 __all__ = ["Checks", "checked_header"]
 
-WIDTHS = {"s16le": 16, "f32le": 32}
+FLOAT_BITS = 32
+WIDTHS = {"s16le": 16, "f32le": FLOAT_BITS}
 
 
 def checked_header(data: bytes, most: int) -> Header:
@@ -123,6 +125,8 @@ class Checks:
         """Samples or frames missing before the packet. Raises ProtocolError "index_gap"."""
         gap = header.index - expected
         told = bool(header.flags & DISCONTINUITY)
+        if not gap and not told:
+            return 0
         if gap < 0 or told != (gap > 0) or gap > self.gap:
             furthest = min(MAX_INDEX, expected + self.gap)
             raise ProtocolError(
@@ -133,20 +137,20 @@ class Checks:
             )
         return gap
 
-    def content(
-        self, data: bytes, header: Header, most: int, expected: int
-    ) -> "list[PcmReceived | CodesReceived | Missing]":
+    def content(self, data: bytes, header: Header, most: int, expected: int) -> list[Event]:
         """The packet unpacked and looked through, with what is missing before it. Raises ProtocolError."""
         if len(data) > most:
             raise ProtocolError("too_large", f"a packet of {len(data)} bytes; the limit is {most}", allowed=most)
         try:
+            if header.kind == PCM:
+                received = self._pcm(data, header)
+                gap = header.index - expected
+                return [Missing(expected, gap, header.stream), received] if gap else [received]
             packet = unpack(data, header)
         except PacketError as error:
             raise ProtocolError(error.code, str(error)) from None
-        if isinstance(packet, PcmMessage):
-            gap = packet.index - expected
-            return [*([Missing(expected, gap, packet.stream)] if gap else []), self._pcm(packet)]
         message = self._decoded(packet) if isinstance(packet, CodedMessage) else packet
+        assert isinstance(message, CodesMessage), "there are two kinds of packets"
         codes = self._codes(message)
         parts = [part for part in frames_from(message, expected) if part.index < message.index]
         return [*(_before(part, message.stream) for part in parts), codes]
@@ -158,13 +162,13 @@ class Checks:
             packet.length, packet.last, packet.discontinuity, packet.reduced, packet.crc,
         )  # fmt: skip
 
-    def _pcm(self, packet: PcmMessage) -> PcmReceived:
-        samples = packet.samples
-        if samples.size and samples.dtype.kind == "f":
+    def _pcm(self, data: bytes, header: Header) -> PcmReceived:
+        samples = unpack_samples(data, header)
+        if header.width == FLOAT_BITS and samples.size:
             greatest = np.abs(samples).max()  # NaN if one is
             if not greatest <= self.peak:
                 raise self._bad_sample(float(greatest))
-        return PcmReceived(packet.index, samples, packet.stream, packet.last)
+        return PcmReceived(header.index, samples, header.stream, bool(header.flags & LAST))
 
     def _bad_sample(self, greatest: float) -> ProtocolError:
         if not np.isfinite(greatest):

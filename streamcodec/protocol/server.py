@@ -14,12 +14,12 @@ on it). An old connection that is still there is closed with `REPLACED` and must
 What a peer sends never raises; ValueError and RuntimeError are mistakes of the host's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ..entropy import Predictor
 from ..packet import LAST, Array, Header
 from .agreement import codebooks_at, negotiate
-from .end import MAX_HELD, End
+from .end import MAX_HELD, OPEN, End
 from .events import Ended, Event, HelloReceived, Lost
 from .faults import FAULTS, NORMAL, SHUTDOWN, Close, ProtocolError, Scope
 from .limits import Limits
@@ -64,6 +64,7 @@ from .text import parse as parse_text
 
 __all__ = ["REPLACED", "ServerSession"]
 
+OPENING = (State.HANDSHAKE, State.ADMISSION)
 REPLACED = Close(FAULTS["replaced"].close, FAULTS["replaced"].meaning)
 
 
@@ -90,6 +91,7 @@ class ServerSession(End):
         self._session = ""
         self._bucket = Bucket(limits.messages_per_second, limits.burst, now)
         self._window, self._most = limits.unacknowledged_bytes, limits.message_bytes
+        self._most_held = 2 * self._window + limits.message_bytes
         self._arrivals = Arrivals(limits.acknowledge_every, limits.unacknowledged_bytes // 4)
         self._pending: list[Event] = []
 
@@ -102,7 +104,7 @@ class ServerSession(End):
 
     def receive(self, message: str | bytes, now: float) -> list[Event]:
         """A message of the connection. Nothing is expected after `close` is set: then messages are ignored."""
-        if self.close is not None or self.state in (State.DETACHED, State.CLOSING, State.CLOSED):
+        if self.close is not None or (self.state is not OPEN and self.state not in OPENING):
             return self._take_pending()
         self._heard = now
         self.received_messages += 1
@@ -118,7 +120,7 @@ class ServerSession(End):
         except ProtocolError as error:
             self._fault(error, now)
             events = []
-        return events + self._take_pending()
+        return events + self._take_pending() if self._pending else events
 
     def disconnected(self, now: float) -> list[Event]:
         """The connection is gone, whoever closed it. Gives Lost if the session can be resumed, else Ended."""
@@ -237,8 +239,13 @@ class ServerSession(End):
     def send_pcm(self, samples: Array, *, stream: int = 0, index: int | None = None, last: bool = False) -> None:
         """samples: [C, N], float32 or int16, at the session's rate and channels; index: where some were left out before
         these."""
-        if self._live() and self._takes(samples.shape[1], last):
-            self._send_samples(samples, stream, self._after_omitted(index), last)
+        if not self._live():
+            return
+        if self._valve is not None:
+            if not self._takes(samples.shape[1], last):
+                return
+            index = self._after_omitted(index)
+        self._send_samples(samples, stream, index, last)
 
     def send_codes(
         self, codes: Array, *, scale: Array | None = None, stream: int = 0, index: int | None = None,
@@ -335,26 +342,28 @@ class ServerSession(End):
             raise RuntimeError(f"the session is {self.state.value}")
 
     def _live(self) -> bool:
-        if self.state in (State.HANDSHAKE, State.ADMISSION):
+        if self.state is OPEN:
+            return True
+        if self.state in OPENING:
             raise RuntimeError("the session is not open yet")
-        return self.state in (State.OPEN, State.DETACHED)
+        return self.state is State.DETACHED
 
     def _take_pending(self) -> list[Event]:
         events, self._pending = self._pending, []
         return events
 
     def _receive_media(self, data: bytes) -> list[Event]:
-        if self.state is not State.OPEN:
+        if self.state is not OPEN:
             raise ProtocolError("bad_state", "a binary message before welcome; a session begins with hello or resume")
         return self._take_media(bytes(data))
 
-    def _placed(self, data: bytes, header: Header) -> list[Event]:
+    def _check(self, header: Header) -> None:
         if header.stream or header.flags & LAST:
             raise ProtocolError(
                 "bad_message",
                 "a packet with a stream number or the flag LAST; a client has stream 0, which ends with a flush",
             )
-        return super()._placed(data, header)
+        super()._check(header)
 
     def _receive_text(self, text: str, now: float) -> list[Event]:
         values = parse_text(text, self.limits.text_bytes)
@@ -419,11 +428,11 @@ class ServerSession(End):
                 raise ProtocolError("bad_message", "flush.length where PCM is sent; it is for codes")
             self._next_in[0] = 0
 
-    def _number(self, make: Callable[[int], str | bytes], count: int = 0) -> None:
-        super()._number(make, count)
-        messages, held = self.unacknowledged
-        if messages > MAX_HELD or held > 2 * self._window + self.limits.message_bytes:
-            text = f"{messages} messages of {held} bytes are unacknowledged; acknowledge them as they come"
+    def _number(self, message: str | bytes, count: int = 0) -> None:
+        End._number(self, message, count)
+        held = self._held
+        if len(held.messages) > MAX_HELD or held.bytes > self._most_held:
+            text = f"{len(held)} messages of {held.bytes} bytes are unacknowledged; acknowledge them as they come"
             self._fault(ProtocolError("too_slow", text, allowed=self._window), self._heard)
 
     def _goodbye(self, reason: str, message: str, close: Close, retry_after: float | None) -> None:

@@ -14,6 +14,7 @@ from streamcodec.packet import (
     HEADER_BYTES,
     MAX_INDEX,
     CodesMessage,
+    Likeness,
     PacketError,
     PcmMessage,
     drop_codebooks,
@@ -51,6 +52,26 @@ def pcm_packets(draw):
     return PcmMessage(
         draw(sequences), draw(indices), samples, draw(streams), last, draw(st.booleans()), draw(st.booleans())
     )
+
+
+@given(st.one_of(codes_packets(), pcm_packets()), sequences, st.integers(0, MAX_INDEX), st.data())
+def test_a_packet_that_differs_in_its_numbers_has_the_header_that_is_read_and_any_other_none(
+    packet, number, index, data
+):
+    packed = pack(packet)
+    likeness = Likeness(packed, read_header(packed))
+    other = bytearray(packed)
+    other[4:16] = number.to_bytes(4, "little") + index.to_bytes(8, "little")
+    if index > MAX_INDEX - read_header(packed).count:
+        assert likeness.read_header(bytes(other)) is None
+    else:
+        assert likeness.read_header(bytes(other)) == read_header(other)
+    place = data.draw(st.sampled_from([*range(4), *range(16, HEADER_BYTES)]))
+    other[place] ^= data.draw(st.integers(1, 255))
+    assert likeness.read_header(bytes(other)) is None
+    for size in (0, HEADER_BYTES - 1, len(packed) - 1):
+        assert likeness.read_header(packed[:size]) is None
+    assert likeness.read_header(packed + b"x") is None
 
 
 @given(st.one_of(codes_packets(), pcm_packets()))

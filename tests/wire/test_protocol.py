@@ -54,6 +54,54 @@ def of(events, kind):
 # What passes
 
 
+def told(events):
+    """Events as values that can be compared."""
+    return [
+        (type(event), event.index, event.rows.tobytes(), event.last) if isinstance(event, PcmReceived) else event
+        for event in events
+    ]
+
+
+@pytest.mark.parametrize("format", ["s16le", "f32le"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_packet_like_the_one_before_is_judged_by_the_same_rules(format, resume, monkeypatch):
+    """With and without remembering what the one before was like: the same events, and the same is said."""
+    pcm = PcmFormat(format=format, sample_rate=24000, channels=1)
+    rng, kind = np.random.default_rng(0), np.int16 if format == "s16le" else np.float32
+
+    def packet(number, index, count=200, bad=False, **flags):
+        rows = (rng.uniform(-1, 1, (count, 1)) * (30000 if kind is np.int16 else 1)).astype(kind)
+        rows[:1] = np.nan if bad and kind is np.float32 else rows[:1]
+        return pack(PcmMessage(number, index, rows, **flags))
+
+    def streams():
+        usual = [packet(number, 200 * number) for number in range(4)]
+        yield "all are alike", [*usual, packet(4, 800), packet(5, 1000)]
+        yield "a number is missing", [*usual, packet(5, 1000), packet(4, 800)]
+        yield "an index is missing", [*usual, packet(4, 1000), packet(5, 800), packet(6, 800)]
+        yield "a gap is told", [*usual, packet(4, 1000, discontinuity=True), packet(5, 1200)]
+        yield "a sample is none", [*usual, packet(4, 800, bad=True), packet(5, 1000), packet(6, 1000, bad=True)]
+        yield "another length", [*usual, packet(4, 800, 100), packet(5, 900), packet(6, 1100, 100)]
+        yield "the last index", [*usual, packet(4, 2**53 - 1 - 200), usual[3]]
+        for place in range(24):
+            other = bytearray(packet(4, 800))
+            other[place] ^= 1
+            yield f"byte {place} is another", [*usual, bytes(other), packet(5, 1000), packet(4, 800)]
+        yield "it is cut", [*usual, packet(4, 800)[:-1], packet(5, 1000)]
+
+    def run(messages):
+        link = Link(mode="encode", pcm=pcm, resume=resume)
+        link.server.messages_to_send()
+        said = [told(link.server.receive(message, 1.0)) for message in messages]
+        return said, link.server.messages_to_send(), link.server.missing, link.server.refused_messages
+
+    cases = dict(streams())
+    with_memory = {name: run(messages) for name, messages in cases.items()}
+    monkeypatch.setattr("streamcodec.packet.Likeness.read_header", lambda self, data: None)
+    for name, messages in cases.items():
+        assert run(messages) == with_memory[name], name
+
+
 @pytest.mark.parametrize("mode", ["encode", "decode", "roundtrip"])
 @pytest.mark.parametrize("crc", [False, True])
 def test_each_mode_takes_and_gives_its_own(mode, crc):
