@@ -1,7 +1,8 @@
 """The two ends of the pipe between the server and an engine's process: messages of any picklable kind, in order.
 
 The server's end is a transport of its event loop, so that neither sending nor receiving takes a thread of its own, nor
-the waking of one. Each message is pickled, behind its size. Nobody but the two processes can write to it.
+the waking of one. Each message stands behind its size: samples, which most messages are, as they lie in memory, and all
+else pickled. Nobody but the two processes can write to it.
 """
 
 import asyncio
@@ -10,16 +11,28 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from .voice import Array, Frames, Output
 
-__all__ = ["InnerPipe", "OuterPipe", "from_plain", "to_plain"]
+__all__ = ["InnerPipe", "OuterPipe", "Samples", "from_plain", "to_plain"]
 
-SIZE = struct.Struct("!I")
+HEAD = struct.Struct("=IB")  # bytes of the message with this, and its kind
+SAMPLES_HEAD = struct.Struct("=IBIQBB")  # the same, the voice, what it took, channels, bytes of a sample
+PICKLED, SAMPLES = 0, 1
+TYPES: "dict[int, np.dtype[Any]]" = {2: np.dtype(np.int16), 4: np.dtype(np.float32)}
 READ_BYTES = 1 << 18
+
+
+class Samples(NamedTuple):
+    """audio: [C, n] int16 or float32, for the voice of this number or from it; taken: as in `Output`, from one."""
+
+    number: int
+    audio: Array
+    taken: int = 0
+
 
 # An array as what pickle is quick with, its bytes, type and shape: a small array takes ten times as long itself.
 Plain = tuple[bytes, str, tuple[int, ...]]
@@ -57,27 +70,48 @@ def _array(plain: Plain) -> Array:
 
 
 def framed(message: Any) -> bytes:
+    if isinstance(message, Samples):
+        number, audio, taken = message
+        data = audio.tobytes()
+        size, depth, width = SAMPLES_HEAD.size + len(data), len(audio), audio.itemsize
+        return SAMPLES_HEAD.pack(size, SAMPLES, number, taken, depth, width) + data
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return SIZE.pack(len(data)) + data
+    return HEAD.pack(HEAD.size + len(data), PICKLED) + data
+
+
+def _unframed(data: bytes | bytearray, start: int, stop: int) -> Any:
+    """The inverse, for the message from `start` to `stop`."""
+    if data[start + 4] == PICKLED:
+        return pickle.loads(data[start + HEAD.size : stop])
+    _, _, number, taken, depth, width = SAMPLES_HEAD.unpack_from(data, start)
+    start += SAMPLES_HEAD.size
+    shape = (depth, (stop - start) // (depth * width))
+    audio: Array = np.ndarray(shape, TYPES[width], bytearray(data[start:stop]))  # a copy that can be written to
+    return Samples(number, audio, taken)
 
 
 class Messages:
     """Bytes as they come to the messages that are whole."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._part = bytearray()  # of a message that is not all here
 
     def add(self, data: bytes) -> list[Any]:
-        self._buffer += data
-        found, place = [], 0
-        while len(self._buffer) >= place + SIZE.size:
-            start = place + SIZE.size
-            stop = start + SIZE.unpack_from(self._buffer, place)[0]
-            if len(self._buffer) < stop:
+        buffer: bytes | bytearray = data
+        if self._part:
+            self._part += data
+            buffer = self._part
+        found, place, end = [], 0, len(buffer)
+        while place + HEAD.size <= end:
+            stop = place + HEAD.unpack_from(buffer, place)[0]
+            if stop > end:
                 break
-            found.append(pickle.loads(self._buffer[start:stop]))
+            found.append(_unframed(buffer, place, stop))
             place = stop
-        del self._buffer[:place]
+        if self._part:
+            del self._part[:place]
+        elif place < end:
+            self._part += data[place:]
         return found
 
 
@@ -142,14 +176,15 @@ class InnerPipe:
         self._socket.setblocking(True)
         self._messages = Messages()
 
-    def send(self, message: Any) -> None:
-        """Wait until the server's system has it. Raises OSError when the server is gone."""
-        self._socket.sendall(framed(message))
+    def send(self, *messages: Any) -> None:
+        """Wait until the server's system has them. Raises OSError when the server is gone."""
+        self._socket.sendall(b"".join(map(framed, messages)))
 
-    def receive(self, wait: bool) -> list[Any]:
-        """The messages that have come; wait: for one at least. Raises EOFError or OSError when the server is gone."""
+    def receive(self, seconds: float | None) -> list[Any]:
+        """The messages that have come; waits so long for one, or for ever. Raises EOFError or OSError when the server
+        is gone."""
         found: list[Any] = []
-        while (wait and not found) or select.select([self._socket], [], [], 0)[0]:
+        while (seconds is None and not found) or select.select([self._socket], [], [], 0 if found else seconds)[0]:
             data = self._socket.recv(READ_BYTES)
             if not data:
                 raise EOFError("the server's process has ended")

@@ -2,8 +2,7 @@
 
 A step is hundreds of short operations, and after each its thread asks for the interpreter's lock again. Beside an event
 loop that holds the lock a quarter of the time a step takes half as long again (docs/load.md), so the engine runs
-elsewhere, in the one thread of a process: commands go there over a pipe, all that a turn of the event loop brought in
-one message, and what a step gives comes back in one.
+elsewhere, in the one thread of a process: commands go there over a pipe, and what a step gives comes back at once.
 """
 
 import asyncio
@@ -17,9 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 
 from ..codecs import Codec
@@ -27,7 +25,7 @@ from ..engine.placement import Kind, place
 from ..engine.session import Direction
 from .children import leaving_ctrl_c
 from .engine_loop import EngineLoop
-from .engine_pipe import InnerPipe, OuterPipe, from_plain, to_plain
+from .engine_pipe import InnerPipe, OuterPipe, Samples, from_plain, to_plain
 from .line_writer import unhurried_stderr
 from .shared_codecs import SharedCodecs
 from .voice import Asked, Frames, Output, Voice, repeated
@@ -35,9 +33,30 @@ from .voice import Asked, Frames, Output, Voice, repeated
 __all__ = ["EngineProcesses", "settle"]
 
 STOP_SECONDS = 5.0  # until a process that does not end is ended
+FIGURES_SECONDS = 0.1  # between what an engine tells of its steps
 
-Command = tuple[int, str, Any]
-ARRAYS: dict[str, type] = {"feed": np.ndarray, "codes": Frames}  # commands whose arguments have arrays
+
+class Command(NamedTuple):
+    """What the voice of this number is told. Samples that are fed to it come as `Samples`."""
+
+    number: int
+    kind: str
+    argument: Any
+
+
+class Told(NamedTuple):
+    """What a voice has to tell, but for audio alone, which comes as `Samples`. output: by `to_plain`."""
+
+    number: int
+    output: Any
+
+
+class Figures(NamedTuple):
+    """Of an engine: its steps and failures since the last ones, and the CPU time that it has taken in all."""
+
+    steps: list[tuple[str, float, int]]
+    failures: list[tuple[str, str]]
+    cpu_seconds: float
 
 
 class _Engine:
@@ -50,7 +69,6 @@ class _Engine:
         self.voices: dict[int, Voice] = {}
         self.ready = self.lost = False
         self.cpu_seconds = 0.0
-        self.pending: list[Command] = []
 
 
 class EngineProcesses:
@@ -144,7 +162,6 @@ class EngineProcesses:
         return repeated(self._silence[name], frames, codebooks)
 
     def post(self, voice: Voice, kind: str, argument: Any) -> None:
-        """What one turn of the event loop posts goes as one message."""
         if kind == "open":
             self._open(voice)
             argument = (voice.codec, voice.direction, voice.start, voice.bandwidth, voice.int16)
@@ -155,9 +172,7 @@ class EngineProcesses:
         if kind == "close":
             del self._homes[voice]
             engine.voices.pop(number, None)
-        engine.pending.append((number, kind, to_plain(argument)))
-        if len(engine.pending) == 1:
-            self._event_loop.call_soon(self._send, engine)
+        engine.pipe.send(Samples(number, argument) if kind == "feed" else Command(number, kind, to_plain(argument)))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -172,34 +187,35 @@ class EngineProcesses:
         self._homes[voice] = engine, self._numbers
         engine.voices[self._numbers] = voice
 
-    @staticmethod
-    def _send(engine: _Engine) -> None:
-        pending, engine.pending = engine.pending, []
-        engine.pipe.send(pending)
-
     def _opened(self, engine: _Engine, opening: "asyncio.Task[None]") -> None:
         if not opening.cancelled() and (error := opening.exception()) is not None:
             self._lost(engine, f"no pipe to it: {type(error).__name__}: {error}")
 
     def _received(self, engine: _Engine, message: Any) -> None:
-        if isinstance(message, str):
+        if isinstance(message, Samples):
+            number, audio, taken = message
+            self._give(engine, number, Output(taken, audio=audio))
+        elif isinstance(message, Told):
+            self._give(engine, message.number, from_plain(Output, message.output))
+        elif isinstance(message, Figures):
+            engine.cpu_seconds = message.cpu_seconds
+            for step in message.steps:
+                self._stepped(*step)
+            for codec, text in message.failures:
+                self._failed(codec, RuntimeError(text))
+        elif isinstance(message, str):
             self._lost(engine, message)
-        elif not engine.ready:
+        else:
             self._silence |= message
             engine.ready = True
             if all(other.ready for other in self._engines):
                 self._shared.close()
                 self.ready.set()
-        else:
-            outputs, steps, failures, engine.cpu_seconds = message
-            for step in steps:
-                self._stepped(*step)
-            for codec, text in failures:
-                self._failed(codec, RuntimeError(text))
-            known = [(engine.voices.get(number), output) for number, output in outputs]
-            batch = [(voice, from_plain(Output, output)) for voice, output in known if voice is not None]
-            if batch:
-                self._deliver(batch)
+
+    def _give(self, engine: _Engine, number: int, output: Output) -> None:
+        voice = engine.voices.get(number)
+        if voice is not None:
+            self._deliver([(voice, output)])
 
     def _gone(self, engine: _Engine) -> None:
         if not self._stopping and not engine.lost:
@@ -249,19 +265,23 @@ def _serve(pipe: InnerPipe, codecs: dict[str, Codec], options: dict[str, Any]) -
     settle()
     pipe.send(engine.silent_frames)
     voices: dict[int, _Numbered] = {}
+    told = 0.0
     while True:
-        for commands in pipe.receive(wait=not engine.moving):
-            if commands is None:
+        for message in pipe.receive(0 if engine.moving else FIGURES_SECONDS if steps else None):
+            if message is None:
                 return
-            for command in commands:
-                _command(engine, voices, command)
-        outputs = [
-            (voice.number, to_plain(_portable(output))) for voice, output in engine.turn() if voice.number in voices
+            _command(engine, voices, message)
+        messages: list[Samples | Told | Figures] = [
+            _message(voice.number, output) for voice, output in engine.turn() if voice.number in voices
         ]
-        if outputs or steps or failures:
-            pipe.send((outputs, steps, failures, time.process_time()))
+        now = time.monotonic()
+        if failures or (steps and now - told >= FIGURES_SECONDS):
+            told = now
+            messages.insert(0, Figures([*steps], [*failures], time.process_time()))
             steps.clear()
             failures.clear()
+        if messages:
+            pipe.send(*messages)
 
 
 @dataclass(eq=False)
@@ -271,20 +291,26 @@ class _Numbered(Asked):
     number: int = 0
 
 
-def _command(engine: EngineLoop, voices: dict[int, _Numbered], command: Command) -> None:
-    number, kind, argument = command
+def _command(engine: EngineLoop, voices: dict[int, _Numbered], message: Samples | Command) -> None:
+    if isinstance(message, Samples):
+        engine.command(voices[message.number], "feed", message.audio)
+        return
+    number, kind, argument = message
     if kind == "open":
         codec, direction, start, bandwidth, int16 = argument
         voices[number] = _Numbered(codec, direction, start, bandwidth, int16, number=number)
-    engine.command(voices[number], kind, from_plain(ARRAYS[kind], argument) if kind in ARRAYS else argument)
+    engine.command(voices[number], kind, from_plain(Frames, argument) if kind == "codes" else argument)
     if kind == "close":
         del voices[number]
 
 
-def _portable(output: Output) -> Output:
+def _message(number: int, output: Output) -> Samples | Told:
+    audio = output.audio
+    if audio is not None and not (output.frames or output.length or output.answers or output.error):
+        return Samples(number, audio, output.taken)
     if output.error is not None:  # not every exception survives a pipe
         output.error = RuntimeError(f"{type(output.error).__name__}: {output.error}")
-    return output
+    return Told(number, to_plain(output))
 
 
 def settle() -> None:

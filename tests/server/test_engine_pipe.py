@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from streamcodec.server.engine_pipe import InnerPipe, Messages, OuterPipe, framed, from_plain, to_plain
+from streamcodec.server.engine_pipe import InnerPipe, Messages, OuterPipe, Samples, framed, from_plain, to_plain
 from streamcodec.server.voice import Frames, Output
 
 
@@ -23,6 +23,22 @@ def test_messages_come_out_whole_for_any_cut(seed):
         got += messages.add(data[place : place + step])
         place += step
     assert got == sent
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+@pytest.mark.parametrize("shape", [(1, 0), (1, 96), (2, 7)])
+def test_samples_come_out_as_they_went_in_between_other_messages(kind, shape):
+    audio = np.random.default_rng(0).standard_normal(shape[::-1]).astype(kind).T  # not in the order of memory
+    sent = [Samples(7, audio), ["other"], Samples(2**32 - 1, audio, 2**40)]
+    data = b"".join(map(framed, sent))
+    for cut in range(len(data)):
+        messages = Messages()
+        got = messages.add(data[:cut]) + messages.add(data[cut:])
+        assert got[1] == sent[1]
+        for there, here in ((got[0], sent[0]), (got[2], sent[2])):
+            assert (there.number, there.taken, there.audio.dtype) == (here.number, here.taken, kind)
+            np.testing.assert_array_equal(there.audio, here.audio)
+            assert there.audio.flags.writeable  # torch warns of arrays that are not
 
 
 def same(one: Output, other: Output) -> None:
@@ -67,7 +83,7 @@ def test_both_ways_at_once_with_more_than_the_systems_buffers_hold():
     def echo():
         pipe, left = InnerPipe(there), len(sent)
         while left:
-            for message in pipe.receive(wait=True):
+            for message in pipe.receive(None):
                 pipe.send(message)
                 left -= 1
         there.close()
@@ -93,12 +109,12 @@ def test_both_ways_at_once_with_more_than_the_systems_buffers_hold():
 def test_the_inner_end_sees_that_the_server_is_gone_and_does_not_wait_unless_told():
     here, there = socket.socketpair()
     pipe = InnerPipe(there)
-    assert pipe.receive(wait=False) == []
+    assert pipe.receive(0) == []
     here.sendall(framed("one") + framed("two") + framed("three")[:5])
-    assert pipe.receive(wait=True) == ["one", "two"]
+    assert pipe.receive(None) == ["one", "two"]
     here.sendall(framed("three")[5:])
-    assert pipe.receive(wait=True) == ["three"]
+    assert pipe.receive(None) == ["three"]
     here.close()
     with pytest.raises(EOFError):
-        pipe.receive(wait=True)
+        pipe.receive(None)
     there.close()
