@@ -48,10 +48,9 @@ class Resampler:
 
     def push(self, samples: Rows) -> Rows:
         """More input, [C, n]; returns the output that is final now, [C, m]."""
-        self._taken += samples.shape[1]
         if self._same:
-            self._given += samples.shape[1]
             return samples
+        self._taken += samples.shape[1]
         held = np.concatenate([self._held, samples], axis=1)
         # An output at x input samples after the centre uses held[floor(x) : floor(x) + 2 * half].
         last = held.shape[1] - 2 * self._half

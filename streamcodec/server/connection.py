@@ -62,7 +62,7 @@ class Connection:
         )
         self.live: LiveSession | None = None
         self._outbox: deque[str | bytes] = deque()
-        self._outbox_bytes = 0
+        self.waiting_bytes = 0  # of messages that the transport has not taken yet
         self._wake = asyncio.Event()
         self._close: Close | None = None
         self._parked: deque[tuple[float, str | bytes]] = deque()
@@ -76,10 +76,6 @@ class Connection:
         """Messages that the transport has not taken yet."""
         return len(self._outbox)
 
-    @property
-    def waiting_bytes(self) -> int:
-        return self._outbox_bytes
-
     def pump(self) -> None:
         """Send what the protocol has to send, at once where the socket takes it; the rest is for the writer."""
         protocol = self.protocol
@@ -88,7 +84,7 @@ class Connection:
         for message in protocol.messages_to_send():
             if self._outbox or not self.ws.send_now(message):
                 self._outbox.append(message)
-                self._outbox_bytes += len(message)
+                self.waiting_bytes += len(message)
         if protocol.close is not None and self._close is None:
             self._finish(protocol.close)
         if not self._outbox:
@@ -96,14 +92,14 @@ class Connection:
         self._wake.set()
         limits = protocol.limits
         most = 2 * (limits.unacknowledged_bytes + limits.message_bytes)
-        if self._outbox_bytes > most or len(self._outbox) > MOST_WAITING:
+        if self.waiting_bytes > most or len(self._outbox) > MOST_WAITING:
             # It asks for answers, or acknowledges what it was not sent, and reads nothing.
             self._clear()
             self.abort()
 
     def _clear(self) -> None:
         self._outbox.clear()
-        self._outbox_bytes = 0
+        self.waiting_bytes = 0
 
     def unpark(self) -> None:
         """The session has room: go on with what was read ahead."""
@@ -169,7 +165,7 @@ class Connection:
                 await ws.send(message)
                 if outbox and outbox[0] is message:  # else the session has moved to another connection
                     outbox.popleft()
-                    self._outbox_bytes -= len(message)
+                    self.waiting_bytes -= len(message)
             if self._close is not None:
                 await ws.close(self._close.code, self._close.text)
                 return

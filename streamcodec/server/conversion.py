@@ -103,11 +103,13 @@ class Outlet:
 
     def push(self, audio: Array) -> list[Array]:
         """[C, n] at the codec's rate; packets' samples, [channels of the client, m]."""
-        self._held.append(audio)
-        self._count += audio.shape[1]
-        if self._count < self._least:
-            return []
-        return self._cut(self.resampler.push(self._take()))
+        if self._held or audio.shape[1] < self._least:
+            self._held.append(audio)
+            self._count += audio.shape[1]
+            if self._count < self._least:
+                return []
+            audio = self._take()
+        return self._cut(self.resampler.push(audio))
 
     def finish(self, length: int | None = None) -> list[Array]:
         """The rest of the stream: at least one packet's samples, which may be none. Then another stream begins.
@@ -133,9 +135,10 @@ class Outlet:
     def _cut(self, samples: Array) -> list[Array]:
         count = samples.shape[1]
         self.index += count
-        samples = mixed(samples, self.channels)
-        if count <= MAX_COUNT:
-            return [samples] if count else []
+        if samples.shape[0] != self.channels:
+            samples = mixed(samples, self.channels)
+        if 0 < count <= MAX_COUNT:
+            return [samples]
         return [samples[:, start : start + MAX_COUNT] for start in range(0, count, MAX_COUNT)]
 
 

@@ -10,7 +10,7 @@ try:
 except ImportError:  # its wheel for other machines has no code in C
     from websockets.utils import apply_mask
 
-__all__ = ["BINARY", "TEXT", "extent", "head", "unmasked"]
+__all__ = ["BINARY", "TEXT", "alone", "extent", "head", "unmasked"]
 
 TEXT, BINARY = 0x81, 0x82  # first bytes of frames that are whole messages
 RESERVED = 0x70  # bits of the first byte: of extensions, and we have none
@@ -36,6 +36,15 @@ def extent(data: bytes | bytearray, place: int) -> tuple[int, int] | None:
         wide = 2 if size == 126 else 8
         size, start = int.from_bytes(data[place + 2 : place + 2 + wide], "big"), start + wide
     return start, start + size
+
+
+def alone(data: bytes, most: int) -> bytes | None:
+    """The payload where the bytes are one client's frame and no more, a whole binary message of 126 to `most` bytes and
+    below 64 KiB: nearly all that a socket gives at once. For others see `extent`."""
+    size = len(data) - 8
+    if not 126 <= size <= most or data[0] != BINARY or data[1] != 254 or data[2] << 8 | data[3] != size:
+        return None
+    return apply_mask(data[8:], data[4:8])
 
 
 def unmasked(data: bytes | bytearray, start: int, end: int) -> bytes:

@@ -186,16 +186,15 @@ class LiveSession:
     @property
     def _room(self) -> int:
         """Input units that the voice may be given now."""
-        if self.ended is None and not self._takes_output:
-            return 0
-        backlog = 0 if self.membership is None else self.membership.backlog * self._unit
-        return self._credit - max(self._sent - self._taken, backlog)
-
-    @property
-    def _takes_output(self) -> bool:
-        """Whether more of it can be given to the client."""
-        link, protocol = self.link, self.protocol
-        return protocol.writable and (link is None or link.waiting_bytes <= protocol.limits.message_bytes)
+        protocol, link = self.protocol, self.link
+        if self.ended is None:  # what comes of it has to be given to the client
+            behind = link is not None and link.waiting_bytes > protocol.limits.message_bytes
+            if behind or not protocol.writable:
+                return 0
+        waiting = self._sent - self._taken
+        if self.membership is not None:
+            waiting = max(waiting, self.membership.backlog * self._unit)
+        return self._credit - waiting
 
     def feed(self) -> None:
         """Give the voice of the inbox what it has room for."""
@@ -308,7 +307,8 @@ class LiveSession:
             self._close()
         else:
             self._give(output)
-        self.feed()
+        if self._inbox or self.ended is not None:
+            self.feed()
         if self.link is not None:
             self.link.pump()
 

@@ -26,12 +26,13 @@ from ..protocol.end import MAX_HELD
 from ..protocol.link import Bucket
 from .config import Config
 from .conversion import MAX_COUNT
-from .frames import BINARY, TEXT, extent, head, unmasked
+from .frames import BINARY, TEXT, alone, extent, head, unmasked
 from .http_connection import CLOSE_SECONDS, Handler, HttpConnection
 from .proxies import Proxies
 
 __all__ = ["OVERSIZE", "WRITE_BUFFER", "GuardedConnection", "Handshakes", "quiet_logger", "tls_context"]
 
+OPEN = State.OPEN  # for each message: an Enum's member takes many steps to be found
 # A message above the limit is refused by the protocol; one above this many times it ends the connection unread.
 OVERSIZE = 4
 # Messages that the library reads ahead of us.
@@ -132,6 +133,8 @@ class GuardedConnection(HttpConnection):
         if self._part:
             self._part += data
             buffer = self._part
+        elif self._takes_whole and (message := alone(data, self._most_bytes)) is not None and self.take(message):
+            return
         place = 0
         while place < len(buffer):
             found = None if self._given_up else extent(buffer, place)
@@ -151,10 +154,15 @@ class GuardedConnection(HttpConnection):
         elif place < len(data):
             self._part += data[place:]
 
+    @property
+    def _takes_whole(self) -> bool:
+        """Whether the next whole message may be taken here: the library has nothing that comes before it."""
+        return not (self._ahead or self._fragments or self._given_up) and self.protocol.state is OPEN
+
     def _taken(self, data: bytes | bytearray, place: int, start: int, end: int) -> bool:
         """Whether the frame was a message that is done with."""
         kind = data[place]
-        if (kind != BINARY and kind != TEXT) or self._ahead or self._fragments or self.protocol.state is not State.OPEN:
+        if (kind != BINARY and kind != TEXT) or not self._takes_whole:
             return False
         message = unmasked(data, start, end)
         if kind == BINARY:
@@ -190,7 +198,7 @@ class GuardedConnection(HttpConnection):
 
     def send_now(self, message: str | bytes) -> bool:
         """Send a message, if the transport has room for it; returns whether it was sent."""
-        if self.protocol.state is not State.OPEN or self.transport.get_write_buffer_size() > WRITE_BUFFER:
+        if self.protocol.state is not OPEN or self.transport.get_write_buffer_size() > WRITE_BUFFER:
             return False
         kind, data = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
         self.transport.write(head(kind, len(data)) + data)

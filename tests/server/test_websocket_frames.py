@@ -3,7 +3,7 @@
 import pytest
 from websockets.frames import Frame, Opcode
 
-from streamcodec.server.frames import BINARY, TEXT, extent, head, unmasked
+from streamcodec.server.frames import BINARY, TEXT, alone, extent, head, unmasked
 
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]
 
@@ -44,3 +44,16 @@ def test_a_frame_without_a_mask_is_told_by_the_second_byte():
 @pytest.mark.parametrize(("kind", "opcode"), [(TEXT, Opcode.TEXT), (BINARY, Opcode.BINARY)])
 def test_frames_of_ours_are_those_of_the_librarys_server(kind, opcode, size):
     assert head(kind, size) + bytes(size) == Frame(opcode, bytes(size)).serialize(mask=False)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 1920])
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY, Opcode.CONT])
+def test_one_binary_frame_of_usual_size_is_read_at_once_and_nothing_else(size, opcode):
+    payload = bytes(range(256)) * (size // 256 + 1)
+    data = Frame(opcode, payload[:size]).serialize(mask=True)
+    usual = opcode is Opcode.BINARY and 126 <= size <= 65_535
+    assert alone(data, 65_535) == (payload[:size] if usual else None)
+    assert alone(data, size - 1) is None
+    for other in (data[:-1], data + b"x", data[:4], Frame(opcode, payload[:size]).serialize(mask=False)):
+        assert alone(other, 65_535) is None
+    assert alone(Frame(opcode, payload[:size], fin=False).serialize(mask=True), 65_535) is None
