@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import streamcodec
 
@@ -299,6 +301,31 @@ def test_the_package_works_without_its_optional_libraries():
     script = textwrap.dedent(SCRIPT).format(blocked=BLOCKED)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# What a round trip does without. To import the other codecs took as long as to load its own.
+OTHER_CODECS = ("dac", "encodec", "higgs", "lyra", "mimi", "pocket_tts", "qwen_tts", "semantic", "snac", "xcodec")
+OTHER_PARTS = ("bench", "client", "codesfile", "corpus", "engine", "evaluate", "live", "packet", "server", "train")
+OTHER_PACKAGES = ("huggingface_hub", "soxr", "torch._dynamo", "transformers", "triton", "websockets", "yaml")
+ROUND_TRIP = """
+    import sys
+    import streamcodec.cli
+
+    assert streamcodec.cli.main(["-q", "roundtrip", "--json", *sys.argv[1:]]) == 0
+    print(*sys.modules)
+"""
+
+
+def test_a_round_trip_imports_no_other_codec_and_nothing_of_other_commands(tmp_path):
+    soundfile.write(tmp_path / "in.wav", np.zeros(480), 24_000)
+    command = [sys.executable, "-c", textwrap.dedent(ROUND_TRIP), tmp_path / "in.wav", tmp_path / "out.wav"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    ours = {f"streamcodec.codecs.{name}" for name in OTHER_CODECS} | {f"streamcodec.{name}" for name in OTHER_PARTS}
+    assert ours <= {module_at(path) for path in FILES}
+    assert "streamcodec.codecs.spectral" in imported
+    assert not imported & (ours | set(OTHER_PACKAGES))
 
 
 def test_no_two_files_of_tests_have_one_name():

@@ -1,5 +1,6 @@
 """The codec families. docs/extending.md says what a new one takes."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,29 +9,9 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
-from . import (
-    dac_original,
-    encodec_original,
-    lyra_original,
-    mimi_original,
-    pocket_tts_original,
-    snac_original,
-    xcodec_original,
-)
 from .base import Codec, QuantizedLatents
-from .dac import DacCodec
-from .encodec import EncodecCodec
-from .higgs import HiggsCodec
-from .lyra import LyraCodec
-from .mimi import MimiCodec
 from .original import Original
-from .pocket_tts import PocketTtsCodec
-from .qwen_tts import QwenTtsCodec
-from .semantic_codec import MODEL_TYPE, SemanticCodec
-from .snac import SnacCodec
-from .spectral import SpectralCodec
 from .tracked import NOISE_KEY, Noise
-from .xcodec import XcodecCodec
 
 __all__ = [
     "FAMILIES",
@@ -54,31 +35,42 @@ class Family(NamedTuple):
     """What a family brings.
 
     build: (config, tensors, name) to a codec; convert: an upstream project's own file to the configuration and tensors
-    of Hugging Face's layout, None if not its own.
+    of Hugging Face's layout, None if not its own. Where there are no such files, it is None.
     """
 
     build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec]
-    convert: Callable[[Original], Converted | None]
+    convert: Callable[[Original], Converted | None] | None = None
 
 
-# By the `model_type` of config.json.
-FAMILIES: dict[str, Family] = {
-    "dac": Family(DacCodec, dac_original.convert),
-    "encodec": Family(EncodecCodec, encodec_original.convert),
-    "higgs_audio_v2_tokenizer": Family(HiggsCodec, lambda _: None),
-    "lyra_v2": Family(LyraCodec, lyra_original.convert),
-    "mimi": Family(MimiCodec, mimi_original.convert),
-    "pocket_tts_audio_tokenizer": Family(PocketTtsCodec, pocket_tts_original.convert),
-    "qwen3_tts_tokenizer_12hz": Family(QwenTtsCodec, lambda _: None),
-    MODEL_TYPE: Family(lambda *parts: SemanticCodec.from_checkpoint(_acoustic, *parts), lambda _: None),
-    "snac": Family(SnacCodec, snac_original.convert),
-    "streamcodec_spectral": Family(SpectralCodec, lambda _: None),
-    "xcodec": Family(XcodecCodec, xcodec_original.convert),
-}
+def _of(module: str, name: str) -> Callable[..., Any]:
+    """A function or class of one of our modules, which is imported when it is first called: all families together take
+    as long to import as the rest of this package.
+    """
+
+    def call(*parts: Any) -> Any:
+        return getattr(importlib.import_module(f".{module}", __package__), name)(*parts)
+
+    return call
 
 
 def _acoustic(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str) -> Codec:
     return build(config, tensors, name=name)
+
+
+# By the `model_type` of config.json.
+FAMILIES: dict[str, Family] = {
+    "dac": Family(_of("dac", "DacCodec"), _of("dac_original", "convert")),
+    "encodec": Family(_of("encodec", "EncodecCodec"), _of("encodec_original", "convert")),
+    "higgs_audio_v2_tokenizer": Family(_of("higgs", "HiggsCodec")),
+    "lyra_v2": Family(_of("lyra", "LyraCodec"), _of("lyra_original", "convert")),
+    "mimi": Family(_of("mimi", "MimiCodec"), _of("mimi_original", "convert")),
+    "pocket_tts_audio_tokenizer": Family(_of("pocket_tts", "PocketTtsCodec"), _of("pocket_tts_original", "convert")),
+    "qwen3_tts_tokenizer_12hz": Family(_of("qwen_tts", "QwenTtsCodec")),
+    "snac": Family(_of("snac", "SnacCodec"), _of("snac_original", "convert")),
+    "streamcodec_semantic": Family(lambda *parts: _of("semantic_codec", "from_checkpoint")(_acoustic, *parts)),
+    "streamcodec_spectral": Family(_of("spectral", "SpectralCodec")),
+    "xcodec": Family(_of("xcodec", "XcodecCodec"), _of("xcodec_original", "convert")),
+}
 
 
 def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str) -> Codec:
@@ -90,12 +82,16 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str
 
 
 def convert_original(original: Original) -> Converted | None:
-    """An upstream project's own file in Hugging Face's layout; None where no family recognises it.
+    """An upstream project's own file in Hugging Face's layout; None where no family recognises it, and where the
+    config.json beside it names one that has no such files.
 
     Raises CheckpointError where one does, but entries or settings are missing or unknown.
     """
+    named = FAMILIES.get((original.config or {}).get("model_type", ""))
+    if named is not None and named.convert is None:
+        return None
     for family in FAMILIES.values():
-        converted = family.convert(original)
+        converted = None if family.convert is None else family.convert(original)
         if converted is not None:
             return converted
     return None

@@ -18,7 +18,7 @@ from .semantic_layers import SemanticConfig
 from .semantic_model import SpeechModel, plain_config
 from .tensors import TensorReader, layers_for
 
-__all__ = ["MODEL_TYPE", "SemanticCodec"]
+__all__ = ["MODEL_TYPE", "SemanticCodec", "from_checkpoint"]
 
 MODEL_TYPE = "streamcodec_semantic"
 _ACOUSTIC = "acoustic_model."
@@ -110,40 +110,6 @@ class SemanticCodec(SemanticBase):
             bandwidth_codebooks=tuple(range(1, num_codebooks + 1)),
         )
 
-    @classmethod
-    def from_checkpoint(
-        cls,
-        build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec],
-        config: Mapping[str, Any],
-        tensors: Mapping[str, Tensor],
-        name: str,
-    ) -> "SemanticCodec":
-        """What `to_huggingface` gave. build: makes the acoustic codec. Raises ConfigError, CheckpointError."""
-        for key in ("acoustic_model_config", "semantic_model_config"):
-            if not isinstance(config.get(key), Mapping):
-                raise ConfigError(f"{key} is {config.get(key)!r}; it must be an object")
-        if config["acoustic_model_config"].get("model_type") == MODEL_TYPE:
-            raise ConfigError(f"acoustic_model_config is another {MODEL_TYPE}; it must be an acoustic codec's")
-        counts = {key: config.get(key) for key in ("semantic_sample_rate", "num_codebooks", "codebook_size")}
-        if bad := [key for key, value in counts.items() if type(value) is not int or value < 1]:
-            raise ConfigError(f"{bad[0]} is {config.get(bad[0])!r}; it must be a whole number of at least 1")
-        mine = {key: value for key, value in tensors.items() if not key.startswith(_ACOUSTIC)}
-        theirs = {key.removeprefix(_ACOUSTIC): value for key, value in tensors.items() if key.startswith(_ACOUSTIC)}
-        if not theirs:
-            raise CheckpointError(f"weights do not fit the configuration: missing {_ACOUSTIC}*")
-        acoustic = build(config["acoustic_model_config"], theirs, name)
-        with layers_for(mine):  # its weights are among them
-            speech = SpeechModel.from_config(config["semantic_model_config"], config["semantic_sample_rate"])
-        return cls(
-            acoustic,
-            speech,
-            num_codebooks=config["num_codebooks"],
-            codebook_size=config["codebook_size"],
-            semantic=SemanticConfig.from_dict(config),
-            name=name,
-            tensors=mine,
-        )
-
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """In transformers' manner of naming; the acoustic codec's weights, its own quantizer's too, under its names.
 
@@ -152,3 +118,36 @@ class SemanticCodec(SemanticBase):
         acoustic = self._acoustic[0].to_huggingface()[1]
         tensors = {f"{_ACOUSTIC}{key}": tensor for key, tensor in acoustic.items()} | self.give_branch()
         return dict(self.config), {key: tensor.detach() for key, tensor in tensors.items()}
+
+
+def from_checkpoint(
+    build: Callable[[Mapping[str, Any], Mapping[str, Tensor], str], Codec],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    name: str,
+) -> SemanticCodec:
+    """What `to_huggingface` gave. build: makes the acoustic codec. Raises ConfigError, CheckpointError."""
+    for key in ("acoustic_model_config", "semantic_model_config"):
+        if not isinstance(config.get(key), Mapping):
+            raise ConfigError(f"{key} is {config.get(key)!r}; it must be an object")
+    if config["acoustic_model_config"].get("model_type") == MODEL_TYPE:
+        raise ConfigError(f"acoustic_model_config is another {MODEL_TYPE}; it must be an acoustic codec's")
+    counts = {key: config.get(key) for key in ("semantic_sample_rate", "num_codebooks", "codebook_size")}
+    if bad := [key for key, value in counts.items() if type(value) is not int or value < 1]:
+        raise ConfigError(f"{bad[0]} is {config.get(bad[0])!r}; it must be a whole number of at least 1")
+    mine = {key: value for key, value in tensors.items() if not key.startswith(_ACOUSTIC)}
+    theirs = {key.removeprefix(_ACOUSTIC): value for key, value in tensors.items() if key.startswith(_ACOUSTIC)}
+    if not theirs:
+        raise CheckpointError(f"weights do not fit the configuration: missing {_ACOUSTIC}*")
+    acoustic = build(config["acoustic_model_config"], theirs, name)
+    with layers_for(mine):  # its weights are among them
+        speech = SpeechModel.from_config(config["semantic_model_config"], config["semantic_sample_rate"])
+    return SemanticCodec(
+        acoustic,
+        speech,
+        num_codebooks=config["num_codebooks"],
+        codebook_size=config["codebook_size"],
+        semantic=SemanticConfig.from_dict(config),
+        name=name,
+        tensors=mine,
+    )
