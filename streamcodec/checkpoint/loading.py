@@ -112,8 +112,12 @@ def load(
     if noise is not None and codec.noise is None:
         raise InputError(f"noise={noise!r}: the decoder of {codec.spec.name} makes up no noise; leave noise out")
     codec.pad = pad
-    codec = codec.to(device=device, dtype=dtype).eval()
-    return codec if backend == "auto" else codec.on(backend, precision)
+    codec.eval()
+    if (codec.device, codec.dtype) != (device, dtype):
+        codec.to(device=device, dtype=dtype)
+    if backend != "auto":
+        codec.run_on(backend, precision)
+    return codec
 
 
 def read(source: str | os.PathLike[str] | None = None, *, revision: str | None = None) -> Checkpoint:

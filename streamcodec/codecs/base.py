@@ -78,7 +78,7 @@ class Codec(CheckedInput, ABC):
         bandwidth_codebooks: tuple[int, ...] = (),
         levels: tuple[int, ...] = (),
     ) -> None:
-        """Make `framing` and write the spec: the last thing that a family's constructor does."""
+        """Make `framing`, write the spec and note the weights: the last thing that a family's constructor does."""
         self.framing = framing = self.make_framing(channels, self.quantizer.dimension, hop_length)
         sizes = framing.stream_bytes(self.dtype.itemsize)
         self.spec = CodecSpec(
@@ -106,6 +106,7 @@ class Codec(CheckedInput, ABC):
             segment_stride=None if self.segments is None else self.segments.stride,
             semantic_window=self.default_window,
         )
+        self.note_weights()
 
     def make_framing(self, channels: int, latent_channels: int, hop_length: int) -> Framing:
         """How the signal is cut: in `segments` where there are any, else frame by frame."""
@@ -137,18 +138,22 @@ class Codec(CheckedInput, ABC):
 
         Raises BackendError where there is no such backend or precision here, ConfigError for another precision.
         """
+        other = self.twin()
+        other.quantizer = copy.copy(self.quantizer)
+        other.framing = other.make_framing(self.spec.channels, self.quantizer.dimension, self.spec.hop_length)
+        other.run_on(backend, precision)
+        return other
+
+    def run_on(self, backend: str, precision: str = "float32") -> None:
+        """`on`, but this codec itself: of one that nobody else has yet, which spares making its networks again."""
         ops.check_backend(backend)
         ops.check_precision(backend, precision)
         if precision != "float32" and "decoder" not in self._networks():
             raise BackendError(f"this codec's decoder has no steps of single frames, which run in {precision}")
         encoding = precision if precision in ops.ENCODING else "float32"
-        other, quantizer = self.twin(), copy.copy(self.quantizer)
-        quantizer.backend = backend
-        other.quantizer = quantizer
-        other.framing = other.make_framing(self.spec.channels, quantizer.dimension, self.spec.hop_length)
-        for name, network in other._networks().items():
+        self.quantizer.backend = backend
+        for name, network in self._networks().items():
             network.use(backend, precision if name == "decoder" else encoding)
-        return other
 
     @property
     def pre_roll(self) -> PreRoll:

@@ -246,7 +246,6 @@ def take_quantizer(reader: TensorReader, quantizer: FactorisedQuantizer) -> None
         tensor = reader.take(name, (*value.T.shape, 1) if turned else tuple(value.shape))
         if tensor is not None:
             value.copy_(tensor.flatten(1).T if turned else tensor)
-    quantizer.set_codebooks(quantizer.codebooks.clone())
 
 
 def give_quantizer(quantizer: FactorisedQuantizer) -> dict[str, Tensor]:

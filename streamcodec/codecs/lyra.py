@@ -118,7 +118,8 @@ class LyraCodec(Codec):
             if weight is not None:
                 conv.set_weight(weight, bias)
         books = reader.take("quantizer.codebooks", tuple(self.quantizer.codebooks.shape))
-        self.quantizer.set_codebooks(self.quantizer.codebooks.clone() if books is None else books)
+        if books is not None:
+            self.quantizer.set_codebooks(books)
         reader.finish()
 
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -208,7 +208,6 @@ class SpectralCodec(Codec):
             tensor = reader.take(name, tuple(value.shape))
             if tensor is not None:
                 value.copy_(tensor)
-        self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
         reader.finish()
 
     def to_huggingface(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -75,11 +75,14 @@ class TrackedModule(nn.Module):
         `parameter.data = ...`) are noticed, however small.
         """
         stamps.count_write((*self.parameters(), *self.buffers()))
-        self.quantizer.set_codebooks(self.quantizer.codebooks.clone())
+        self.note_weights()
+
+    def note_weights(self) -> None:
+        """What was made of the weights is up to date: `notice_writes` compares with what they are now."""
         self._sampled = self._sample()
 
     def notice_writes(self) -> None:
-        """`refresh` where a sample of the weights is not what it was when this was last called, and at the first call.
+        """`refresh` where a sample of the weights is not what it was when this was last called, or they were noted.
 
         Raises DtypeError where layers were quantised or have another element type than the codec.
         """
@@ -92,7 +95,7 @@ class TrackedModule(nn.Module):
         """A module of its own with the same submodules and weights."""
         other = copy.copy(self)
         other._modules = self._modules.copy()
-        other._sampler, other._sampled = stamps.Sampler(), []
+        other._sampler = stamps.Sampler()
         return other
 
     def _sample(self) -> list[Tensor]:

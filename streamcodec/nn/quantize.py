@@ -1,6 +1,6 @@
 """Residual vector quantization (Zeghidour et al. 2021, "SoundStream", section III-C)."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -66,40 +66,27 @@ class Quantizer(Protocol):
 class ResidualVectorQuantizer(nn.Module):
     """Each stage takes the nearest entry of its codebook (euclidean) and passes on what is left.
 
-    codebooks: [K, N, D], stage, entry, dimension; half_norms: [K, N], half the squared length of each entry; scan:
-    [K, D, N], the codebooks in the layout that the search reads; dimension: D.
+    codebooks: [K, N, D], stage, entry, dimension; dimension: D.
     """
 
     codebooks: Tensor
-    half_norms: Tensor
-    scan: Tensor
 
     def __init__(self, num_codebooks: int, codebook_size: int, dimension: int):
         super().__init__()
         self.dimension, self.backend = dimension, "auto"
-        entries = torch.randn(num_codebooks, codebook_size, dimension)
-        self.register_buffer("codebooks", entries)
-        self.register_buffer("half_norms", entries.new_empty(num_codebooks, codebook_size), persistent=False)
-        self.register_buffer("scan", entries.new_empty(num_codebooks, dimension, codebook_size), persistent=False)
-        # By backend, and stages: what searches, and what looks up; and `scan` of all stages for a backend with another.
+        self.register_buffer("codebooks", torch.randn(num_codebooks, codebook_size, dimension))
+        # By backend, and stages: what searches, and what looks up; and what all searches read, by backend.
         self._searches: Derived[dict[tuple[str, int | None, int | None], ops.Bound]] = Derived()
         self._lookups: Derived[dict[str, ops.Bound]] = Derived()
-        self._arranged: Derived[Tensor] = Derived()
-        self.set_codebooks(entries)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self.set_codebooks(self.codebooks.clone())  # what is derived from the entries is in no state dict
+        self._half_norms: Derived[Tensor] = Derived()
+        self._scans: Derived[dict[str, Tensor]] = Derived()
 
     @torch.no_grad()
     def set_codebooks(self, codebooks: Tensor) -> None:
         """Take new entries, [K, N, D]."""
         self.codebooks.copy_(codebooks)
-        self.half_norms.copy_(ops.rvq_half_norms(self.codebooks))
-        self.scan.copy_(self.codebooks.mT)
-        self._searches.clear()
-        self._lookups.clear()
-        self._arranged.clear()
+        for made in (self._searches, self._lookups, self._half_norms, self._scans):
+            made.clear()
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """[B, T, D] to codes [B, T, K] with the first `num_codebooks` stages."""
@@ -115,15 +102,20 @@ class ResidualVectorQuantizer(nn.Module):
         searches = self._searches.get((codebooks,), dict)
         if key not in searches:
             backend = ops.backend_of("rvq_encode", self.backend, codebooks.detach())  # codes have no gradient
-            tables = codebooks.detach()[used], self.half_norms[used], self._scan(backend)[used]
+            tables = codebooks.detach()[used], self._norms()[used], self._scan(backend)[used]
             searches[key] = ops.rvq_search(*tables, backend=backend)
         return searches[key]
 
+    def _norms(self) -> Tensor:
+        """Half the squared length of each entry, [K, N]."""
+        return self._half_norms.get((self.codebooks,), lambda: ops.rvq_half_norms(self.codebooks.detach()))
+
     def _scan(self, backend: str) -> Tensor:
         """The codebooks as the search of a backend reads them."""
-        if not ops.arranges("rvq_encode", backend):
-            return self.scan
-        return self._arranged.get((self.codebooks,), lambda: ops.arranged("rvq_encode", backend, self.codebooks))
+        scans, kind = self._scans.get((self.codebooks,), dict), backend if ops.arranges("rvq_encode", backend) else ""
+        if kind not in scans:
+            scans[kind] = ops.arranged("rvq_encode", backend, self.codebooks.detach())
+        return scans[kind]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, T, K], K at most the number of stages, to latents [B, T, D]."""
@@ -157,7 +149,7 @@ class ResidualVectorQuantizer(nn.Module):
     def served_by(self) -> dict[str, str]:
         """Its operations, and the name of what each runs on."""
         arguments = {
-            "rvq_encode": (self.codebooks, self.codebooks, self.half_norms, self.scan),
+            "rvq_encode": (self.codebooks, self.codebooks, self.codebooks, self.codebooks),
             "rvq_decode": (self.codebooks, self.codebooks),
         }
         return {name: ops.serving(name, self.backend, *given) for name, given in arguments.items()}
