@@ -6,6 +6,7 @@ The weights follow from the hop alone. They are buffers that no file holds and n
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,18 +17,20 @@ from .conv import Conv1d, ConvTranspose1d
 __all__ = ["LappedTransform", "OverlapAdd"]
 
 
-def _basis(hop: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines under the window, each [hop, 2 * hop] float64, the cosines an orthonormal lapped basis."""
+def _basis(hop: int, wave: Callable[[Tensor], Tensor]) -> Tensor:
+    """The cosines or sines (`wave`, in place) of all bins under the window, [hop, 2 * hop], the cosines an orthonormal
+    lapped basis. Computed in float64.
+    """
     numbers = torch.arange(2 * hop, dtype=torch.float64, device="cpu")  # also while weights are made without values
     time, bins = numbers + 0.5, numbers[:hop] + 0.5
     window = torch.sin(math.pi / (2 * hop) * time) * math.sqrt(2 / hop)
     phase = math.pi / hop * bins[:, None] * (time + hop / 2)
-    return window * torch.cos(phase), window * torch.sin(phase)
+    return wave(phase).mul_(window).to(torch.get_default_dtype())
 
 
 def _fix(layer: Conv1d | ConvTranspose1d, weight: Tensor) -> None:
     """Give a convolution `weight`, in torch's layout, as a constant."""
-    values = layer.from_torch(weight).to(layer.weight.dtype).contiguous()
+    values = layer.from_torch(weight).contiguous()
     del layer.weight
     layer.register_buffer("weight", values, persistent=False)
 
@@ -40,7 +43,7 @@ class LappedTransform(Conv1d):
 
     def __init__(self, hop: int):
         super().__init__(1, 2 * hop, 2 * hop, stride=hop, padding=Padding(hop), bias=False)
-        _fix(self, torch.cat(_basis(hop))[:, None])
+        _fix(self, torch.cat([_basis(hop, torch.cos_), _basis(hop, torch.sin_)])[:, None])
 
     def _operation(self, window: Window) -> Op:
         return LappedProduct((window,), self.weight.flatten(0, 1), None)
@@ -51,7 +54,7 @@ class OverlapAdd(ConvTranspose1d):
 
     def __init__(self, hop: int):
         super().__init__(hop, 1, 2 * hop, stride=hop, trim_left=hop, trim_right=hop, bias=False)
-        _fix(self, _basis(hop)[0][:, None])
+        _fix(self, _basis(hop, torch.cos_)[:, None])
 
     def _operation(self, window: Window) -> Op:
         return LappedProduct((window,), *self._matrix_parts(), spread=self.stride, back=True)

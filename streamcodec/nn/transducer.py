@@ -46,12 +46,14 @@ class Network:
     ):
         self.layer, self.channels, self.out_channels, self.backend = layer, channels, out_channels, backend
         self.precision = "float32"
-        self.at = Schedule(rate, 0)
-        if look_ahead is None:
-            look_ahead = max(0, self._lowered().last_input(0) + 1 - rate)
-        self.look_ahead, self.at = look_ahead, Schedule(rate, -look_ahead % rate)
         self._stamp: stamps.Stamp | None = None
         self._executor: ops.Executor | None = None
+        self.at = Schedule(rate, 0)
+        if look_ahead is None:
+            look_ahead = max(0, self.program.last_input(0) + 1 - rate)
+        self.look_ahead = look_ahead
+        if look_ahead % rate:
+            self.at, self._stamp = Schedule(rate, -look_ahead % rate), None
         program = self.program
         self.out = program.buffers[program.out].at
         self._lengths = program.output_lengths
