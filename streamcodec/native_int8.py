@@ -18,11 +18,11 @@ SCALED = 64  # rows of a rounded matrix that have a scale of their own for each 
 # wait for these, and they are nearly all of a decoder. Other layers gain nothing.
 FEWEST, MOST_ROWS = 1 << 18, 8
 MOST = 127
-# On tiles: rows and columns of one, those rows that lie side by side, and columns of a panel.
-DEPTH, TILE, SIDE_BY_SIDE, WIDE = 64, 16, 4, 32
+# On tiles: rows of one, and columns of a panel.
+DEPTH, WIDE = 64, 32
 # The most rows of a matrix on tiles: the sums of so many products with digits of at most 128 are numbers of 32 bits.
 DEEPEST = (2**31 - 1) // (128 * MOST)
-HEAD = 8  # numbers of 64 bits
+HEAD, FLOAT = 64, 4  # bytes
 
 
 class Int8(NamedTuple):
@@ -65,14 +65,11 @@ def in_tiles(of: Int8) -> Tensor:
     """A matrix as the library's source/int8_tiles.h reads it: bytes, in a float32 tensor."""
     (height, columns), parts = of.numbers.shape, len(of.scales)
     panels, depth = -(-columns // WIDE), -(-height // DEPTH)
-    numbers = F.pad(of.numbers, (0, panels * WIDE - columns, 0, depth * DEPTH - height))
-    # [part, depth, fourth, 4, panel, tile, column]
-    each = numbers.view(parts, -1, DEPTH // SIDE_BY_SIDE, SIDE_BY_SIDE, panels, WIDE // TILE, TILE)
-    each = each.permute(4, 0, 1, 5, 2, 6, 3).reshape(panels, parts, -1)
-    scales = F.pad(of.scales, (0, panels * WIDE - columns)).unflatten(1, (panels, WIDE)).transpose(0, 1)
-    head = torch.tensor([depth * DEPTH // parts] + [0] * (HEAD - 1), dtype=torch.int64)
-    packed = torch.cat([each, scales.contiguous().view(torch.int8)], 2)
-    return torch.cat([head.view(torch.int8), packed.flatten()]).view(torch.float32)
+    packed = floats((HEAD + panels * WIDE * (depth * DEPTH + FLOAT * parts)) // FLOAT)
+    numbers, scales = of.numbers.contiguous(), of.scales.contiguous()
+    addresses = (tensor.data_ptr() for tensor in (numbers, scales, packed))
+    instruction_set().in_tiles(ctypes.byref(library.Tiles(height, columns, parts, *addresses)))
+    return packed
 
 
 def in_int8(matrix: Tensor) -> Int8 | None:

@@ -33,6 +33,7 @@ __all__ = [
     "Segment",
     "Source",
     "Target",
+    "Tiles",
     "chosen",
     "instruction_sets",
 ]
@@ -142,6 +143,10 @@ class Int8(ctypes.Structure):
     _fields_ = _fields("rows columns line", "matrix numbers scales")
 
 
+class Tiles(ctypes.Structure):
+    _fields_ = _fields("rows columns parts", "numbers scales packed")
+
+
 class Affine(ctypes.Structure):
     _fields_ = _fields("rows inputs outputs", "x weight bias out")
 
@@ -167,8 +172,8 @@ class Push(ctypes.Structure):
 
 
 _STRUCTURES = (
-    *(Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8, Push),
-    *(Given, Made),
+    *(Buffer, Leaf, Length, Segment, Target, Operation, Plan, Call, Search, Affine, Lookup, Source, Int8, Tiles),
+    *(Push, Given, Made),
 )
 
 
@@ -179,7 +184,7 @@ class InstructionSet(NamedTuple):
     shares of it beside the thread that runs it, with room of its own for values in bfloat16, and returns how many;
     keep: given what a step was given, writes the states that it has left, where it did not do so itself; push: given
     these and a `Push`, runs that, and returns whether it may be; search, affine, lookup: run what they are given a
-    pointer to; in_int8: whether there is what an `Int8` asks for.
+    pointer to, and so does in_tiles where there are tiles; in_int8: whether there is what an `Int8` asks for.
     """
 
     name: str
@@ -196,6 +201,7 @@ class InstructionSet(NamedTuple):
     search: Callable[[Any], None]
     affine: Callable[[Any], None]
     lookup: Callable[[Any], None]
+    in_tiles: Callable[[Any], None]
 
 
 @functools.cache
@@ -219,7 +225,7 @@ def instruction_sets() -> dict[str, InstructionSet]:
 def _open(library: ctypes.CDLL, name: str) -> InstructionSet:
     sizes = (c_int64 * 5)()
     library[f"streamcodec_panel_{name}"](sizes)
-    names = ("step", "help", "keep", "push", "int8", "search", "affine", "lookup")
+    names = ("step", "help", "keep", "push", "int8", "search", "affine", "lookup", "tiles")
     step, help_, keep, push, find, *others = (library[f"streamcodec_{does}_{name}"] for does in names)
     for function in (step, keep):
         function.restype, function.argtypes = None, [c_void_p] * 2

@@ -30,6 +30,37 @@ static constexpr int32_t INFINITE = 0x7f800000;
 static int64_t int8_panel_count(const Operation &op) { return (op.columns + WIDE - 1) / WIDE; }
 
 #if HAS_TILES
+// Four rows from `row` on of a tile's columns, [column, 4].
+static void write_four(const Tiles &of, int64_t row, int64_t column, int8_t *to) {
+    uint32_t each[TILE] = {};
+    const int64_t rows = of.rows - row < 4 ? of.rows - row : 4;
+    const int64_t columns = of.columns - column < TILE ? of.columns - column : TILE;
+    for (int64_t i = 0; i < rows; ++i) {
+        const int8_t *from = of.numbers + (row + i) * of.columns + column;
+        for (int64_t c = 0; c < columns; ++c) each[c] |= (uint32_t)(uint8_t)from[c] << 8 * i;
+    }
+    memcpy(to, each, sizeof each);
+}
+
+static void in_tiles(const Tiles &of) {
+    const int64_t depth = (of.rows + DEPTH - 1) / DEPTH, scaled = depth / of.parts, rows = scaled * DEPTH;
+    int8_t *to = of.packed;
+    memset(to, 0, HEAD_BYTES);
+    memcpy(to, &rows, sizeof rows);
+    to += HEAD_BYTES;
+    for (int64_t column = 0; column < of.columns; column += WIDE)
+        for (int64_t part = 0; part < of.parts; ++part) {
+            for (int64_t first = part * rows; first < (part + 1) * rows; first += DEPTH)
+                for (int64_t tile = column; tile < column + WIDE; tile += TILE)
+                    for (int64_t row = first; row < first + DEPTH; row += 4, to += 4 * TILE)
+                        write_four(of, row, tile, to);
+            const int64_t left = of.columns - column < WIDE ? of.columns - column : WIDE;
+            memset(to, 0, SCALES_BYTES);
+            memcpy(to, of.scales + part * of.columns + column, left * sizeof(float));
+            to += SCALES_BYTES;
+        }
+}
+
 namespace {
 // A matrix as a product reads it: so many DEPTHs of rows, of which `scaled` at a time share scales; and the digits of
 // windows in a thread's room.
@@ -282,5 +313,6 @@ TILED static void int8_product(
     if (tiled) _tile_release();
 }
 #else
+static void in_tiles(const Tiles &) {}
 static void int8_product(const Operation &, int64_t, int64_t, int64_t, int64_t, int64_t, Room &) {}
 #endif

@@ -61,6 +61,7 @@ EXPORTED int streamcodec_has(const char *set) {
 EXPORTED void streamcodec_sizes(int64_t *sizes) {
     const int64_t own[] = {sizeof(Buffer), sizeof(Leaf), sizeof(Length), sizeof(Segment), sizeof(Target),
                            sizeof(Operation), sizeof(Plan), sizeof(Call), sizeof(Search), sizeof(Affine),
-                           sizeof(Lookup), sizeof(Source), sizeof(Int8), sizeof(Push), sizeof(Given), sizeof(Made)};
+                           sizeof(Lookup), sizeof(Source), sizeof(Int8), sizeof(Tiles), sizeof(Push), sizeof(Given),
+                           sizeof(Made)};
     memcpy(sizes, own, sizeof own);
 }

@@ -180,6 +180,15 @@ struct Int8 {
     float *scales;
 };
 
+// A matrix in whole numbers [rows, columns], times scales [parts, columns] of as many rows each, that is to be packed as
+// int8_tiles.h reads it.
+struct Tiles {
+    int64_t rows, columns, parts;
+    const int8_t *numbers;
+    const float *scales;
+    int8_t *packed;
+};
+
 // out = x * weight + bias, or without: [rows, inputs] times [inputs, outputs].
 struct Affine {
     int64_t rows, inputs, outputs;

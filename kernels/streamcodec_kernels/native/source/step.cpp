@@ -171,6 +171,8 @@ EXPORTED void NAMED(streamcodec_lookup_, SET)(const Lookup *of) {
 // Whether there are such numbers and scales, 1 or 0; where not, what they are is left open.
 EXPORTED int64_t NAMED(streamcodec_int8_, SET)(const Int8 *of) { return in_int8(*of); }
 
+EXPORTED void NAMED(streamcodec_tiles_, SET)(const Tiles *of) { in_tiles(*of); }
+
 // Columns of a vector, vectors of a panel, whether products in bfloat16 are compiled, the most rows with weights in int8,
 // and whether searches read numbers of half precision.
 EXPORTED void NAMED(streamcodec_panel_, SET)(int64_t *sizes) {
