@@ -137,7 +137,7 @@ class Emulated:
             name, lanes, panel, tiles=False, int8=int8, halves=bool(halves), help=lambda *_: 0,
             step=partial(self.call, "step"), in_int8=partial(self.call, "int8"), search=partial(self.call, "search"),
             affine=partial(self.call, "affine"), lookup=partial(self.call, "lookup"), keep=partial(self.call, "keep"),
-            push=partial(self.call, "push"),
+            push=partial(self.call, "push"), in_tiles=lambda _: None,
         )  # fmt: skip
 
     def call(self, function: str, *arguments: Any) -> int:

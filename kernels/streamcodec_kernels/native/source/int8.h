@@ -5,9 +5,9 @@
 
 typedef int8_t Bytes __attribute__((vector_size(LANES)));
 
-// Vectors of columns that are looked at together, and rows after which it is known of most matrices that they are none.
-static constexpr int BESIDE = 64 / LANES;
-static constexpr int64_t LOOKED_AT = 16;
+// Columns whose largest values are looked for together, row after row as they lie in memory; and rows after which it is
+// known of most matrices that they are none.
+static constexpr int64_t BESIDE = 512, LOOKED_AT = 16;
 // How far a scale may be from a 127th of the largest value, in units in the last place; the first that fits is taken.
 static constexpr int32_t NEARBY[] = {0, 1, -1, 2, -2};
 static constexpr int TRIED = sizeof NEARBY / sizeof *NEARBY;
@@ -55,34 +55,40 @@ struct Trial {
 };
 }
 
-// Some columns, from `first` on.
-static bool columns_in_int8(const Int8 &of, int64_t first) {
-    const int64_t left = of.columns - first;
-    V most[BESIDE] = {};
-    I below[BESIDE] = {};
+// The largest size of each column from `first` up to `end`, in `scales`: negative where the column has such a zero, whose
+// sign is that of the scale.
+static void largest_of(const Int8 &of, int64_t first, int64_t end) {
+    memset(of.scales + first, 0, (end - first) * sizeof(float));
     for (int64_t row = 0; row < of.rows; ++row)
-        for (int j = 0; j < BESIDE; ++j) {
-            const V x = up_to(of.matrix + row * of.line + first + j * LANES, left - j * LANES);
-            const V size = bits(bits(x) & INT32_MAX);
-            most[j] = size > most[j] ? size : most[j];
-            below[j] |= bits(x) == INT32_MIN;  // a zero has a sign, that of its scale
+        for (int64_t column = first; column < end; column += LANES) {
+            const int64_t left = end - column;
+            const V x = up_to(of.matrix + row * of.line + column, left), before = up_to(of.scales + column, left);
+            const V size = bits(bits(x) & INT32_MAX), most = bits(bits(before) & INT32_MAX);
+            const I below = bits(before) | (bits(x) == INT32_MIN);
+            put_up_to(of.scales + column, bits(bits(size > most ? size : most) | (below & INT32_MIN)), left);
         }
-    for (int j = 0; j < BESIDE && left > j * LANES; ++j) {
-        Trial trial(most[j], below[j]);
+}
+
+// The columns from `first` up to `end`.
+static bool columns_in_int8(const Int8 &of, int64_t first, int64_t end) {
+    largest_of(of, first, end);
+    for (int64_t column = first; column < end; column += LANES) {
+        const int64_t left = end - column, count = left < LANES ? left : LANES;
+        const V most = up_to(of.scales + column, left);
+        Trial trial(bits(bits(most) & INT32_MAX), bits(most));
         for (int64_t row = 0; row < of.rows; ++row) {
-            const V x = up_to(of.matrix + row * of.line + first + j * LANES, left - j * LANES);
+            const V x = up_to(of.matrix + row * of.line + column, left);
             const Bytes numbers = __builtin_convertvector(__builtin_convertvector(trial.take(x), I), Bytes);
-            if ((row == LOOKED_AT || row + 1 == of.rows) && !trial.possible(left - j * LANES)) return false;
-            const int64_t count = left - j * LANES < LANES ? left - j * LANES : LANES;
-            memcpy(of.numbers + row * of.columns + first + j * LANES, &numbers, count);
+            if ((row == LOOKED_AT || row + 1 == of.rows) && !trial.possible(left)) return false;
+            memcpy(of.numbers + row * of.columns + column, &numbers, count);
         }
-        put_up_to(of.scales + first + j * LANES, trial.found(), left - j * LANES);
+        put_up_to(of.scales + column, trial.found(), left);
     }
     return true;
 }
 
 static bool in_int8(const Int8 &of) {
-    for (int64_t first = 0; first < of.columns; first += BESIDE * LANES)
-        if (!columns_in_int8(of, first)) return false;
+    for (int64_t first = 0; first < of.columns; first += BESIDE)
+        if (!columns_in_int8(of, first, of.columns - first < BESIDE ? of.columns : first + BESIDE)) return false;
     return true;
 }
