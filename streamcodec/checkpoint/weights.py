@@ -53,7 +53,7 @@ def plain(entries: Mapping[Any, Any], origin: str) -> dict[str, Tensor]:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are: by the least and the largest, which takes no memory, as `torch.isfinite` does."""
+    """Whether all values are: by the least and the largest, since `torch.isfinite` takes as much memory again."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return all(map(math.isfinite, (bound.item() for bound in tensor.aminmax())))
@@ -91,6 +91,7 @@ def _merge_scales(tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
                     f"{origin}: {name + SCALE!r} has shape {list(scale.shape)}; a scale for each of the last dimension "
                     f"of {list(tensor.shape)} is needed"
                 )
+            # Not the product of both: torch would make floats of the numbers first, in memory of their own.
             merged[name] = tensor.to(scale.dtype).mul_(merged.pop(name + SCALE))
     return merged
 

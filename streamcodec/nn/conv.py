@@ -78,6 +78,7 @@ class _Convolution(Layer):
 
     def _initialise(self, shape: tuple[int, ...], fan_in: float) -> None:
         """He et al. 2015 for the weight; the bias starts uniform in 1 / sqrt(fan in), as torch's own layers do."""
+        # In one call: where a file's weights are to come here, none are drawn, and the memory is not touched before.
         self.weight = nn.Parameter(nn.init.normal_(torch.empty(shape), std=math.sqrt(2.0 / fan_in)))
         if self.bias is not None:
             nn.init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))

@@ -13,6 +13,7 @@ from transformers import EncodecConfig, EncodecModel
 
 from streamcodec.checkpoint import DEFAULT_CODEC, load, save, sources
 from streamcodec.errors import CheckpointError, ConfigError, DtypeError, UnknownCodecError
+from streamcodec.nn.transducer import Network
 
 KINDS: dict[str, dict[str, Any]] = {
     "24kHz": {},
@@ -188,3 +189,13 @@ def test_the_bundled_codec_has_a_name(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     assert load(DEFAULT_CODEC).fingerprint != bundled.fingerprint
     assert load().fingerprint == bundled.fingerprint
+
+
+def test_from_a_file_to_a_first_push_each_network_is_laid_out_once(monkeypatch):
+    """That multiplies weights with the factors of their channels: it takes new memory for all of them."""
+    laid_out, lay_out = list[Network](), Network._lowered
+    monkeypatch.setattr(Network, "_lowered", lambda network: laid_out.append(network) or lay_out(network))
+    codec = load(backend="torch")
+    encoder, decoder = codec.open_encoder(), codec.open_decoder()
+    decoder.push(encoder.push(torch.zeros(1, 1, 480)))
+    assert laid_out == list(codec.framing.networks)
