@@ -18,6 +18,7 @@ from functools import partial
 import torch
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.library import InstructionSet
+from streamcodec_kernels.native.memory import pages
 from torch import Tensor
 
 from .errors import DtypeError, ShapeError
@@ -165,7 +166,7 @@ class Workspace:
         program, batch, frames = layout.program, layout.batch, layout.frames
         self.program, self.batch, self._set = program, batch, instruction_set
         self._layout, self._plan = layout, layout.plan
-        self._halves = torch.zeros(layout.halves, dtype=torch.int16)
+        self._halves = pages(2 * max(1, layout.halves)).view(torch.int16)
         self.memory, self.nbytes = layout.memory, layout.nbytes + self._halves.nbytes
         self._each, self._lent = ((ctypes.c_int64 * batch)(*range(batch)) for _ in range(2))
         self._work = program.multiply_adds * frames  # of a stream

@@ -4,16 +4,19 @@ source/plan.h.
 
 import ctypes
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.library import InstructionSet
+from streamcodec_kernels.native.memory import pages
 from torch import Tensor
 
 from .native_int8 import DEPTH
 from .native_lapped import divided, room
+from .native_memory import lives, placed
 from .native_support import floats
 from .native_weights import FLOAT, WIDE, FloatPanels, Weights
 from .program import (
@@ -116,8 +119,9 @@ class Layout:
         self._snakes, self._terms, self._floats, self.nbytes, self.halves = snakes, terms, floats, 0, 0
         self._kept: list[Any] = [weights]  # all that the plan points to
         self._halved = _halved(program, terms)
-        self.memory = [self._memory(i, b.history + frames * b.at.rate) for i, b in enumerate(program.buffers)]
-        self._holds: dict[str, tuple[Tensor, Tensor]] = {}  # by leaf, [B, ...]: as a step finds it, and leaves it
+        self.memory = self._memories([b.history + frames * b.at.rate for b in program.buffers])
+        # By leaf, [B, ...]: as an operation finds it, as it leaves it, and which operation of the program that is.
+        self._holds: dict[str, tuple[Tensor, Tensor, int]] = {}
         self._offsets = _offsets(program)
         self._looked: dict[tuple[str, int, float], Any] = {}
         self.of = [i for i, of in enumerate(weights) for _ in of]
@@ -130,15 +134,30 @@ class Layout:
             count *= size
         return self._keep(floats(count + SPARE))[:count].view(self.batch, *shape)
 
-    def _memory(self, index: int, rows: int) -> Tensor:
-        """Of a buffer, [B, rows, C]. Tiles read whole ones: so many rows follow the last one, of any content."""
-        channels = self.program.buffers[index].channels
+    def _memories(self, rows: Sequence[int]) -> list[Tensor]:
+        """Of each buffer, [B, rows, C], in one stretch."""
+        shapes = [
+            (self.batch, count, buffer.channels) for count, buffer in zip(rows, self.program.buffers, strict=True)
+        ]
+        kinds = [torch.bfloat16 if i in self._halved else torch.float32 for i in range(len(shapes))]
+        sizes = [
+            kind.itemsize * (math.prod(shape) + self._spare(i))
+            for i, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
+        ]
+        starts, end = placed(sizes, lives(self.program))
+        memory = self._keep(pages(end))
+        each = zip(starts, shapes, kinds, strict=True)
+        return [
+            memory[start : start + kind.itemsize * math.prod(shape)].view(kind).view(shape)
+            for start, shape, kind in each
+        ]
+
+    def _spare(self, index: int) -> int:
+        """Values of any content behind the last row of a buffer. Tiles read whole ones, so many rows."""
         if index not in self._halved:
-            return self._room(rows, channels)
+            return SPARE
         strides = [window.stride for op in self.program.ops for window in op.windows if window.buffer == index]
-        count = self.batch * rows * channels
-        memory = self._keep(torch.empty(count + max(strides) * WIDE * channels + SPARE, dtype=torch.bfloat16))
-        return memory[:count].view(self.batch, rows, channels)
+        return max(strides) * WIDE * self.program.buffers[index].channels + SPARE
 
     def _keep(self, tensor: Tensor) -> Tensor:
         """The same, kept as long as the plan points to it."""
@@ -176,15 +195,22 @@ class Layout:
         )  # fmt: skip
 
     def _leaves(self) -> Iterable[Any]:
-        """Where each leaf of the state is copied to, and from; rings stay where they are."""
+        """What is copied from the state before the operation that writes a buffer, and to it after that; rings stay
+        where they are. In the order of the operations.
+        """
         places = dict(self._holds)
-        for buffer, memory in zip(self.program.buffers, self.memory, strict=True):
+        for index, (buffer, memory) in enumerate(zip(self.program.buffers, self.memory, strict=True)):
             if buffer.history:
-                places[buffer.leaf] = memory[:, : buffer.history], memory[:, memory.shape[1] - buffer.history :]
-        for name, (before, after) in places.items():
+                before, after = memory[:, : buffer.history], memory[:, memory.shape[1] - buffer.history :]
+                places[buffer.leaf] = before, after, self.program.source(index)
+        for name, (before, after, op) in sorted(places.items(), key=lambda item: item[1][2]):
             halved, each = before.dtype == torch.bfloat16, max(1, before.element_size() // FLOAT)
             stream, count = before.stride(0) * each, before[0].numel() * each
-            yield library.Leaf(before.data_ptr(), after.data_ptr(), stream, count, self._offsets[name], halved)
+            first = self.of.index(op)
+            made = library.Leaf(before.data_ptr(), after.data_ptr(), self._room(count).data_ptr())
+            made.stream, made.count, made.offset, made.halved = stream, count, self._offsets[name], halved
+            made.first, made.last = first, first + self.of.count(op) - 1
+            yield made
 
     def _operations(self, index: int, weights: Sequence[Weights]) -> Iterable[Any]:
         op, outputs = self.program.ops[index], self.program.values[index].channels
@@ -209,7 +235,7 @@ class Layout:
             made.add, made.add_row, made.add_stream = added.data_ptr() + FLOAT * part.column, row, added.stride(0)
         for name, tensor in weights.items():
             setattr(made, name, tensor.data_ptr())
-        made.kind = library.KINDS[self._own(op, made)]
+        made.kind = library.KINDS[self._own(index, made)]
         return made
 
     def _segments(self, op: Op, window: Window, part: Part) -> Iterable[Any]:
@@ -233,8 +259,9 @@ class Layout:
             setattr(made, name, tensor.data_ptr() + FLOAT * column)
         return made
 
-    def _own(self, op: Op, made: Any) -> str:
+    def _own(self, index: int, made: Any) -> str:
         """Write what an operation alone has to `made`; returns what kind it is."""
+        op = self.program.ops[index]
         if isinstance(op, LappedProduct):
             made.inner, made.outer = divided(op.hop, self._set.lanes)
             made.row = self._keep(floats(room(op.hop, self._set.lanes))).data_ptr()
@@ -253,20 +280,20 @@ class Layout:
             made.numbers[0] = op.epsilon
             return "layer_norm"
         if isinstance(op, Attention):
-            self._own_attention(op, made)
+            self._own_attention(index, op, made)
             return "attention"
         if isinstance(op, LocalAttention):
             self._own_local_attention(op, made)
             return "local_attention"
         if isinstance(op, Noise):
             made.seed, made.lag = op.seed, self.program.buffers[op.buffer].at.lag
-            made.heard = self._heard(op.heard)
+            made.heard = self._heard(index, op.heard)
             return "noise"
         if isinstance(op, Normalise):
             made.numbers[0] = op.epsilon
             return "normalise"
         if isinstance(op, LSTMCell):
-            self._own_lstm(op, made)
+            self._own_lstm(index, op, made)
             return "lstm"
         if isinstance(op, Rows):
             return self._own_rows(op, made)
@@ -312,17 +339,17 @@ class Layout:
         halved = window.buffer in self._halved
         return library.Source(first, stream, channels, window.stride, window.taps, window.dilation, halved)
 
-    def _own_lstm(self, op: LSTMCell, made: Any) -> None:
+    def _own_lstm(self, index: int, op: LSTMCell, made: Any) -> None:
         width, at = made.columns, self.program.buffers[op.buffer].at
         hidden, cell = self._room(width), self._room(width)
-        self._holds |= {op.hidden: (hidden, hidden), op.cell: (cell, cell)}
+        self._holds |= {op.hidden: (hidden, hidden, index), op.cell: (cell, cell, index)}
         made.hidden, made.cell = hidden.data_ptr(), cell.data_ptr()
         made.gates = self._room(made.rows, 4 * width).data_ptr()
         made.lag, made.rate = at.lag, at.rate
         if made.int8_tiles or made.recurrent_tiles:
             self._make_room(made, max(weight.shape[1] for weight in op.weights[:2]))
 
-    def _own_attention(self, op: Attention, made: Any) -> None:
+    def _own_attention(self, index: int, op: Attention, made: Any) -> None:
         size = op.width // op.heads
         made.heads, made.reach, made.lag = op.heads, op.reach, self.program.buffers[op.buffer].at.lag
         made.keys, made.values = self._offsets[op.keys], self._offsets[op.values]
@@ -336,13 +363,17 @@ class Layout:
             frequencies = self._keep(op.base ** -(torch.arange(half, dtype=torch.float64) / half))
             self._looked[key] = frequencies, self._room(made.rows, size)
         frequencies, turns = self._looked[key]
-        made.heard, made.frequencies, made.angles = self._heard(op.heard), frequencies.data_ptr(), turns.data_ptr()
+        made.heard, made.frequencies, made.angles = (
+            self._heard(index, op.heard),
+            frequencies.data_ptr(),
+            turns.data_ptr(),
+        )
 
-    def _heard(self, leaf: str) -> int:
+    def _heard(self, index: int, leaf: str) -> int:
         """Where it is counted, [B, 2], how many rows came before a step, and after it."""
         if leaf not in self._holds:
             heard = self._keep(torch.zeros(self.batch, 2, dtype=torch.int64))
-            self._holds[leaf] = heard[:, :1], heard[:, 1:]
+            self._holds[leaf] = heard[:, :1], heard[:, 1:], index
         return self._holds[leaf][0].data_ptr()
 
     def _own_local_attention(self, op: LocalAttention, made: Any) -> None:

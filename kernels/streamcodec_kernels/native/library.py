@@ -73,7 +73,7 @@ class Buffer(ctypes.Structure):
 
 
 class Leaf(ctypes.Structure):
-    _fields_ = [*_fields(pointers="before after"), *_fields("stream count offset halved")]
+    _fields_ = [*_fields(pointers="before after room"), *_fields("stream count offset halved first last")]
 
 
 class Length(ctypes.Structure):

@@ -1,4 +1,4 @@
-"""Memory for weights: one stretch, in the order in which a step reads them."""
+"""Memory that steps use, in huge pages where the system has them: with small pages a step would look up each place."""
 
 import contextlib
 import mmap
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["together"]
+__all__ = ["pages", "together"]
 
 LINE = 16  # floats, of a line of the caches
 HUGE = 2 << 20  # bytes of a huge page
@@ -16,26 +16,30 @@ HUGE = 2 << 20  # bytes of a huge page
 def together(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same float32 values side by side, each from a line of the caches on.
 
-    In huge pages where the system has them: a step reads all weights once, and with small pages it would look up the
-    place of each. What is fetched beyond the end of one tensor is the beginning of the next.
+    In the order in which a step reads them, what is fetched beyond the end of one tensor is the beginning of the next.
     """
     sizes = [-(-tensor.numel() // LINE) * LINE for tensor in tensors]
     total = sum(sizes)
     if not total:
         return [tensor.clone() for tensor in tensors]
-    parts = torch.frombuffer(_pages(4 * total), dtype=torch.float32, count=total).split(sizes)
+    parts = torch.frombuffer(_mapped(4 * total), dtype=torch.float32, count=total).split(sizes)
     each = zip(tensors, parts, strict=True)
     return [part[: tensor.numel()].view(tensor.shape).copy_(tensor) for tensor, part in each]
 
 
-def _pages(size: int) -> mmap.mmap:
+def pages(size: int) -> Tensor:
+    """So many bytes, [size] uint8."""
+    return torch.frombuffer(_mapped(size), dtype=torch.uint8, count=size)
+
+
+def _mapped(size: int) -> mmap.mmap:
     """At least `size` bytes; they live as long as what looks at them."""
     if size >= HUGE:
         size = -(-size // HUGE) * HUGE
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages
+            made.madvise(mmap.MADV_HUGEPAGE)
+    return made

@@ -41,11 +41,14 @@ struct Buffer {
     int64_t halved;                                  // whether its values are in bfloat16
 };
 
-// A leaf of the state: copied from there to `before`, and from `after` back; rounded to bfloat16, where it is halved.
+// A leaf of the state: copied from there to `before` ahead of the operation `first`; behind the operation `last` from
+// `after` to `room`, [stream, count], and when the step is done from there back. In between others may have its memory.
+// Rounded to bfloat16, where it is halved.
 struct Leaf {
     float *before;
     const float *after;
-    int64_t stream, count, offset, halved;
+    float *room;
+    int64_t stream, count, offset, halved, first, last;
 };
 
 struct Length {
@@ -124,7 +127,7 @@ struct Plan {
     int64_t operation_count;
     const Buffer *buffers;
     int64_t buffer_count;
-    const Leaf *leaves;
+    const Leaf *leaves;                   // in the order of their operations
     int64_t leaf_count;
     const Length *lengths;
     int64_t *signal;                      // room for the length of each signal of a stream, [stream, length]

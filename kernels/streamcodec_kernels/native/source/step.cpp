@@ -45,15 +45,30 @@ static int flush_to_zero() { return 0; }
 static void restore(int) {}
 #endif
 
-static void read_states(const Plan &plan, const Call &call) {
-    for (int64_t b = 0; b < call.batch; ++b) {
-        const uint8_t *state = state_of(call, b);
-        for (int64_t i = 0; i < plan.leaf_count; ++i) {
-            const Leaf &leaf = plan.leaves[i];
-            if (leaf.halved) read_halved(leaf, b, (const float *)(state + leaf.offset));
-            else memcpy(leaf.before + b * leaf.stream, state + leaf.offset, leaf.count * sizeof(float));
+// Take what the operation `which` finds of the states: the leaves from `leaf` on; returns the first one of a later one.
+static int64_t read_leaves(const Plan &plan, const Call &call, int64_t which, int64_t leaf) {
+    for (; leaf < plan.leaf_count && plan.leaves[leaf].first == which; ++leaf) {
+        const Leaf &of = plan.leaves[leaf];
+        for (int64_t b = 0; b < call.batch; ++b) {
+            const float *from = (const float *)(state_of(call, b) + of.offset);
+            if (of.halved) read_halved(of, b, from);
+            else memcpy(of.before + b * of.stream, from, of.count * sizeof(float));
         }
     }
+    return leaf;
+}
+
+// Put by what the operation `which` leaves of them, likewise.
+static int64_t put_by_leaves(const Plan &plan, const Call &call, int64_t which, int64_t leaf) {
+    for (; leaf < plan.leaf_count && plan.leaves[leaf].last == which; ++leaf) {
+        const Leaf &of = plan.leaves[leaf];
+        for (int64_t b = 0; b < call.batch; ++b) {
+            float *to = of.room + b * of.count;
+            if (of.halved) write_halved(of, b, to);
+            else memcpy(to, of.after + b * of.stream, of.count * sizeof(float));
+        }
+    }
+    return leaf;
 }
 
 static void keep_states(const Plan &plan, const Call &call) {
@@ -62,8 +77,7 @@ static void keep_states(const Plan &plan, const Call &call) {
         uint8_t *state = state_of(call, b);
         for (int64_t i = 0; i < plan.leaf_count; ++i) {
             const Leaf &leaf = plan.leaves[i];
-            if (leaf.halved) write_halved(leaf, b, (float *)(state + leaf.offset));
-            else memcpy(state + leaf.offset, leaf.after + b * leaf.stream, leaf.count * sizeof(float));
+            memcpy(state + leaf.offset, leaf.room + b * leaf.count, leaf.count * sizeof(float));
         }
         for (int64_t i = 0; i < plan.operation_count; ++i)
             if (plan.operations[i].kind == ATTENTION) keep_rings(plan.operations[i], b, state);
@@ -95,15 +109,18 @@ static void step(const Plan *plan, Call *call) {
     int64_t since = call->spent ? ticks() : 0;
     Room room;
     room.halves = call->halves;
-    read_states(*plan, *call);
     if (call->position) measure(*plan, *call);
     spend(*call, plan->operation_count, since);
-    for (int64_t i = 0; i < plan->operation_count; ++i) {
+    for (int64_t i = 0, read = 0, left = 0; i < plan->operation_count; ++i) {
         const Operation &op = plan->operations[i];
+        read = read_leaves(*plan, *call, i, read);
+        spend(*call, plan->operation_count, since);
         run_shared(*plan, *call, i, room);
         if (call->position)
             for (int64_t t = 0; t < op.target_count; ++t) fill(*plan, *call, op.targets[t].buffer);
         spend(*call, i, since);
+        left = put_by_leaves(*plan, *call, i, left);
+        spend(*call, plan->operation_count, since);
     }
     __atomic_store_n(&call->turn, OVER, __ATOMIC_RELEASE);
     if (call->keeps) keep_states(*plan, *call);
