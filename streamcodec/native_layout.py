@@ -46,9 +46,9 @@ __all__ = ["FUNCTIONS", "Layout"]
 SPARE = 16
 # The most stretches of memory that a window in bfloat16 may lie in.
 STRETCHES = 64
-# Bytes of windows in bfloat16 that are made at once, and weights up to which it is few rows at a time: these are used
-# again while a cache holds them.
-HALVES_BYTES, HELD = 1 << 20, 1 << 18
+# Bytes of windows in bfloat16 that are made at once; and weights, and columns, up to which it is few rows at a time,
+# whose results are written side by side: the weights are used again while a cache holds them.
+HALVES_BYTES, HELD, SIDE_BY_SIDE = 1 << 20, 1 << 18, 12 * WIDE
 # Rows of a panel in floats that are split at once where several blocks of rows share them.
 SPLIT_ROWS = 512
 # Bytes of a value in whole numbers: one a digit.
@@ -301,7 +301,8 @@ class Layout:
 
     def _own_low(self, op: Product, made: Any) -> str:
         width = -(-op.matrix.shape[0] // WIDE) * WIDE
-        held, rows = not made.weights and width * made.columns <= HELD, -(-self.batch * made.rows // WIDE) * WIDE
+        held = not made.weights and made.columns <= SIDE_BY_SIDE and width * made.columns <= HELD
+        rows = -(-self.batch * made.rows // WIDE) * WIDE
         if made.rows >= WIDE and self._lie_in_tiles(op):
             sources = [self._source(window) for window in op.windows]
             made.sources, made.source_count = self._array(library.Source, sources), len(sources)

@@ -22,14 +22,48 @@ TILED static inline V whole(__m256i x) {
     return (V)_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, x), 16);
 }
 
-// Values side by side, of which `to` has room to the end of the last vector: [count], each term `term` further.
+// The first halves of two vectors' numbers, pair by pair.
+TILED static inline V first_halves(V first, V second) {
+    const __m512i pairs = (__m512i)first;
+    return (V)_mm512_mask_alignr_epi8((__m512i)second, UINT64_C(0x3333333333333333), pairs, pairs, 2);
+}
+
+// Two vectors' numbers, pair by pair, as the sum of three in bfloat16: the nearest one, the nearest one to what is left, and
+// that which is left then. A number that is infinite in bfloat16 is the largest one that is not, and what is left.
+TILED static inline void in_three(V first, V second, V (&terms)[3]) {
+    V near = clamp(first, -LARGEST, LARGEST), next = clamp(second, -LARGEST, LARGEST);
+    for (int t = 0; t < 2; ++t, near = first, next = second) {
+        const I upper = bits(near) + 0x8000, lower = bits(next) + 0x8000;
+        first -= bits(upper & -0x10000);
+        second -= bits(lower & -0x10000);
+        terms[t] = first_halves(bits(upper), bits(lower));
+    }
+    terms[2] = first_halves(first, second);
+}
+
+// As `halve` does; pairs of two vectors are put in order.
+TILED static void halve_in_three(const float *from, uint16_t *to, int64_t term, int64_t count) {
+    alignas(64) static const uint16_t ORDER[] = {
+        0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+    };
+    const __m512i order = _mm512_load_si512(ORDER);
+    for (int64_t k = 0; k < count; k += 2 * LANES) {
+        V terms[3];
+        in_three(up_to(from + k, count - k), up_to(from + k + LANES, count - k - LANES), terms);
+        for (int t = 0; t < 3; ++t)
+            _mm512_storeu_si512(to + t * term + k, _mm512_maskz_permutexvar_epi16(UINT32_MAX, order, (__m512i)terms[t]));
+    }
+}
+
+// Values side by side, of which `to` has room to the end of the last two vectors: [count], each term `term` further.
 template <int TERMS>
 TILED static void halve(const float *from, uint16_t *to, int64_t term, int64_t count) {
+    if constexpr (TERMS == 3) return halve_in_three(from, to, term, count);
     for (int64_t k = 0; k < count; k += LANES) {
         V left = up_to(from + k, count - k);
 #pragma GCC unroll 3
         for (int t = 0; t < TERMS; ++t) {
-            const __m256i value = half(TERMS == 3 && t == 0 ? clamp(left, -LARGEST, LARGEST) : left);
+            const __m256i value = half(left);
             memcpy(to + t * term + k, &value, sizeof value);
             left -= whole(value);
         }

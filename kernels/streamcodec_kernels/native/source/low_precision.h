@@ -120,21 +120,14 @@ static constexpr Pair ORDER[][6] = {
     {}, {{0, 0}}, {{1, 0}, {0, 1}, {0, 0}}, {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}
 };
 
-// Of sixteen columns of two rows the nearest numbers in bfloat16, pair by pair; they keep what is left.
-TILED static inline V nearest_pairs(V &first, V &second) {
-    const I upper = bits(first) + 0x8000, lower = bits(second) + 0x8000;
-    first -= bits(upper & -0x10000);
-    second -= bits(lower & -0x10000);
-    return (V)_mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_maskz_srli_epi32(0xffff, (__m512i)upper, 16), (__m512i)lower);
-}
-
 // Part `part` of `parts` of DEEP rows of a panel in floats, [row, column], as they lie in three terms.
 TILED static inline void split(const float *from, uint16_t *to, int part, int parts) {
     for (int i = DEEP * part / parts; i < DEEP * (part + 1) / parts; ++i) {
         const int64_t pair = i / 2, tile = i % 2, first = 2 * pair * WIDE + tile * TILE;
-        V even = load(from + first), odd = load(from + first + WIDE);
-        for (int term = EXACT - 1; term >= 0; --term)
-            store((float *)(to + term * DEEP * WIDE + tile * DEEP * TILE + pair * DEEP), nearest_pairs(even, odd));
+        V terms[EXACT];
+        in_three(load(from + first), load(from + first + WIDE), terms);
+        for (int t = 0; t < EXACT; ++t)
+            store((float *)(to + (EXACT - 1 - t) * DEEP * WIDE + tile * DEEP * TILE + pair * DEEP), terms[t]);
     }
 }
 
