@@ -339,9 +339,10 @@ def _add_completion(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "completion",
         help="make a shell complete commands and options",
-        description="Print what a shell must read to complete commands, options and file names. In bash: "
-        'eval "$(streamcodec completion bash)"; in zsh put it into a file _streamcodec in a folder of $fpath, in fish '
-        "into ~/.config/fish/completions/streamcodec.fish.",
+        description="Print what a shell must read to complete commands, options and file names. It takes seconds, so "
+        "put it into a file once: in bash ~/.local/share/bash-completion/completions/streamcodec (without the package "
+        "bash-completion any file that ~/.bashrc reads), in zsh a file _streamcodec in a folder of $fpath, in fish "
+        "~/.config/fish/completions/streamcodec.fish.",
     )
     parser.add_argument("shell", choices=SHELLS)
     parser.set_defaults(module=".completion")
