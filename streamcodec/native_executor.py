@@ -146,6 +146,8 @@ class NativeExecutor:
         shared = batch * frames * self.program.multiply_adds >= SHARED_WORK
         if shared or not isinstance(quantize, (RVQSearch, RVQLookup)):
             return None
+        if quantize.instruction_set != self.instruction_set:  # its tables lie otherwise
+            return None
         return self.workspace(batch, frames).push(state, quantize, stages)
 
     def step(self, work: "Workspace", x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:

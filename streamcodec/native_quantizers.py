@@ -69,7 +69,7 @@ class RVQLookup:
 
     def __init__(self, codebooks: Tensor):
         _check(codebooks)
-        self._codebooks, self._here = codebooks.contiguous(), instruction_set()
+        self._codebooks, self.instruction_set = codebooks.contiguous(), instruction_set()
         self._entries, (_, self._size, self.dimension) = self._codebooks.data_ptr(), codebooks.shape
 
     def __call__(self, codes: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class RVQLookup:
         *lead, stages = codes.shape
         out = floats(*lead, self.dimension)
         rows, addresses = math.prod(lead), (self._entries, codes.data_ptr(), out.data_ptr())
-        self._here.lookup(ctypes.byref(library.Lookup(rows, stages, self._size, self.dimension, *addresses)))
+        self.instruction_set.lookup(ctypes.byref(library.Lookup(rows, stages, self._size, self.dimension, *addresses)))
         return out
 
     def of(self, latents: Tensor, codes: Tensor) -> library.Lookup:
@@ -125,9 +125,9 @@ class _Search:
     """A search through these tables: values [..., width], which it changes, to codes [..., K]."""
 
     def __init__(self, codebooks: Tensor, scan: Tensor, half_norms: Tensor | None, cross: Tensor | None):
-        self._here, (stages, size, dimension) = instruction_set(), codebooks.shape
-        filled, strip = scan.ndim == 4, _strip(self._here)
-        if filled and (scan.shape[3] != strip or (scan.dtype == torch.float16 and not self._here.halves)):
+        self.instruction_set, (stages, size, dimension) = instruction_set(), codebooks.shape
+        filled, strip = scan.ndim == 4, _strip(self.instruction_set)
+        if filled and (scan.shape[3] != strip or (scan.dtype == torch.float16 and not self.instruction_set.halves)):
             scan, filled = scan.transpose(1, 2).flatten(2)[:, :, :size].float(), False  # of another instruction set
         scan, codebooks = scan.contiguous(), codebooks.contiguous()
         half_norms, cross = (None if table is None else table.contiguous() for table in (half_norms, cross))
@@ -147,7 +147,7 @@ class _Search:
         asked = library.Search.from_buffer_copy(self._asked)  # threads may share this
         asked.rows, asked.width, asked.values, asked.codes = math.prod(lead), width, values.data_ptr(), codes.data_ptr()
         asked.given = None if given is None else given.data_ptr()
-        self._here.search(ctypes.byref(asked))
+        self.instruction_set.search(ctypes.byref(asked))
         return codes
 
 

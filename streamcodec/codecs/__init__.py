@@ -78,7 +78,9 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ConfigError(f"model_type is {kind!r}; supported are {', '.join(sorted(FAMILIES))}")
-    return FAMILIES[kind].build(config, tensors, name)
+    codec = FAMILIES[kind].build(config, tensors, name)
+    codec.note_weights()
+    return codec
 
 
 def convert_original(original: Original) -> Converted | None:

@@ -1,6 +1,5 @@
 """What every codec family shares: the offline calls, the networks placed for streaming, and the way to a stream."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from .. import ops
 from ..codes import Codes, CodesLike
 from ..errors import BackendError, InputError
 from ..latent_stream import LatentDecoderStream, LatentEncoderStream
+from ..nn.derived import apart
 from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Transducer
@@ -78,7 +78,7 @@ class Codec(CheckedInput, ABC):
         bandwidth_codebooks: tuple[int, ...] = (),
         levels: tuple[int, ...] = (),
     ) -> None:
-        """Make `framing`, write the spec and note the weights: the last thing that a family's constructor does."""
+        """Make `framing` and write the spec: the last thing that a family's constructor does."""
         self.framing = framing = self.make_framing(channels, self.quantizer.dimension, hop_length)
         sizes = framing.stream_bytes(self.dtype.itemsize)
         self.spec = CodecSpec(
@@ -106,7 +106,6 @@ class Codec(CheckedInput, ABC):
             segment_stride=None if self.segments is None else self.segments.stride,
             semantic_window=self.default_window,
         )
-        self.note_weights()
 
     def make_framing(self, channels: int, latent_channels: int, hop_length: int) -> Framing:
         """How the signal is cut: in `segments` where there are any, else frame by frame."""
@@ -139,7 +138,7 @@ class Codec(CheckedInput, ABC):
         Raises BackendError where there is no such backend or precision here, ConfigError for another precision.
         """
         other = self.twin()
-        other.quantizer = copy.copy(self.quantizer)
+        other.quantizer = apart(self.quantizer)
         other.framing = other.make_framing(self.spec.channels, self.quantizer.dimension, self.spec.hop_length)
         other.run_on(backend, precision)
         return other

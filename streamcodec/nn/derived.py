@@ -1,5 +1,6 @@
 """Values made from weights, and made again when these change."""
 
+import copy
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from .. import stamps
 
-__all__ = ["Derived"]
+__all__ = ["Derived", "apart"]
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 class Derived(Generic[T]):
@@ -41,3 +43,10 @@ class Derived(Generic[T]):
 
     def __reduce__(self) -> tuple[type["Derived[Any]"], tuple[()]]:
         return Derived, ()
+
+
+def apart(module: M) -> M:
+    """A module of its own with the same submodules and weights, which makes for itself what it makes of them."""
+    other = copy.copy(module)
+    vars(other).update({name: Derived() for name, value in vars(module).items() if isinstance(value, Derived)})
+    return other

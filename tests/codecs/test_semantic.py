@@ -20,9 +20,10 @@ from xcodec_models import KINDS, TINY_SPEECH, noise
 
 from streamcodec import Codes, codecs
 from streamcodec.checkpoint import load, save, weights
-from streamcodec.codecs import Codec, SemanticCodec, SemanticWindow
+from streamcodec.codecs import Codec, SemanticWindow
 from streamcodec.codecs.dac import DacCodec
 from streamcodec.codecs.encodec import EncodecCodec
+from streamcodec.codecs.semantic_codec import SemanticCodec
 from streamcodec.codecs.semantic_layers import SemanticConfig
 from streamcodec.codecs.semantic_model import SpeechModel, resample
 from streamcodec.errors import CheckpointError, ConfigError

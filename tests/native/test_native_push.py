@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sets import compiled, each_set, on
+from sets import HERE, compiled, each_set, on
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes, DecoderStream, EncoderStream
 from streamcodec.errors import CodesError, NonFiniteError, ShapeError, StreamClosedError, StreamError
+from streamcodec.state import State
 
 pytestmark = compiled
 
@@ -242,3 +243,18 @@ def test_other_threads_have_their_own_memory() -> None:
         for i, piece in enumerate(voice(8).split(HOP, 2)):
             codes = pool.submit(encoder.push, piece).result() if i // 2 % 2 else encoder.push(piece)
             assert codes == other.push(piece)
+
+
+@pytest.mark.skipif(len(HERE) < 2, reason="this processor has one instruction set")
+def test_a_codec_searches_on_the_instruction_set_that_it_was_made_for():
+    """Tables of another one lie otherwise: in one call with its steps they would be read beyond their end."""
+    codec, searches = streamcodec.load(), []
+    for name in HERE[:2]:
+        with on(name):
+            other = codec.on("native")
+            searches.append(other.quantizer.bound_search(slice(1)).run)
+    assert [search.instruction_set.name for search in searches] == HERE[:2]
+    network = other._networks()["encoder"]
+    pushes = [network.executor.push(1, 2, State(network.spec, 1), search, 1) for search in searches]
+    assert pushes[0] is None
+    assert pushes[1] is not None
