@@ -253,8 +253,9 @@ def test_a_codec_searches_on_the_instruction_set_that_it_was_made_for():
         with on(name):
             other = codec.on("native")
             searches.append(other.quantizer.bound_search(slice(1)).run)
+            network = other._networks()["encoder"]
+            executor = network.executor
     assert [search.instruction_set.name for search in searches] == HERE[:2]
-    network = other._networks()["encoder"]
-    pushes = [network.executor.push(1, 2, State(network.spec, 1), search, 1) for search in searches]
+    pushes = [executor.push(1, 2, State(network.spec, 1), search, 1) for search in searches]
     assert pushes[0] is None
     assert pushes[1] is not None
