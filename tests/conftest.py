@@ -27,6 +27,8 @@ gc.set_threshold(50_000, 20, 20)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a shell, and so in its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # "ci" tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile(
