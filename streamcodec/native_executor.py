@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import torch
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.library import InstructionSet
-from streamcodec_kernels.native.memory import pages
 from torch import Tensor
 
 from .errors import DtypeError, ShapeError
@@ -27,7 +27,7 @@ from .native_layout import FUNCTIONS, Layout
 from .native_push import NativePush
 from .native_quantizers import RVQLookup, RVQSearch
 from .native_support import CPU, floats, instruction_set
-from .native_weights import FloatPanels, Packer, is_split, lying_together, terms_of
+from .native_weights import FLOAT, FloatPanels, Packer, is_split, lying_together, terms_of
 from .program import (
     Attention,
     Depthwise,
@@ -49,6 +49,8 @@ from .state import Lent, State
 from .workspaces import Workspaces
 
 __all__ = ["NativeExecutor", "lacks"]
+
+T = TypeVar("T")
 
 # Multiply-adds of a step from which on it is shared among threads: some milliseconds of one.
 SHARED_WORK = 100_000_000
@@ -129,7 +131,7 @@ class NativeExecutor:
         self.floats = FloatPanels(packer, {i: op.matrix for i in exact if isinstance(op := program.ops[i], Product)})
         here = self.instruction_set
         layout = partial(Layout, program, here, weights, self.floats, snakes, terms)
-        self._workspaces = Workspaces(lambda batch, frames: Workspace(layout(batch, frames), here))
+        self._workspaces = Workspaces(lambda *size: Workspace(layout(*size), here))
 
     def workspace(self, batch: int, frames: int, part: int = 0) -> "Workspace":
         """Memory for steps of at least `batch` streams by `frames` frames; the calling thread's own, another for each
@@ -142,9 +144,8 @@ class NativeExecutor:
     def push(
         self, batch: int, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int
     ) -> NativePush | None:
-        """As `ops.Executor` has it: where the library quantizes too, for mono and for steps that no threads share."""
-        shared = batch * frames * self.program.multiply_adds >= SHARED_WORK
-        if shared or not isinstance(quantize, (RVQSearch, RVQLookup)):
+        """As `ops.Executor` has it: where the library quantizes too, and for mono."""
+        if not isinstance(quantize, (RVQSearch, RVQLookup)):
             return None
         if quantize.instruction_set != self.instruction_set:  # its tables lie otherwise
             return None
@@ -168,7 +169,7 @@ class Workspace:
         program, batch, frames = layout.program, layout.batch, layout.frames
         self.program, self.batch, self._set = program, batch, instruction_set
         self._layout, self._plan = layout, layout.plan
-        self._halves = pages(2 * max(1, layout.halves)).view(torch.int16)
+        self._halves = layout.scratch.take(2 * max(1, layout.halves)).view(torch.int16)
         self.memory, self.nbytes = layout.memory, layout.nbytes + self._halves.nbytes
         self._each, self._lent = ((ctypes.c_int64 * batch)(*range(batch)) for _ in range(2))
         self._work = program.multiply_adds * frames  # of a stream
@@ -176,6 +177,13 @@ class Workspace:
         out = program.buffers[program.out]
         self._input = (frames * program.at.rate, program.values[0].channels)
         self._output = (frames * out.at.rate, out.channels)
+        # For pushes: what goes into a step, and what comes out.
+        self._given, self._made = (self._room(*size) for size in (self._input, self._output))
+
+    def _room(self, rows: int, channels: int) -> Tensor:
+        """[B * rows, channels] in the memory that steps share."""
+        memory = self._layout.scratch.take(FLOAT * self.batch * rows * channels)
+        return memory.view(torch.float32).view(-1, channels)
 
     def check(self, x: Tensor, state: State | Lent, edges: Edges | None) -> None:
         """The library writes to memory: whatever it is given has to be of this size."""
@@ -214,8 +222,10 @@ class Workspace:
         if samples[1] != 1 or latents[1] != quantize.dimension:
             return None
         call = library.Call(turn=library.OVER, halves=self._halves.data_ptr())
-        sizes = (self.batch, samples[0], *latents)
-        return NativePush(self, self._set, self._plan, call, state, sizes, quantize, stages)
+        rooms = (self._given, self._made) if encodes else (self._made, self._given)
+        return NativePush(
+            partial(self.shared, call), self._set, self._plan, call, state, samples[0], *rooms, quantize, stages
+        )
 
     def run(self, x: Tensor, state: State | Lent, edges: Edges | None) -> Tensor:
         """The step; everything is of the right size."""
@@ -234,8 +244,7 @@ class Workspace:
         else:
             call.position, call.length = edges.position.data_ptr(), edges.length.data_ptr()
         call.out = out.data_ptr()
-        threads = torch.get_num_threads() if batch * self._work >= SHARED_WORK else 1
-        self._run_shared(threads) if threads > 1 else self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
+        self.shared(call, partial(self._set.step, ctypes.byref(self._plan), ctypes.byref(call)))
         return out
 
     def _keep(self, state: State, rows: Sequence[int] | slice, streams: Sequence[int] | Tensor) -> None:
@@ -261,18 +270,20 @@ class Workspace:
             parts[op] += ticks / max(1, sum(spent))
         return parts
 
-    def _run_shared(self, threads: int) -> None:
-        """The call, with the help of other threads, which come if they can. They hold on to the workspace."""
-        call = self._call
+    def shared(self, call: library.Call, run: Callable[[], T]) -> T:
+        """What `run` returns, which makes the step of this call. If that is long, other threads help, if they can come.
+        They hold on to the workspace.
+        """
+        threads = torch.get_num_threads() if call.batch * self._work >= SHARED_WORK else 1
+        if threads == 1:
+            return run()
         call.shared, call.turn = True, library.WAITING
         try:
             for _ in range(threads - 1):
-                _helpers().submit(self._help)
-            self._set.step(ctypes.byref(self._plan), ctypes.byref(call))
+                _helpers().submit(self._help, call)
+            return run()
         finally:
             call.shared, call.turn = False, library.OVER
 
-    def _help(self) -> int:
-        return self._set.help(
-            ctypes.byref(self._plan), ctypes.byref(self._call), _own_halves(len(self._halves)).data_ptr()
-        )
+    def _help(self, call: library.Call) -> int:
+        return self._set.help(ctypes.byref(self._plan), ctypes.byref(call), _own_halves(len(self._halves)).data_ptr())

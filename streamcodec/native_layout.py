@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from streamcodec_kernels.native import library
 from streamcodec_kernels.native.library import InstructionSet
-from streamcodec_kernels.native.memory import pages
+from streamcodec_kernels.native.memory import Scratch
 from torch import Tensor
 
 from .native_int8 import DEPTH
@@ -42,6 +42,8 @@ from .vector_math import angles
 
 __all__ = ["FUNCTIONS", "Layout"]
 
+# Bytes beside the buffers: for the other things that a step needs while it runs.
+BESIDE = 1 << 20
 # Floats after the rows of a buffer: the last row too is read in whole vectors.
 SPARE = 16
 # The most stretches of memory that a window in bfloat16 may lie in.
@@ -100,8 +102,9 @@ def _offsets(program: Program) -> dict[str, int]:
 class Layout:
     """Memory of a step of up to `batch` streams, and its plan.
 
-    memory: that of each buffer, [B, history + new, C], float32 or bfloat16; nbytes: of all; plan: the library's; of:
-    which operation of the program each of the plan's is; halves: values in bfloat16 that a thread needs room for.
+    memory: that of each buffer, [B, history + new, C], float32 or bfloat16, in the `scratch` that steps share; nbytes:
+    of all; plan: the library's; of: which operation of the program each of the plan's is; halves: values in bfloat16
+    that a thread needs room for.
     """
 
     def __init__(
@@ -114,12 +117,13 @@ class Layout:
         terms: Sequence[int],
         batch: int,
         frames: int,
+        part: int,
     ):
         self.program, self.batch, self.frames, self._set = program, batch, frames, instruction_set
         self._snakes, self._terms, self._floats, self.nbytes, self.halves = snakes, terms, floats, 0, 0
         self._kept: list[Any] = [weights]  # all that the plan points to
         self._halved = _halved(program, terms)
-        self.memory = self._memories([b.history + frames * b.at.rate for b in program.buffers])
+        self.memory = self._memories([b.history + frames * b.at.rate for b in program.buffers], part)
         # By leaf, [B, ...]: as an operation finds it, as it leaves it, and which operation of the program that is.
         self._holds: dict[str, tuple[Tensor, Tensor, int]] = {}
         self._offsets = _offsets(program)
@@ -134,7 +138,7 @@ class Layout:
             count *= size
         return self._keep(floats(count + SPARE))[:count].view(self.batch, *shape)
 
-    def _memories(self, rows: Sequence[int]) -> list[Tensor]:
+    def _memories(self, rows: Sequence[int], part: int) -> list[Tensor]:
         """Of each buffer, [B, rows, C], in one stretch."""
         shapes = [
             (self.batch, count, buffer.channels) for count, buffer in zip(rows, self.program.buffers, strict=True)
@@ -145,7 +149,8 @@ class Layout:
             for i, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
         ]
         starts, end = placed(sizes, lives(self.program))
-        memory = self._keep(pages(end))
+        self.scratch = Scratch(end + BESIDE, part)
+        memory = self._keep(self.scratch.take(end))
         each = zip(starts, shapes, kinds, strict=True)
         return [
             memory[start : start + kind.itemsize * math.prod(shape)].view(kind).view(shape)

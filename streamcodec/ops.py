@@ -91,9 +91,8 @@ class Executor(Protocol):
     def push(
         self, batch: int, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int
     ) -> "Push | None":
-        """What pushes so many whole frames at a time of some streams of `state`, no more than `batch`, away from the
-        edges of their signals: a step and the operation that is bound (`Bound.run`), with so many `stages`. None where
-        it has no quicker way than both.
+        """What pushes so many whole frames at a time of some streams of `state`, no more than `batch`: a step and the
+        operation that is bound (`Bound.run`), with so many `stages`. None where it has no quicker way than both.
         """
 
 
@@ -107,6 +106,7 @@ class Push(Protocol):
         given: Sequence[tuple[int, int, int, int, int, int]],
         made: Sequence[tuple[int, bool]],
         streams: Sequence[int],
+        edges: Sequence[tuple[int, int]] | None = None,
     ) -> bool:
         """streams: which of the state's are pushed, none twice. made: for each of them the address where its codes go,
         int64 [stages, frames], or its samples, and whether these are int16 and not float32; on a CPU, as all is here.
@@ -114,6 +114,9 @@ class Push(Protocol):
         given: stretches of such samples or codes, each with the number of its stream among `streams`, stream after
         stream: (address, stream, rows, row, width, column), where `row` and `column` are how far apart two rows and two
         columns are, in numbers; a row has one sample, or the codes of a frame.
+
+        edges: the two numbers of `Edges` for each stream; None: no row touches an edge of its signal. With edges, rows
+        that are not given are beyond the end of their signal.
 
         False where it cannot be done, for a sample that is not finite among other things: then nothing has changed.
         """

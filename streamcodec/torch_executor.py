@@ -79,9 +79,10 @@ class TorchExecutor:
         with torch.inference_mode(False), torch.no_grad():
             self._workspaces = Workspaces(self._maker())
 
-    def _maker(self) -> Callable[[int, int], "Workspace"]:
+    def _maker(self) -> Callable[[int, int, int], "Workspace"]:
         """What lays out a step of one size. It holds the weights, and nothing of this executor."""
-        return partial(Workspace, self.program, [weights(op) for op in self.program.ops])
+        program, packed = self.program, [weights(op) for op in self.program.ops]
+        return lambda batch, frames, part: Workspace(program, packed, batch, frames)
 
     def workspace(self, batch: int, frames: int, part: int = 0) -> "Workspace":
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own, another for each `part`."""

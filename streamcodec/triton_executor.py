@@ -5,7 +5,7 @@ streamcodec_kernels). Every other operation is laid out as in `torch_executor`. 
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -64,8 +64,9 @@ class TritonExecutor(TorchExecutor):
         self._precision = precision
         super().__init__(program)
 
-    def _maker(self) -> Callable[[int, int], Workspace]:
-        return partial(TritonWorkspace, self.program, [_weights(op, self._precision) for op in self.program.ops])
+    def _maker(self) -> Callable[[int, int, int], Workspace]:
+        program, packed = self.program, [_weights(op, self._precision) for op in self.program.ops]
+        return lambda batch, frames, part: TritonWorkspace(program, packed, batch, frames)
 
 
 class _Signal:

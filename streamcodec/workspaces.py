@@ -26,9 +26,9 @@ W = TypeVar("W", bound=Sized)
 
 
 class Workspaces(Generic[W]):
-    """make: a workspace for steps of `batch` streams by `frames` frames."""
+    """make: a workspace for steps of `batch` streams by `frames` frames in a `part`."""
 
-    def __init__(self, make: Callable[[int, int], W]):
+    def __init__(self, make: Callable[[int, int, int], W]):
         self._make, self._kept = make, threading.local()
 
     def get(self, batch: int, frames: int, part: int = 0) -> W:
@@ -37,7 +37,7 @@ class Workspaces(Generic[W]):
         work = kept.get(key)
         if work is None:
             with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
-                work = kept[key] = self._make(batch, frames)
+                work = kept[key] = self._make(batch, frames, part)
             while sum(other.nbytes for other in kept.values()) > KEPT_BYTES:
                 kept.popitem(last=False)
         else:

@@ -3,8 +3,8 @@
 A step is lent the states of the ready slots (`state.Lent`). What it makes of them is written when all went well: what
 goes wrong before that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
 
-Where all sessions of a step are in the middle of their streams, an executor may have one call for all of it (`pushes`).
-On a GPU it is a `WholeStep`, which is captured in a CUDA graph.
+An executor may have one call for all of a step (`pushes`). On a GPU it is a `WholeStep`, which is captured in a CUDA
+graph.
 """
 
 from abc import abstractmethod
@@ -417,15 +417,10 @@ class BatchedLane(Lane[Any]):
 
     def _pushed(self, plans: list[Plan]) -> Sequence[Tensor] | None:
         """The outputs of a step in one call, which is over then; None where nothing was done."""
-        middle = max(1, self.network.warmup_frames)
         if self.pushes is None:
             return None
-        for plan in plans:
-            stream = plan.side.stream
-            if plan.side.ended or stream.skip or stream.progress.frames < middle:
-                return None
-        sides = [Pushed(plan.side.slot, plan.side.queue.peek(plan.rows), plan.side.owner.int16) for plan in plans]
-        return self.pushes.run(sides, plans[0].frames, self._asked(plans))
+        sides = [Pushed(plan.side.slot, plan.side.queue.peek(plan.rows), self._int16(plan.side)) for plan in plans]
+        return self.pushes.run(sides, plans[0].frames, self._asked(plans), self._edges(plans, len(plans)))
 
     def _rows(self, sides: int) -> int:
         """Rows of a batch of so many sides: more, of no meaning, where each size of step takes memory of its own."""
@@ -474,6 +469,10 @@ class BatchedLane(Lane[Any]):
         """The input of the step, as `x` is, whose first rows it is written to, where it is not elsewhere already. Zeros
         where the queue has too little.
         """
+
+    @abstractmethod
+    def _int16(self, side: Any) -> bool:
+        """Whether what is made of a side may be rounded to int16 as it comes out."""
 
     @abstractmethod
     def _asked(self, plans: list[Plan]) -> int:

@@ -139,6 +139,9 @@ class BatchedDecoders(BatchedLane):
                 x[row, place : place + part.shape[0]] = part
         return x
 
+    def _int16(self, side: DecoderSide) -> bool:
+        return side.owner.int16 and not side.count.fade  # which is of what is not rounded yet
+
     def _asked(self, plans: list[Plan]) -> int:
         return 0
 

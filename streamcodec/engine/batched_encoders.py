@@ -102,6 +102,9 @@ class BatchedEncoders(BatchedLane):
         torch.cat(pieces, out=(x if len(x) == len(plans) else x[: len(plans)]).flatten(0, 1))
         return x
 
+    def _int16(self, side: EncoderSide) -> bool:
+        return False
+
     def _asked(self, plans: list[Plan]) -> int:
         """The codebooks of the highest bandwidth of any; the stages of a lower one are the first of a higher."""
         asked = [bandwidth for plan in plans for _, bandwidth in self._runs(plan.side, plan.stop - plan.start)]

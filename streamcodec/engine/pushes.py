@@ -1,4 +1,4 @@
-"""Steps of a lane in one call of an executor (`ops.Push`): of sessions that are all in the middle of their streams."""
+"""Steps of a lane in one call of an executor (`ops.Push`)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,7 +16,9 @@ __all__ = ["Pushed", "Pushes"]
 
 
 class Pushed(NamedTuple):
-    """A session in a step. waiting: the rows that it takes, in pieces; int16: whether its audio is to be that."""
+    """A session in a step. waiting: the rows that it takes, in pieces, fewer than a step has where its signal ends;
+    int16: whether its audio is to be that.
+    """
 
     slot: int
     waiting: list[Tensor]
@@ -34,13 +36,16 @@ class Pushes:
         self._kept: dict[tuple[int, int, int], tuple[Push, Tensor] | None] = {}
         self._current: Callable[[], bool] = lambda: False
 
-    def run(self, sides: Sequence[Pushed], frames: int, stages: int) -> list[Tensor] | None:
-        """So many frames of each; stages: of the codes that audio becomes, 0 for codes that become audio. Returns what
-        came out, [1, stages, frames] or [1, 1, samples] each, or None where nothing was done.
+    def run(
+        self, sides: Sequence[Pushed], frames: int, stages: int, edges: list[tuple[int, int]] | None
+    ) -> list[Tensor] | None:
+        """So many frames of each; stages: of the codes that audio becomes, 0 for codes that become audio; edges: as
+        `ops.Push` has them. Returns what came out, [1, stages, frames] or [1, 1, samples] each, or None where nothing
+        was done.
         """
         if type(self._quantizer) is not ResidualVectorQuantizer:
             return None
-        given, widest = list[tuple[int, int, int, int, int, int]](), 0
+        given, widest = list[tuple[int, int, int, int, int, int]](), 1
         for place, side in enumerate(sides):
             for piece in side.waiting:
                 (rows, width), (row, column) = piece.shape, piece.stride()
@@ -55,7 +60,7 @@ class Pushes:
             int16 = side.int16 and not stages
             made.append(torch.empty_like(like, dtype=torch.int16) if int16 else torch.empty_like(like))
             to.append((made[-1].data_ptr(), int16))
-        if push(given, to, [side.slot for side in sides]):
+        if push(given, to, [side.slot for side in sides], edges):
             return made
         self._kept.clear()  # another thread may have made it
         return None

@@ -42,6 +42,8 @@ ARRAYS: dict[tuple[Any, str], tuple[Any, str | None, int]] = {
     (library.Push, "given"): (library.Given, "given_count", 0),
     (library.Push, "made"): (library.Made, "batch", 0),
     (library.Push, "places"): (ctypes.c_int64, "batch", 0),
+    (library.Push, "position"): (ctypes.c_int64, "batch", 0),
+    (library.Push, "length"): (ctypes.c_int64, "batch", 0),
     (library.Push, "search"): (library.Search, None, 1),
     (library.Push, "lookup"): (library.Lookup, None, 1),
 }

@@ -45,7 +45,7 @@ def shared_among(threads: int) -> Iterator[list[int]]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(native_executor, "SHARED_WORK", 0)
-            patch.setattr(Workspace, "_help", lambda work: taken.append(plain(work)))
+            patch.setattr(Workspace, "_help", lambda work, call: taken.append(plain(work, call)))
             yield taken
     finally:
         torch.set_num_threads(before)

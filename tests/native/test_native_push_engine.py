@@ -11,14 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mirror import Mirror, deliver, drain
-from sets import compiled, each_set, on
+from oracles import signal
+from sets import compiled, each_set, on, shared_among
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec
 from streamcodec.engine import Engine
 from streamcodec.engine.batched import BatchedLane
+from streamcodec.nn.transducer import UNKNOWN
 from streamcodec.ops import Push
+from streamcodec.pcm import as_int16
 from streamcodec.protocol.samples import rounded
 
 pytestmark = compiled
@@ -73,20 +76,50 @@ def test_any_schedule_gives_the_bits_of_single_streams(name: str, seed: int) -> 
         end(engine, live)
 
 
-def test_a_step_of_sessions_in_the_middle_of_their_streams_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(native(), slots=5)
-    live = in_the_middle(engine, 5)
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchedLane, "_fill", lambda *_: pytest.fail("the general way"))
-        for frames in (1, 2, 4):
-            for mirror in live:
-                mirror.feed(frames * HOP)
-            deliver(live, engine.step())
-        for part in (100, HOP - 100):  # one frame in two pieces
-            for mirror in live:
-                mirror.feed(part)
-            deliver(live, engine.step())
+@pytest.mark.parametrize("sessions", [5, 12])
+def test_every_step_is_one_call(sessions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start of a signal to its end, and for many sessions."""
+    monkeypatch.setattr(BatchedLane, "_stepped", lambda *_: pytest.fail("the general way"))
+    engine = Engine(native(), slots=sessions)
+    live = in_the_middle(engine, sessions)
+    for frames in (1, 2, 4):
+        for mirror in live:
+            mirror.feed(frames * HOP)
+        deliver(live, engine.step())
+    for part in (100, HOP - 100):  # one frame in two pieces
+        for mirror in live:
+            mirror.feed(part)
+        deliver(live, engine.step())
+    for i, mirror in enumerate(live):  # each ends at another sample
+        mirror.feed(i * HOP // sessions)
     end(engine, live)
+
+
+@pytest.mark.parametrize("int16", [False, True])
+def test_a_session_that_is_cut_off_falls_to_silence_in_one_call(int16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = native()
+    decoder, codes = codec.open_decoder(), codec.open_encoder().push(signal(1, 1, 6 * HOP, 1))
+    expected = torch.cat([decoder.push(codes), decoder.cut(HOP)], 2)
+    monkeypatch.setattr(BatchedLane, "_stepped", lambda *_: pytest.fail("the general way"))
+    engine = Engine(codec, slots=2)
+    session, made = engine.open("decode", int16=int16), list[Tensor]()
+    for begin in (lambda: engine.feed(session, codes), lambda: engine.cut(session, HOP)):
+        begin()
+        while engine.ready:
+            made += [delivery.audio for delivery in engine.step() if delivery.audio is not None]
+    assert torch.equal(torch.cat(made, 2), as_int16(expected) if int16 else expected)
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_threads_that_share_a_step_make_the_same_bits(direction: str) -> None:
+    engine = Engine(native(), slots=6)
+    live = [Mirror(engine, direction, 6.0, "exact", i) for i in range(6)]
+    with shared_among(3):
+        for _ in range(5):
+            for mirror in live:
+                mirror.feed(2 * HOP)
+            deliver(live, engine.step())
+        end(engine, live)
 
 
 def test_int16_is_the_float_audio_rounded() -> None:
@@ -188,8 +221,11 @@ def test_what_is_not_whole_frames_of_each_stream_is_refused_and_nothing_has_chan
         "a state that is none": ([at(fine, 0), at(fine, 1)], [0, 3]),
     }
     for what, (given_, streams) in refused.items():
-        assert not push(given_, made, streams), what
-        assert all(map(torch.equal, states(engine), before)), what
+        for edges in (None, [(4, UNKNOWN), (4, UNKNOWN)]):
+            if what != "too few" or edges is None:  # at an edge the others are beyond the end
+                assert not push(given_, made, streams, edges), what
+                assert all(map(torch.equal, states(engine), before)), what
+    assert not push([at(fine, 0), at(fine, 1)], made, [0, 2], [(4, UNKNOWN)])
     with ThreadPoolExecutor(1) as pool:
         assert not pool.submit(push, [at(fine, 0), at(fine, 1)], made, [0, 2]).result()
     end(engine, live)

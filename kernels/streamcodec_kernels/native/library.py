@@ -167,7 +167,7 @@ class Push(ctypes.Structure):
     _fields_ = [
         *_fields("batch frames samples", "given"),
         *_fields("given_count", "made state"),
-        *_fields("state_stream state_count", "places rows latents codes search lookup"),
+        *_fields("state_stream state_count", "places position length rows latents codes search lookup"),
     ]
 
 

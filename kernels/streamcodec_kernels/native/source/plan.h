@@ -219,8 +219,9 @@ struct Made {
     int64_t int16;
 };
 
-// A push of whole frames of some streams, away from the edges of their signals: codes of samples, or samples of codes. One
-// of `search` and `lookup` is null.
+// A push of whole frames of some streams: codes of samples, or samples of codes. One of `search` and `lookup` is null.
+// position, length: as a call has them; where they are null, each stream has to be given all its rows, else those that it
+// is not given are beyond the end of its signal.
 struct Push {
     int64_t batch, frames, samples;       // of each stream
     const Given *given;                   // stream after stream
@@ -229,6 +230,7 @@ struct Push {
     uint8_t *state;
     int64_t state_stream, state_count;    // bytes of one, and how many there are
     const int64_t *places;                // [stream], which of the states
+    const int64_t *position, *length;
     float *rows;                          // [stream, samples]: room
     float *latents;                       // [stream, frames, dimension]: room, and where the search or the look-up has them
     int64_t *codes;                       // [stream, frames, stages]: likewise

@@ -37,10 +37,18 @@ static bool take_codes(const Given &from, const Lookup &lookup, int64_t *codes) 
     return known;
 }
 
-// Returns whether it may be: each stream has a state and is given as many rows as it is to be, all of them samples or codes.
+// No sample or code anywhere: a code of none adds nothing to a frame.
+static void take_nothing(const Push &push) {
+    if (push.lookup) memset(push.codes, 0xff, push.batch * push.frames * push.lookup->stages * sizeof(int64_t));
+    else memset(push.rows, 0, push.batch * push.samples * sizeof(float));
+}
+
+// Returns whether it may be: each stream has a state and is given as many rows as it is to be, or fewer at an end;
+// all of them are samples or codes.
 static bool take(const Push &push) {
     for (int64_t b = 0; b < push.batch; ++b)
         if (push.places[b] < 0 || push.places[b] >= push.state_count) return false;
+    if (push.position) take_nothing(push);
     const int64_t each = push.lookup ? push.frames : push.samples;
     int64_t stream = 0, row = 0, all = 0;
     for (int64_t i = 0; i < push.given_count; ++i) {
@@ -56,7 +64,7 @@ static bool take(const Push &push) {
         row += from.rows;
         all += from.rows;
     }
-    return all == push.batch * each;
+    return push.position || all == push.batch * each;
 }
 
 static void give_codes(const Push &push) {
@@ -88,7 +96,6 @@ static void give_samples(const Push &push) {
 static void prepare(const Push &push, Call &call) {
     const bool decodes = push.lookup;
     const int64_t dimension = decodes ? push.lookup->dimension : 1;
-    call.batch = push.batch;
     call.x = decodes ? push.latents : push.rows;
     call.x_row = dimension;
     call.x_stream = (decodes ? push.frames : push.samples) * dimension;
@@ -97,7 +104,8 @@ static void prepare(const Push &push, Call &call) {
     call.state_stream = push.state_stream;
     call.places = push.places;
     call.keeps = 1;
-    call.position = call.length = nullptr;
+    call.position = push.position;
+    call.length = push.length;
 }
 
 // What the search or the look-up does, for so many rows.

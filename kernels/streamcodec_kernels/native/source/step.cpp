@@ -58,12 +58,13 @@ static int64_t read_leaves(const Plan &plan, const Call &call, int64_t which, in
     return leaf;
 }
 
-// Put by what the operation `which` leaves of them, likewise.
-static int64_t put_by_leaves(const Plan &plan, const Call &call, int64_t which, int64_t leaf) {
+// Put what the operation `which` leaves of them where it belongs, likewise: nothing can go wrong any more, and a later
+// operation reads its own leaves. What is lent is put by, until it is to be kept.
+static int64_t put_leaves(const Plan &plan, const Call &call, int64_t which, int64_t leaf) {
     for (; leaf < plan.leaf_count && plan.leaves[leaf].last == which; ++leaf) {
         const Leaf &of = plan.leaves[leaf];
         for (int64_t b = 0; b < call.batch; ++b) {
-            float *to = of.room + b * of.count;
+            float *to = call.keeps ? (float *)(state_of(call, b) + of.offset) : of.room + b * of.count;
             if (of.halved) write_halved(of, b, to);
             else memcpy(to, of.after + b * of.stream, of.count * sizeof(float));
         }
@@ -71,17 +72,20 @@ static int64_t put_by_leaves(const Plan &plan, const Call &call, int64_t which, 
     return leaf;
 }
 
+static void keep_all_rings(const Plan &plan, const Call &call) {
+    for (int64_t i = 0; i < plan.operation_count; ++i)
+        for (int64_t b = 0; plan.operations[i].kind == ATTENTION && b < call.batch; ++b)
+            if (call.places[b] >= 0) keep_rings(plan.operations[i], b, state_of(call, b));
+}
+
+// What was put by.
 static void keep_states(const Plan &plan, const Call &call) {
-    for (int64_t b = 0; b < call.batch; ++b) {
-        if (call.places[b] < 0) continue;
-        uint8_t *state = state_of(call, b);
-        for (int64_t i = 0; i < plan.leaf_count; ++i) {
+    for (int64_t b = 0; b < call.batch; ++b)
+        for (int64_t i = 0; call.places[b] >= 0 && i < plan.leaf_count; ++i) {
             const Leaf &leaf = plan.leaves[i];
-            memcpy(state + leaf.offset, leaf.room + b * leaf.count, leaf.count * sizeof(float));
+            memcpy(state_of(call, b) + leaf.offset, leaf.room + b * leaf.count, leaf.count * sizeof(float));
         }
-        for (int64_t i = 0; i < plan.operation_count; ++i)
-            if (plan.operations[i].kind == ATTENTION) keep_rings(plan.operations[i], b, state);
-    }
+    keep_all_rings(plan, call);
 }
 
 // A clock of the processor's, in ticks that are all of one length.
@@ -119,11 +123,11 @@ static void step(const Plan *plan, Call *call) {
         if (call->position)
             for (int64_t t = 0; t < op.target_count; ++t) fill(*plan, *call, op.targets[t].buffer);
         spend(*call, i, since);
-        left = put_by_leaves(*plan, *call, i, left);
+        left = put_leaves(*plan, *call, i, left);
         spend(*call, plan->operation_count, since);
     }
     __atomic_store_n(&call->turn, OVER, __ATOMIC_RELEASE);
-    if (call->keeps) keep_states(*plan, *call);
+    if (call->keeps) keep_all_rings(*plan, *call);
     const Buffer &out = plan->buffers[plan->out];
     const int64_t size = (out.rows - out.history) * out.channels;
     for (int64_t b = 0; b < call->batch; ++b)
