@@ -100,8 +100,8 @@ def _own_halves(count: int) -> Tensor:
 
 
 class NativeExecutor:
-    """Runs one program; what pays of its products in `precision` (`ops.PRECISIONS`). Threads may share it: each has
-    workspaces of its own.
+    """Runs one program; what pays of its products in `precision` (one of `precisions.PRECISIONS`). Threads may share
+    it: each has workspaces of its own.
 
     A long step is shared among as many threads as torch has (`torch.set_num_threads`); its bits are the same.
 

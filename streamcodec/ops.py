@@ -23,20 +23,18 @@ from . import native_executor, native_quantizers, native_support, triton_executo
 from .errors import BackendError, ConfigError, DtypeError, InputError, ShapeError
 from .install import how_to_install
 from .native_weights import TERMS
+from .precisions import PRECISIONS
 from .program import Edges, Program
 from .state import Lent, State
 from .torch_executor import TorchExecutor
 
 __all__ = [
-    "ENCODING",
-    "PRECISIONS",
     "Executor",
     "arranged",
     "arranges",
     "backend_of",
     "backends",
     "check_backend",
-    "check_encoding",
     "check_precision",
     "executor",
     "factorised_decode",
@@ -139,8 +137,8 @@ class Bound(NamedTuple):
 class Runner(NamedTuple):
     """One executor.
 
-    make: it, for a program and a precision (`PRECISIONS`) that it has; lacks: the first thing in a program that it
-    cannot run, or None; auto: may `auto` pick it for a program that it can run?
+    make: it, for a program and a precision (one of `PRECISIONS`) that it has; lacks: the first thing in a program that
+    it cannot run, or None; auto: may `auto` pick it for a program that it can run?
     """
 
     make: Callable[[Program, str], Executor]
@@ -172,28 +170,6 @@ def runner(program: Program, backend: str) -> str:
 def lacking(program: Program, backend: str) -> str | None:
     """The first thing in `program` that the executor `backend` cannot run, or None."""
     return _EXECUTORS[backend].lacks(program)
-
-
-# Of steps, and the backends that have it; docs/kernels.md has what each changes. On processors with AMX the native
-# backend makes some products in float32 of six in bfloat16, which are no less exact.
-PRECISIONS: Mapping[str, tuple[str, ...]] = {
-    "float32": ("auto", "torch", "native", "triton"),
-    "tf32": ("triton",),
-    "bfloat16": ("native", "triton"),
-    "bfloat16x3": ("native",),
-    "int8": ("native",),
-}
-# Those in which encoders run too: in the others they would give other codes.
-ENCODING = frozenset({"float32", "bfloat16x3"})
-
-
-def check_encoding(precision: str) -> None:
-    """Raises ConfigError for a precision in which no encoder runs."""
-    if precision in PRECISIONS and precision not in ENCODING:
-        raise ConfigError(
-            f"precision {precision!r}: encoding in it would change up to a fifth of the codes, so it is for decoding "
-            "alone. Leave it out, or take 'bfloat16x3'"
-        )
 
 
 def check_precision(backend: str, precision: str) -> None:

@@ -58,7 +58,7 @@ def _weights(op: Op, precision: str) -> Weights:
 
 
 class TritonExecutor(TorchExecutor):
-    """Runs one program; what pays of its products in `precision` (`ops.PRECISIONS`). Threads may share it."""
+    """Runs one program; what pays of its products in `precision` (`precisions.PRECISIONS`). Threads may share it."""
 
     def __init__(self, program: Program, precision: str = "float32"):
         self._precision = precision

@@ -31,7 +31,7 @@ from torch import Tensor
 import streamcodec
 from streamcodec import Codec, Codes
 from streamcodec.audio import AudioReader
-from streamcodec.bench.presets import make
+from streamcodec.bench.random_weights import make
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 Upstreams = Callable[[Tensor, float], Upstream]

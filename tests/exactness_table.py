@@ -26,7 +26,8 @@ from torch import Tensor
 import streamcodec
 from streamcodec import Codec, Codes, codecs
 from streamcodec.audio import AudioReader
-from streamcodec.bench.presets import PRESETS, Preset, make
+from streamcodec.bench.presets import PRESETS, Preset
+from streamcodec.bench.random_weights import make
 from streamcodec.bench.upstream import upstream_of
 from streamcodec.cli.roundtrip import RECORDING
 from streamcodec.codecs.dac import DacCodec

@@ -10,7 +10,7 @@ from streamcodec_kernels.rvq_reference import NEAR_TIE, excess_distance
 from torch import Tensor, nn
 
 from streamcodec import Codec, codecs
-from streamcodec.bench.presets import mixtures
+from streamcodec.bench.random_weights import mixtures
 from streamcodec.checkpoint import weights
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.segments import Segments

@@ -303,6 +303,31 @@ def test_the_package_works_without_its_optional_libraries():
     assert done.returncode == 0, done.stderr
 
 
+TELLING = """
+    import sys
+    import streamcodec.cli
+
+    try:
+        assert streamcodec.cli.main(sys.argv[1:]) == 0
+    except SystemExit as ended:
+        assert not ended.code
+    assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "--version", "serve --help", "connect --help", "bench --help", "bench speed --help", "completion zsh"],
+)
+def test_what_tells_of_commands_does_not_import_torch(words):
+    if words.startswith("completion"):
+        pytest.importorskip("shtab", reason="completion is written by the package shtab")
+    command = [sys.executable, "-c", textwrap.dedent(TELLING), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
 # What a round trip does without. To import the other codecs took as long as to load its own.
 OTHER_CODECS = ("dac", "encodec", "higgs", "lyra", "mimi", "pocket_tts", "qwen_tts", "semantic", "snac", "xcodec")
 OTHER_PARTS = ("bench", "client", "codesfile", "corpus", "engine", "evaluate", "live", "packet", "server", "train")

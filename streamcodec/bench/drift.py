@@ -1,4 +1,4 @@
-"""How far a streaming encoder with a speech model (X-Codec) drifts from the run over the whole utterance.
+"""``streamcodec bench drift``: windows of different sizes beside the run over the whole utterance.
 
 The speech model attends to the whole recording, so a stream gives it a window instead: some frames before and after
 the frames it is asked about. The table has, for each window, its delay, the share of codes that equal the offline
@@ -20,54 +20,11 @@ from ..codecs import SemanticWindow
 from ..codecs.semantic import SemanticBase
 from ..codes import Codes
 from ..errors import InputError
-from .pairs import add_backend, open_codec, tell
+from .pairs import open_codec, tell
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["run"]
 
-HELP = "code agreement of a windowed X-Codec encoder with the offline run"
 RECORDING = Path(__file__).parents[1] / "bundled" / "jfk.flac"  # 11 s of speech, public domain
-# The past shorter and longer than the default's, the future longer, and a hop that halves the cost; last, everything
-# that the bundled recording has.
-WINDOWS = ((25, 11, 10), (50, 11, 10), (100, 11, 10), (200, 11, 10), (100, 11, 21), (100, 50, 10), (600, 600, 50))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument("input", nargs="?", help="WAV, FLAC, OGG or MP3; default: the recording in this package")
-    parser.add_argument(
-        "--codec",
-        metavar="SOURCE",
-        default="xcodec",
-        help="an X-Codec checkpoint; default: xcodec, the published sizes with random weights, whose agreement says "
-        "nothing about a trained codec",
-    )
-    add_backend(parser)
-    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
-    parser.add_argument(
-        "--windows",
-        type=_windows,
-        default=[SemanticWindow(*sizes) for sizes in WINDOWS],
-        metavar="L/R/H,L/R/H",
-        help="frames before, frames after and frames per run of the speech model (default: "
-        + ",".join("/".join(map(str, sizes)) for sizes in WINDOWS)
-        + ")",
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="audio to run at most (default: 60)")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-
-
-def _windows(text: str) -> list[SemanticWindow]:
-    windows = []
-    for part in text.split(","):
-        sizes = part.split("/")
-        if len(sizes) != 3 or not all(size.isascii() and size.isdecimal() and len(size) < 10 for size in sizes):
-            raise argparse.ArgumentTypeError(f"{part!r} is not left/right/hop in frames, such as 100/11/10")
-        try:
-            windows.append(SemanticWindow(*(int(size) for size in sizes)))
-        except InputError as error:
-            raise argparse.ArgumentTypeError(f"{part}: {error}") from error
-    return windows
 
 
 def run(args: argparse.Namespace) -> int:

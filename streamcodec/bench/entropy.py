@@ -1,4 +1,4 @@
-"""What entropy coding saves of a codec's bits, by the bytes that come out, and what it costs.
+"""``streamcodec bench entropy``: bits before and after entropy coding.
 
 Recordings are encoded, their codes are coded and decoded again, and must be the same. The table has a row for each
 bandwidth and number of frames a block: codes as they are and coded, in kbps without any header, and the median time of
@@ -21,26 +21,9 @@ from ..errors import AudioError, InputError
 from ..train.data import find_audio
 from ..train.entropy_codes import encoded
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["run"]
 
-HELP = "bits that entropy coding saves, and its time a frame"
 RECORDING = Path(__file__).parents[1] / "bundled" / "jfk.flac"  # 11 s of speech, public domain
-FRAMES = (1, 10, 500)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument(
-        "input", nargs="?", type=Path, help="a recording, a folder or a list; default: the recording in this package"
-    )
-    parser.add_argument("--codec", metavar="SOURCE", help="default: the codec in this package")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="default: the one that lies beside the codec")
-    parser.add_argument(
-        "--frames", type=int, nargs="+", default=FRAMES, metavar="N", help="a block (default: 1 10 500); the first "
-        "block of a recording is coded without a past",
-    )  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each recording at most (default: 60)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:

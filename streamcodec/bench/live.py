@@ -1,4 +1,4 @@
-"""Conversations as a server runs them: one step after the other, of all of them at once.
+"""``streamcodec bench live``: one step after the other, of all conversations at once.
 
 A conversation is two sessions, one that encodes what is said here and one that decodes what is said there. One process
 runs both directions of all; several share the sessions as a server's engines do (`engine.placement`), so that of two
@@ -26,14 +26,12 @@ from ..codecs import Codec
 from ..engine.placement import Kind, place
 from ..engine.session import Direction
 from ..errors import InputError
-from ..ops import PRECISIONS
-from .pairs import BUNDLED, add_backend, open_codec
+from .pairs import open_codec
 from .presets import PRESETS
 from .steps import codes_of_chance, noise, p99
 
-__all__ = ["HELP", "Live", "add_arguments", "live", "run"]
+__all__ = ["Live", "live", "run"]
 
-HELP = "conversations as a server runs them: how long a step takes, at the 99th percentile"
 WARM = 20  # steps before those that count: the first ones pack weights and lay out memory
 LOOP = 30_000  # rounds of the loop, some tenths of a millisecond
 START_SECONDS = 120.0  # until all processes are ready
@@ -52,36 +50,6 @@ class Live(NamedTuple):
     lasts: float
     steps: list[float]
     loop: list[float]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument(
-        "--codec",
-        metavar="DIR|NAME",
-        default="encodec_24khz",
-        help=f"what `load` takes, {BUNDLED}, or a published codec's sizes with random weights: {', '.join(PRESETS)} "
-        "(default: encodec_24khz)",
-    )
-    add_backend(parser)
-    parser.add_argument(
-        "--precision",
-        default="float32",
-        metavar="NAME",
-        help=f"of steps: {', '.join(PRECISIONS)} (default: float32)",
-    )
-    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
-    parser.add_argument("--conversations", type=int, default=10, metavar="N", help="for each process (default: 10)")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=1,
-        metavar="N",
-        help="at once, a thread each, which share the directions as a server's engines do (default: 1)",
-    )
-    parser.add_argument("--frames", type=int, default=1, metavar="N", help="of a step (default: 1)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="to measure (default: 20)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ def best(run: Callable[[], object]) -> float:
 def gemm_peak(precision: str = "float32", device: torch.device | None = None) -> float:
     """Floating-point operations a second of a large matrix product in torch, on as many threads as torch has now.
 
-    precision: one of `ops.PRECISIONS`.
+    precision: one of `precisions.PRECISIONS`.
     """
     device = device or torch.device("cpu")
     size = SIZE if device.type == "cpu" else 8 * SIZE

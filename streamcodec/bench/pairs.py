@@ -1,6 +1,5 @@
 """The same codec here and in another implementation, and the check that the two do the same."""
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -13,14 +12,13 @@ from ..codecs import Codec
 from ..codecs.snac import SnacCodec
 from ..codes import Codes
 from ..errors import InputError, StreamcodecError
-from .presets import PRESETS, make
+from .presets import BUNDLED, PRESETS
+from .random_weights import make
 from .upstream import Upstream, upstream_of
 
 __all__ = [
     "AGREEMENT",
     "AUDIO_ERROR",
-    "BUNDLED",
-    "add_backend",
     "agreement",
     "check_same",
     "open_codec",
@@ -32,21 +30,11 @@ AGREEMENT = 0.99  # least share of codes that are equal, as `agreement` counts t
 AUDIO_ERROR = 1e-4  # of the loudest sample, at least of full scale
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """--backend, of what runs a codec."""
-    parser.add_argument(
-        "--backend", default="auto", metavar="NAME", help="what computes: auto, torch, native or triton"
-    )
-
-
 def open_codec(source: str | None, backend: str = "auto", precision: str = "float32") -> tuple[Codec, bool]:
     """What `load` makes of `source`, or a preset where nothing lies there under its name; whether it is a preset."""
     if source in PRESETS and not Path(source).exists():
         return make(PRESETS[source]).on(backend, precision), True
     return load(source, backend=backend, precision=precision), False
-
-
-BUNDLED = "streamcodec_24khz"
 
 
 def open_pair(

@@ -1,4 +1,4 @@
-"""How many paced sessions a live server carries on this machine: latency, underruns and CPU.
+"""``streamcodec bench serve``: paced sessions over loopback.
 
 Starts `streamcodec serve` (or measures the one at --url) and sends speech at its own pace, in packets of a few frames,
 to be encoded, decoded and sent back. A packet that is back later than the jitter target after its last sample was to be
@@ -28,9 +28,8 @@ from ..audio import AudioReader
 from ..errors import InputError
 from .paced import LoadError, Paced, drive
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["run"]
 
-HELP = "paced sessions over loopback: latency, underruns, CPU"
 RECORDING = Path(__file__).parents[1] / "bundled" / "jfk.flac"  # 11 s of speech, public domain
 START_AUDIO = 0.2  # seconds
 START_SECONDS = 120.0  # for the server to load its codec and warm up
@@ -41,42 +40,6 @@ METRICS = {
     "steps": "streamcodec_engine_step_seconds_count",
     "step_sessions": "streamcodec_engine_step_sessions_sum",
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument(
-        "--sessions",
-        type=_counts,
-        default=[8, 16, 24, 32],
-        metavar="N,N",
-        help="how many at once (default: 8,16,24,32)",
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement (default: 60)")
-    parser.add_argument("--warm", type=float, default=2.0, help="seconds at its start that are left out (default: 2)")
-    parser.add_argument(
-        "--target",
-        type=float,
-        default=40.0,
-        metavar="MS",
-        help="jitter target: later packets are underruns (default: 40)",
-    )
-    parser.add_argument(
-        "--packet-frames", type=int, default=2, metavar="N", help="frames of the codec in a packet (default: 2)"
-    )
-    parser.add_argument("--rate", type=int, metavar="HZ", help="of the clients (default: the codec's)")
-    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own")
-    parser.add_argument("--codec", metavar="SOURCE", help="default: the codec in this package")
-    parser.add_argument("--engines", type=int, default=1, help="processes of the server's engine (default: 1)")
-    parser.add_argument("--url", metavar="URL", help="measure the server at ws://HOST:PORT, instead of starting one")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-
-
-def _counts(text: str) -> list[int]:
-    counts = [int(part) if part.isascii() and part.isdecimal() and len(part) < 5 else 0 for part in text.split(",")]
-    if min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of counts such as 8,16,24")
-    return counts
 
 
 def run(args: argparse.Namespace) -> int:

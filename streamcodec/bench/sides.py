@@ -13,7 +13,7 @@ from ..codecs.mimi import MimiCodec
 from ..codes import Codes
 from ..engine import Direction, Engine
 from ..errors import StreamcodecError
-from ..ops import ENCODING
+from ..precisions import ENCODING
 from .machine import synchronized
 from .pairs import AGREEMENT, AUDIO_ERROR, agreement
 from .upstream import Upstream, moshi_steps

@@ -1,4 +1,4 @@
-"""The cost of streaming, as a ratio to the offline run of the same audio by another implementation.
+"""``streamcodec bench speed``: our steps beside another implementation offline.
 
 All sides run in turn in one process and the medians are compared, so that a machine that drifts drifts for all. They
 are checked against each other first: figures of two systems that do not do the same thing are not reported. How near a
@@ -22,74 +22,22 @@ from ..codecs import Codec
 from ..codecs.xcodec import XcodecCodec
 from ..codes import Codes
 from ..errors import BackendError, InputError
-from ..ops import PRECISIONS, backends, check_backend, check_precision
+from ..ops import backends, check_backend, check_precision
+from ..precisions import PRECISIONS
 from .machine import bandwidth as memory_bandwidth
 from .machine import gemm_peak, processor
-from .pairs import BUNDLED, check_same, open_pair, tell
-from .presets import PRESETS
+from .options import DIRECTIONS
+from .pairs import check_same, open_pair, tell
 from .profile import Spent, profile
 from .sides import Side, check_steps, loss_of_precision, moshi, offline, same_codes, served, streamed
 from .steps import noise, p99
 from .upstream import Upstream
 from .work import work_of
 
-__all__ = ["HELP", "add_arguments", "run", "table"]
+__all__ = ["run", "table"]
 
-HELP = "cost of streaming against another implementation offline, and against the machine's limits"
-DIRECTIONS = ("encode", "decode")
 CHECKED_SECONDS = 2  # of audio, before anything is measured
 STEP_SECONDS = 0.08  # of the longer of the steps measured by default
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument(
-        "--codec",
-        metavar="DIR|NAME",
-        default="encodec_24khz",
-        help="a checkpoint directory that transformers reads too (EnCodec, DAC, Mimi, X-Codec), one of SNAC or "
-        f"Qwen3-TTS, one of our own, {BUNDLED} (ratios are to our own offline call then), or a published codec's "
-        f"sizes with random weights: {', '.join(PRESETS)} (default: encodec_24khz)",
-    )
-    parser.add_argument(
-        "--backend",
-        type=_names,
-        default=["auto"],
-        metavar="NAME,NAME",
-        help="what computes our steps: auto, torch, native or triton, or several to compare (default: auto)",
-    )
-    parser.add_argument(
-        "--precision",
-        type=_names,
-        default=["float32"],
-        metavar="NAME,NAME",
-        help=f"{', '.join(PRECISIONS)}; tf32 on the backend triton alone, bfloat16 on native and triton, "
-        "bfloat16x3 and int8 on native (default: float32)",
-    )
-    parser.add_argument("--device", default="cpu", help="where to compute, such as cpu or cuda (default: cpu)")
-    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: the codec's own; 6 at encodec_24khz")
-    parser.add_argument("--only", choices=DIRECTIONS, help="measure one direction (X-Codec: always decode)")
-    parser.add_argument("--steps", type=_counts, metavar="N,N", help="frames per step (default: 1, and 80 ms' worth)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="signals that run together (default: 1)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="audio to run (default: 10)")
-    parser.add_argument("--repeats", type=int, default=7, help="runs of each side (default: 7)")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
-    parser.add_argument("--profile", action="store_true", help="say what each operation of a native step takes too")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _counts(text: str) -> list[int]:
-    try:
-        counts = [int(part) for part in text.split(",")]
-    except ValueError:
-        counts = []
-    if not counts or min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive whole numbers such as 1,6")
-    return counts
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from ..codecs import Codec
 from ..native_int8 import is_rounded
 from ..native_weights import TERMS, is_split, pays, terms_of, weight_bytes
 from ..nn.transducer import Network
-from ..ops import ENCODING
+from ..precisions import ENCODING
 from ..program import Attention
 
 __all__ = ["Work", "work_of"]

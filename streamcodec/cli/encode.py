@@ -10,7 +10,7 @@ from ..codesfile.scx import ScxWriter, header_of
 from ..entropy import find_model
 from ..errors import InputError
 from ..files import NewFile
-from ..ops import check_encoding
+from ..precisions import check_encoding
 from .ends import input_of, output_format
 from .running import CodecRun, open_codec, report, result_output
 from .telling import announce, progress, tell

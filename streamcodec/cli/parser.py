@@ -1,7 +1,7 @@
 """The options of every command. Imports nothing that takes time."""
 
 import argparse
-import importlib.util
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -115,10 +115,8 @@ def build_parser(arguments: Sequence[str], *, complete: bool = False) -> argpars
     bench = commands.add_parser(
         "bench", help="measure cost and drift on this machine", description="Measure on this machine."
     )
-    bench.set_defaults(module="streamcodec.bench")
-    # Its options come from modules that compute: without torch, there is nothing to complete.
-    if command == "bench" or (complete and importlib.util.find_spec("torch")):
-        importlib.import_module("streamcodec.bench").add_arguments(bench)
+    if complete or command == "bench":
+        importlib.import_module("streamcodec.bench.options").add_bench(bench)
     _add_tune(commands)
     _add_completion(commands)
     return parser
@@ -339,10 +337,10 @@ def _add_completion(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "completion",
         help="make a shell complete commands and options",
-        description="Print what a shell must read to complete commands, options and file names. It takes seconds, so "
-        "put it into a file once: in bash ~/.local/share/bash-completion/completions/streamcodec (without the package "
-        "bash-completion any file that ~/.bashrc reads), in zsh a file _streamcodec in a folder of $fpath, in fish "
-        "~/.config/fish/completions/streamcodec.fish.",
+        description="Print what a shell must read to complete commands, options and file names. Put it into a file "
+        "once, so that no shell waits for it: in bash ~/.local/share/bash-completion/completions/streamcodec (without "
+        "the package bash-completion any file that ~/.bashrc reads), in zsh a file _streamcodec in a folder of $fpath, "
+        "in fish ~/.config/fish/completions/streamcodec.fish.",
     )
     parser.add_argument("shell", choices=SHELLS)
     parser.set_defaults(module=".completion")

@@ -1,12 +1,12 @@
 """The codec families. docs/extending.md says what a new one takes."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..lazy import late
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import Start
 from .base import Codec, QuantizedLatents
@@ -43,14 +43,8 @@ class Family(NamedTuple):
 
 
 def _of(module: str, name: str) -> Callable[..., Any]:
-    """A function or class of one of our modules, which is imported when it is first called: all families together take
-    as long to import as the rest of this package.
-    """
-
-    def call(*parts: Any) -> Any:
-        return getattr(importlib.import_module(f".{module}", __package__), name)(*parts)
-
-    return call
+    """A function or class of one of our modules: all families together take as long to import as all else here."""
+    return late(f"{__name__}.{module}", name)
 
 
 def _acoustic(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str) -> Codec:

@@ -17,6 +17,7 @@ from ..nn.layer import Layer
 from ..nn.piece import Core, Piece
 from ..nn.transducer import Network, Transducer
 from ..pcm import AudioLike
+from ..precisions import ENCODING
 from ..scalars import whole
 from ..spec import CodecSpec, SemanticWindow
 from ..stream import DecoderStream, EncoderStream, Start
@@ -149,7 +150,7 @@ class Codec(CheckedInput, ABC):
         ops.check_precision(backend, precision)
         if precision != "float32" and "decoder" not in self._networks():
             raise BackendError(f"this codec's decoder has no steps of single frames, which run in {precision}")
-        encoding = precision if precision in ops.ENCODING else "float32"
+        encoding = precision if precision in ENCODING else "float32"
         self.quantizer.backend = backend
         for name, network in self._networks().items():
             network.use(backend, precision if name == "decoder" else encoding)

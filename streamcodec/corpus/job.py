@@ -10,7 +10,7 @@ from typing import SupportsFloat, SupportsIndex
 from ..codecs import Codec
 from ..codesfile import CodesHeader
 from ..errors import InputError
-from ..ops import check_encoding
+from ..precisions import check_encoding
 from ..scalars import whole
 from .card import write_card
 from .encoding import Encoder, Settings

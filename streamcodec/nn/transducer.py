@@ -73,7 +73,7 @@ class Network:
             self._program, self._executor, self._stamp = self._lowered(), None, stamp
 
     def use(self, backend: str, precision: str = "float32") -> None:
-        """Run on another backend from now on, in that precision (`ops.PRECISIONS`).
+        """Run on another backend from now on, in that precision (`precisions.PRECISIONS`).
 
         Raises BackendError where that cannot run the network, ConfigError for a precision that there is not.
         """

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streamcodec.bench import presets
+from streamcodec.bench import random_weights
 from streamcodec.bench.presets import PRESETS
 from streamcodec.codecs import Codec
 
@@ -28,4 +28,4 @@ SMALL: dict[str, dict[str, Any]] = {
 def small(name: str) -> Codec:
     """The preset of that name, small."""
     preset = PRESETS[name]
-    return presets.make(preset._replace(config=preset.config | SMALL[name]))
+    return random_weights.make(preset._replace(config=preset.config | SMALL[name]))

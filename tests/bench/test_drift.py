@@ -8,7 +8,7 @@ import soundfile
 
 pytest.importorskip("transformers", reason="X-Codec's speech model is transformers'")
 
-from streamcodec.bench import presets
+from streamcodec.bench import random_weights
 from streamcodec.bench.presets import PRESETS, Preset
 from streamcodec.checkpoint import save
 from streamcodec.cli import main
@@ -34,7 +34,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory):
-    return str(save(presets.make(Preset(XcodecCodec, CONFIG)), tmp_path_factory.mktemp("x") / "codec"))
+    return str(save(random_weights.make(Preset(XcodecCodec, CONFIG)), tmp_path_factory.mktemp("x") / "codec"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_table_has_every_window(codec, recording, capsys):
 def test_a_codec_without_a_speech_model_does_not_drift(tmp_path, recording, capsys):
     preset = PRESETS["dac_16khz"]
     small = preset._replace(config=preset.config | {"encoder_hidden_size": 2, "decoder_hidden_size": 32})
-    directory = save(presets.make(small), tmp_path / "dac")
+    directory = save(random_weights.make(small), tmp_path / "dac")
     assert main(["bench", "drift", recording, "--codec", str(directory)]) == 2
     assert "codecs with a speech model" in capsys.readouterr().err
 

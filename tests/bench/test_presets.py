@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_presets import SMALL, small
 
-from streamcodec.bench import presets
+from streamcodec.bench import random_weights
 from streamcodec.bench.presets import PRESETS
 
 
@@ -23,9 +23,9 @@ def test_a_preset_uses_its_codebooks_and_keeps_the_level(name):
 def test_a_preset_is_the_same_each_time():
     preset = PRESETS["dac_44khz"]
     preset = preset._replace(config=preset.config | SMALL["dac_44khz"])
-    first, second = presets.make(preset), presets.make(preset)
+    first, second = random_weights.make(preset), random_weights.make(preset)
     assert first.fingerprint == second.fingerprint
-    assert presets.make(preset, seed=1).fingerprint != first.fingerprint
+    assert random_weights.make(preset, seed=1).fingerprint != first.fingerprint
 
 
 def test_presets_have_the_published_sizes():

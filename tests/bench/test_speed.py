@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from streamcodec_kernels.native.compiler import compiler, ready
 
 from streamcodec import native_int8, native_support, triton_executor
-from streamcodec.bench import machine, presets, speed
+from streamcodec.bench import machine, random_weights, speed
 from streamcodec.bench.pairs import AGREEMENT, agreement
 from streamcodec.bench.presets import PRESETS
 from streamcodec.bench.sides import parts
@@ -42,7 +42,7 @@ def quick_limits(monkeypatch):
 @cache
 def small(name):
     preset = PRESETS[name]
-    return presets.make(preset._replace(config=preset.config | SMALL[name]))
+    return random_weights.make(preset._replace(config=preset.config | SMALL[name]))
 
 
 @pytest.fixture(params=sorted(SMALL))
@@ -231,7 +231,7 @@ def test_what_a_step_reads_and_computes_is_counted():
 
 @pytest.mark.skipif(not (ready() or compiler()), reason="nothing can compile the native executor here")
 def test_rounded_weights_are_read_in_int8_however_many_rows_there_are():
-    codec = presets.make(PRESETS["encodec_24khz"]).on("native")
+    codec = random_weights.make(PRESETS["encodec_24khz"]).on("native")
     most = native_support.instruction_set().int8
     float32 = work_of(codec, 6.0)
     for frames in (1, 100, None):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from streamcodec.bench.presets import Preset, make
+from streamcodec.bench.presets import Preset
+from streamcodec.bench.random_weights import make
 from streamcodec.codecs.snac import SnacCodec
 from streamcodec.noise import normal_at
 

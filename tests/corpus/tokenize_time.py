@@ -41,7 +41,8 @@ import torch
 
 import streamcodec
 from streamcodec.audio import AudioReader
-from streamcodec.bench.presets import PRESETS, make
+from streamcodec.bench.presets import PRESETS
+from streamcodec.bench.random_weights import make
 from streamcodec.corpus import tokenize
 from streamcodec.corpus.encoding import Settings
 from streamcodec.corpus.items import AUDIO_SUFFIXES, BLOCK_SECONDS

@@ -18,7 +18,8 @@ from torch import Tensor
 
 import streamcodec
 from streamcodec import native_executor, native_int8, native_weights
-from streamcodec.bench.presets import PRESETS, make
+from streamcodec.bench.presets import PRESETS
+from streamcodec.bench.random_weights import make
 from streamcodec.bench.work import work_of
 from streamcodec.native_executor import NativeExecutor
 from streamcodec.native_int8 import SCALED, in_int8, is_rounded, rounded

@@ -9,7 +9,7 @@ from sets import HERE
 from streamcodec_kernels.native import library
 
 from streamcodec import Codec, native_weights
-from streamcodec.bench import presets
+from streamcodec.bench import presets, random_weights
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.codecs.xcodec import XcodecCodec
 from streamcodec.native_weights import EXACT, is_split, terms_of
@@ -47,7 +47,7 @@ def test_layers_of_many_rows_a_frame_are_made_of_six_products_and_no_others(
 
 @tiled
 def test_tall_layers_of_fewer_rows_are_too_and_their_weights_stay_floats():
-    codec = presets.make(CODECS["xcodec"], frames=32)
+    codec = random_weights.make(CODECS["xcodec"], frames=32)
     program = codec.framing.networks[1].program
     each = list(zip(program.ops, program.values, strict=True))
     split = [op.matrix.shape for op, value in each if is_split(op, value, terms_of(op, value, "float32"))]
@@ -67,7 +67,7 @@ def streamed(network: Network, frames: int = 6) -> torch.Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CODECS)
 def test_whole_codecs_are_no_less_exact_and_have_no_fewer_of_the_exact_codes(name, monkeypatch):
-    codec = presets.make(CODECS[name], frames=32)
+    codec = random_weights.make(CODECS[name], frames=32)
     assert layers(codec)
     exact = [streamed(network) for network in copy.deepcopy(codec).double().on("torch").framing.networks]
     six = [streamed(network) for network in codec.on("native").framing.networks]
