@@ -66,13 +66,14 @@ def test_help_does_not_wait_for_torch():
         assert "usage: streamcodec" in done.stdout
 
 
-def test_bench_brings_its_own_options_and_only_when_it_runs(monkeypatch, capsys):
-    bench = types.ModuleType("streamcodec.bench")
-    bench.add_arguments = lambda parser: parser.add_argument("--sessions", type=int)
-    bench.run = lambda args: args.sessions
-    monkeypatch.setitem(sys.modules, "streamcodec.bench", bench)
-    assert main(["bench", "--sessions", "5"]) == 5
-    monkeypatch.setitem(sys.modules, "streamcodec.bench", None)  # importing it now fails
+def test_subcommands_and_options_of_bench_are_imported_only_when_it_runs(monkeypatch, capsys):
+    serve = types.ModuleType("streamcodec.bench.serve")
+    serve.run = lambda args: args.engines
+    monkeypatch.setitem(sys.modules, "streamcodec.bench.serve", serve)
+    for other in ("speed", "live", "drift", "entropy"):
+        monkeypatch.setitem(sys.modules, f"streamcodec.bench.{other}", None)  # importing it now fails
+    assert main(["bench", "serve", "--engines", "5"]) == 5
+    monkeypatch.setitem(sys.modules, "streamcodec.bench.options", None)
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
