@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import AudioError, DtypeError, NonFiniteError, ShapeError
 from .files import FileWriter, NewFile, Output, suffix_format
+from .int16 import rounded
 from .sources import FileReader, Source, SourceFile
 
 __all__ = ["AudioReader", "AudioWriter", "SoundWriter"]
 
 Samples = NDArray[np.float32]
 
-INT16_SCALE = 1 / 32768  # int16 -32768 is -1.0
 READ_FRAMES = 65536  # of the file, at a time: 0.5 MB of stereo float32, and few enough calls for speed
 WAV_LIMIT = 2**32 - 2**16  # bytes of samples: RIFF sizes are 32 bits wide, and the header needs some room
 
@@ -265,7 +265,7 @@ class AudioWriter(SoundWriter):
         self.clipped += int(np.count_nonzero(np.abs(rows) > 1))
         if self._as_int16:
             # Rounded here and not by libsndfile, which scales by 32767: a 16-bit file read and written keeps its bits.
-            data = np.clip(np.rint(rows / INT16_SCALE), -32768, 32767).astype(np.int16)
+            data: NDArray[Any] = rounded(rows)
         else:
             data = np.clip(rows, -1, 1)
         if self._format == "wav" and (self.length + len(rows)) * self.channels * 2 > WAV_LIMIT:

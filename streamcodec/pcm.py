@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .audio import INT16_SCALE
 from .errors import DtypeError, NonFiniteError, ShapeError
+from .int16 import INT16_SCALE
 
 __all__ = ["AudioLike", "as_float", "as_int16"]
 
@@ -49,11 +49,11 @@ def as_float(pcm: AudioLike, *, channels: int | None = None, name: str = "pcm", 
 
 
 def as_int16(wav: Tensor) -> Tensor:
-    """Samples of full scale 1 as int16, to the nearest, ties to even, and clipped; as they are, where they are that."""
+    """Samples of full scale 1 as int16, as `int16.rounded` has them; as they are, where they are that."""
     if wav.dtype == torch.int16:
         return wav
     with torch.inference_mode(False):
-        return (wav / INT16_SCALE).round_().clamp_(-32768, 32767).to(torch.int16)
+        return (wav / float(INT16_SCALE)).round_().clamp_(-32768, 32767).to(torch.int16)
 
 
 def _to_float(pcm: object, name: str, grad: bool) -> Tensor:
@@ -62,7 +62,7 @@ def _to_float(pcm: object, name: str, grad: bool) -> Tensor:
             pcm = pcm.detach() if pcm.requires_grad and not grad else pcm
             return pcm.clone() if pcm.dtype == torch.float32 else pcm.to(torch.float32)
         if pcm.dtype == torch.int16:
-            return pcm.to(torch.float32) * INT16_SCALE
+            return pcm.to(torch.float32) * float(INT16_SCALE)
         found = str(pcm.dtype)
     elif isinstance(pcm, np.ndarray):
         if pcm.dtype.type in (np.float32, np.float64):

@@ -26,6 +26,7 @@ import numpy as np
 from ..addresses import ServerAddress, server_address
 from ..audio import AudioReader
 from ..errors import InputError
+from ..int16 import rounded
 from .paced import LoadError, Paced, drive
 
 __all__ = ["run"]
@@ -152,7 +153,7 @@ def _figures(server: ServerAddress) -> dict[str, float]:
 def _speech(rate: int, block: int) -> list[bytes]:
     with AudioReader(RECORDING, rate, 1, block) as reader:
         parts = [part for part in reader if part.shape[1] == block]
-    return [np.clip(np.rint(part[0] * 32768), -32768, 32767).astype("<i2").tobytes() for part in parts]
+    return [rounded(part[0]).astype("<i2").tobytes() for part in parts]
 
 
 def _measured(

@@ -16,6 +16,7 @@ from ..audio import AudioWriter, Samples
 from ..codesfile import CodesBlock, CodesWriter
 from ..errors import InputError
 from ..files import NewFile
+from ..int16 import INT16_SCALE, rounded
 from ..live.devices import portaudio
 from .connect_recording import codes_header
 from .telling import announce_clipping
@@ -42,7 +43,7 @@ async def stdin(args: Namespace, block: int, told: asyncio.Event) -> AsyncIterat
                 return
             whole = len(data) - len(data) % (2 * args.channels)
             rows = np.frombuffer(data[:whole], "<i2").reshape(-1, args.channels)
-            yield np.ascontiguousarray(rows.T, np.float32) * np.float32(1 / 32768)
+            yield np.ascontiguousarray(rows.T, np.float32) * INT16_SCALE
     finally:
         end.cancel()
 
@@ -123,7 +124,7 @@ class _AudioSink(Sink):
 
 class _RawSink(Sink):
     def audio(self, samples: Samples) -> None:
-        sys.stdout.buffer.write(np.clip(np.rint(samples.T * 32768), -32768, 32767).astype("<i2").tobytes())
+        sys.stdout.buffer.write(rounded(samples.T).astype("<i2").tobytes())
         sys.stdout.buffer.flush()
 
 

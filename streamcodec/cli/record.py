@@ -16,6 +16,7 @@ from ..codesfile.scx import ScxWriter, header_of
 from ..entropy import find_model
 from ..errors import InputError
 from ..files import GrowingFile
+from ..int16 import INT16_SCALE
 from ..live.devices import choose
 from ..live.keys import Keys
 from ..live.line import mixed
@@ -127,5 +128,5 @@ def _raw(rate: int, channels: int, target: int, target_channels: int) -> Iterato
     resampler, size = Resampler(rate, target, target_channels), 2 * channels * round(STEP * rate)
     while data := sys.stdin.buffer.read(size):
         whole = len(data) - len(data) % (2 * channels)
-        rows = np.frombuffer(data[:whole], "<i2").reshape(-1, channels).astype(np.float32) * np.float32(1 / 32768)
+        rows = np.frombuffer(data[:whole], "<i2").reshape(-1, channels).astype(np.float32) * INT16_SCALE
         yield resampler.push(mixed(rows, target_channels).T)

@@ -6,9 +6,9 @@ from typing import SupportsFloat, SupportsIndex
 import numpy as np
 
 from ..errors import CodesError, DtypeError, InputError, NonFiniteError, ShapeError
+from ..int16 import INT16_SCALE
 from ..packet import HEADER_BYTES, Array
 from ..protocol import CodecFacts, PcmFormat
-from ..protocol.samples import INT16_SCALE
 from ..scalars import meant, real, whole
 
 __all__ = ["checked_codes", "checked_pcm", "chosen_bandwidth", "frames_of", "pieces", "samples_of"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..audio import AudioReader
 from ..errors import AudioError, InputError
+from ..int16 import INT16_SCALE, rounded
 from .augment import amplify, band_limit, mix, speed, stretch
 from .config import AugmentSettings
 from .pack import Packed, is_pack, read_pack
@@ -37,7 +38,6 @@ __all__ = [
     "read_mono",
     "recordings",
     "refuse_holdout",
-    "to_int16",
 ]
 
 # Streams of random crops: for training, for the start of networks and codebooks, for listening to.
@@ -154,17 +154,12 @@ def _fingerprint(files: list[Path], sample_rate: int, channels: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def to_int16(audio: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] as int16; 1 becomes 32767."""
-    return (audio * 32768).round().clip(-32768, 32767).astype("<i2")
-
-
 def recordings(files: list[Path], sample_rate: int, channels: int = 1) -> Iterator[Packed]:
     """Every readable file as int16; an unreadable one is named on standard error, and AudioError if all are."""
     read = 0
     for path in files:
         try:
-            audio = to_int16(read_audio(path, sample_rate, channels).T)
+            audio = rounded(read_audio(path, sample_rate, channels).T)
         except AudioError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
@@ -228,7 +223,7 @@ class Crops:
         offset = rng.integers(max(1, total - length + 1))
         piece = self.cache.samples[start + offset : start + min(offset + length, total)]
         crop = np.zeros((piece.shape[1], length), dtype=np.float32)
-        crop[:, : len(piece)] = piece.T.astype(np.float32) / 32768
+        crop[:, : len(piece)] = piece.T.astype(np.float32) * INT16_SCALE
         return crop
 
     def row(self, stream: Stream, step: int, row: int, length: int | None = None) -> np.ndarray:

@@ -10,11 +10,10 @@ from ..checkpoint import load
 from ..corpus import TokenDataset
 from ..corpus.folder import ABOUT, Folder, find_shards
 from ..errors import AudioError, InputError
+from ..int16 import rounded
 from .pack import Packed
 
 __all__ = ["is_tokens", "read_tokens", "token_files"]
-
-FULL = 32768  # steps of int16 to full scale
 
 
 def is_tokens(source: Path) -> bool:
@@ -49,6 +48,6 @@ def read_tokens(source: Path, sample_rate: int, channels: int) -> Iterator[Packe
         if given != channels:
             audio = audio.mean(0, keepdims=True) if channels == 1 else np.repeat(audio, channels, 0)
         played = soxr.resample(np.ascontiguousarray(audio.T), item.sample_rate, sample_rate)
-        samples = (played * FULL).round().clip(-FULL, FULL - 1).astype("<i2")
+        samples = rounded(played)
         if len(samples):
             yield Packed(item.key, path.parent.name, samples)

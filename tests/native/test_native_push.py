@@ -10,12 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from int16_edges import EDGES, expected
 from sets import HERE, compiled, each_set, on
 from torch import Tensor
 
 import streamcodec
 from streamcodec import Codec, Codes, DecoderStream, EncoderStream
 from streamcodec.errors import CodesError, NonFiniteError, ShapeError, StreamClosedError, StreamError
+from streamcodec.nn.conv import Conv1d
+from streamcodec.nn.quantize import ResidualVectorQuantizer
+from streamcodec.nn.transducer import Network
 from streamcodec.state import State
 
 pytestmark = compiled
@@ -259,3 +263,20 @@ def test_a_codec_searches_on_the_instruction_set_that_it_was_made_for():
     pushes = [executor.push(1, 2, State(network.spec, 1), search, 1) for search in searches]
     assert pushes[0] is None
     assert pushes[1] is not None
+
+
+@each_set
+def test_samples_are_rounded_to_int16_as_in_numpy_and_torch(name: str) -> None:
+    with on(name):
+        layer, quantizer, frames = Conv1d(1, 1, 1), ResidualVectorQuantizer(1, len(EDGES), 1), len(EDGES)
+        with torch.no_grad():
+            layer.weight.fill_(1)
+            layer.bias.zero_()
+        quantizer.set_codebooks(torch.from_numpy(EDGES)[None, :, None])
+        quantizer.backend = "native"
+        network = Network(layer, 1, 1, 1, backend="native")
+        push = network.executor.push(1, frames, State(network.spec, 1), quantizer.bound_lookup().run, 1)
+        codes, made = torch.arange(frames), torch.zeros(frames, dtype=torch.int16)
+        assert push is not None
+        assert push([(codes.data_ptr(), 0, frames, 1, 1, 1)], [(made.data_ptr(), True)], [0])
+        np.testing.assert_array_equal(made.numpy(), expected(EDGES))

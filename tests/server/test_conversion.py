@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from streamcodec.continuing import Gaps
+from streamcodec.int16 import rounded
 from streamcodec.protocol import PcmFormat, codec_facts
-from streamcodec.protocol.samples import rounded, to_float, to_wire
+from streamcodec.protocol.samples import to_float, to_wire
 from streamcodec.server.conversion import Inlet, Outlet
 
 RATE = 24_000

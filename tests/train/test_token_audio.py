@@ -14,7 +14,8 @@ from streamcodec.checkpoint import load, save
 from streamcodec.codecs.encodec import EncodecCodec
 from streamcodec.corpus import tokenize
 from streamcodec.errors import AudioError, InputError
-from streamcodec.train.data import AudioCache, to_int16
+from streamcodec.int16 import rounded
+from streamcodec.train.data import AudioCache
 from streamcodec.train.token_audio import is_tokens
 
 
@@ -34,7 +35,7 @@ def test_a_training_hears_what_the_codec_decodes(tokens: Path, tmp_path: Path) -
     cache = AudioCache.build(tokens, tmp_path / "cache", 24_000)
     assert cache.groups == tuple(Path(item.key).parent.name for item in items)
     decoded = torch.cat([item.audio for item in items], 1).numpy()
-    np.testing.assert_array_equal(cache.samples, to_int16(decoded.T))
+    np.testing.assert_array_equal(cache.samples, rounded(decoded.T))
     assert decoded.std() > 1e-3
     run = run_of(tokens, tmp_path / "run", run={"steps": 1})
     assert len(list(run.updates())) == 1
@@ -43,7 +44,7 @@ def test_a_training_hears_what_the_codec_decodes(tokens: Path, tmp_path: Path) -
 def test_another_rate_and_number_of_channels_are_made(tokens: Path, tmp_path: Path) -> None:
     (first, _) = TokenDataset(tokens, load(tokens.parent / "codec"))
     cache = AudioCache.build(tokens, tmp_path / "cache", 16_000, 2)
-    wanted = to_int16(soxr.resample(first.audio[0].double().numpy(), 24_000, 16_000))
+    wanted = rounded(soxr.resample(first.audio[0].double().numpy(), 24_000, 16_000))
     np.testing.assert_array_equal(cache.samples[: cache.lengths[0], 0], wanted)
     np.testing.assert_array_equal(cache.samples[:, 0], cache.samples[:, 1])
 
