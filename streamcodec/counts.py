@@ -57,6 +57,14 @@ class EncoderCount:
             self.emitted = covered
         return lengths
 
+    def go_on(self, frames: int, samples: int) -> int:
+        """Count frames that came out for as many samples, with more of both to come; returns what they stand for."""
+        self.frames += frames
+        self.samples += samples
+        length = self._codec.spec.samples(self.frames) - self.emitted
+        self.emitted += length
+        return length
+
     def save(self) -> dict[str, int]:
         return {"frames": self.frames, "samples": self.samples, "emitted": self.emitted}
 

@@ -223,9 +223,12 @@ class Workspace:
             return None
         call = library.Call(turn=library.OVER, halves=self._halves.data_ptr())
         rooms = (self._given, self._made) if encodes else (self._made, self._given)
-        return NativePush(
-            partial(self.shared, call), self._set, self._plan, call, state, samples[0], *rooms, quantize, stages
-        )
+        return NativePush(partial(self._pushing, call), call, state, samples[0], *rooms, quantize, stages)
+
+    def _pushing(self, call: library.Call, push: library.Push) -> Callable[[], int]:
+        """What runs a push."""
+        run = partial(self._set.push, ctypes.byref(self._plan), ctypes.byref(call), ctypes.byref(push))
+        return partial(self.shared, call, run) if self.batch * self._work >= SHARED_WORK else run
 
     def run(self, x: Tensor, state: State | Lent, edges: Edges | None) -> Tensor:
         """The step; everything is of the right size."""

@@ -101,16 +101,17 @@ class Push(Protocol):
 
     def __call__(
         self,
-        given: Sequence[tuple[int, int, int, int, int, int]],
-        made: Sequence[tuple[int, bool]],
+        given: Sequence[int],
+        made: Sequence[int],
         streams: Sequence[int],
         edges: Sequence[tuple[int, int]] | None = None,
     ) -> bool:
-        """streams: which of the state's are pushed, none twice. made: for each of them the address where its codes go,
-        int64 [stages, frames], or its samples, and whether these are int16 and not float32; on a CPU, as all is here.
+        """streams: which of the state's are pushed, none twice. made: two numbers for each of them, the address where
+        its codes go, int64 [stages, frames], or its samples, and 1 where these are int16, 0 for float32; on a CPU, as
+        all is here.
 
-        given: stretches of such samples or codes, each with the number of its stream among `streams`, stream after
-        stream: (address, stream, rows, row, width, column), where `row` and `column` are how far apart two rows and two
+        given: stretches of such samples or codes, stream after stream, each of six numbers: address, the number of its
+        stream among `streams`, rows, row, width, column, where `row` and `column` are how far apart two rows and two
         columns are, in numbers; a row has one sample, or the codes of a frame.
 
         edges: the two numbers of `Edges` for each stream; None: no row touches an edge of its signal. With edges, rows

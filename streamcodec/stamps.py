@@ -1,11 +1,11 @@
 """Whether weights were written to since something was made of them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -55,19 +55,25 @@ def stamp(tensors: Iterable[Tensor]) -> Stamp:
 
 
 class Seen:
-    """A tensor as it is now, which is asked at every push of a stream whether it is still the same: as `stamp` does."""
+    """A parameter or buffer of a module as it is now, which is asked at every push of a stream whether it is still the
+    same: as `stamp` does.
+    """
 
-    def __init__(self, tensor: Tensor):
-        self._tensor, self._storage, self._counted = tensor, _storage(tensor), not tensor.is_inference()
-        self._address, self._version, _ = stamp((tensor,))[0]
-        self._writes = _writes[self._storage]
+    def __init__(self, module: nn.Module, name: str):
+        # Where torch has it: `module.name` takes ten lines of Python.
+        self._all: Mapping[str, Tensor | None] = module._buffers if name in module._buffers else module._parameters
+        self._name, self._tensor = name, cast(Tensor, self._all[name])
+        self._storage, self._counted = _storage(self._tensor), not self._tensor.is_inference()
+        self._address, self._version, _ = stamp((self._tensor,))[0]
+        self._writes = _writes.get(self._storage, 0)
 
-    def still(self, tensor: Tensor) -> bool:
-        """Whether that is the tensor, and has not been written to."""
-        if tensor is not self._tensor or tensor.data_ptr() != self._address:
+    def still(self) -> bool:
+        """Whether it is the same tensor, and has not been written to."""
+        tensor = self._tensor
+        if self._all.get(self._name) is not tensor or tensor.data_ptr() != self._address:
             return False
         same = not self._counted or tensor._version == self._version
-        return same and _writes[self._storage] == self._writes
+        return same and _writes.get(self._storage, 0) == self._writes
 
 
 class Sampler:

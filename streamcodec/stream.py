@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAli
 import torch
 from torch import Tensor
 
-from .codes import Codes, CodesLike
+from .codes import Codes, CodesLike, unchecked
 from .counts import DecoderCount, EncoderCount
 from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
@@ -321,8 +321,7 @@ class EncoderStream(Encoding):
         if codes is None:
             self._quick, self._repeats = None, Repeats()
             return self._push(pcm)
-        self._count.samples += quick.samples
-        return Codes(codes, None, self._count.lengths([quick.frames], ended=False, last=False)[0])
+        return unchecked(codes, self._count.go_on(quick.frames, quick.samples))
 
     @unrecorded
     def _push(self, pcm: AudioLike) -> Codes:

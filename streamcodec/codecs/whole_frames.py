@@ -24,14 +24,14 @@ class WholeAudio:
     """Audio of one size to codes. frames, samples: of a push."""
 
     def __init__(self, quantizer: ResidualVectorQuantizer, used: slice, whole: Whole):
-        self._quantizer, self._whole, self._seen = quantizer, whole, Seen(quantizer.codebooks)
+        self._whole, self._seen = whole, Seen(quantizer, "codebooks")
         self._given, self.frames, self.samples = (1, 1, whole.rows), whole.frames, whole.rows
         self._made = torch.empty(1, used.stop, whole.frames, dtype=torch.int64, device="cpu")
 
     def push(self, pcm: AudioLike) -> Tensor | None:
         """Codes [1, K, T]; None where the general way has to do it."""
         address = _address(pcm, self._given)
-        if address is None or not self._seen.still(self._quantizer.codebooks):
+        if address is None or not self._seen.still():
             return None
         codes = torch.empty_like(self._made)
         return codes if self._whole(address, codes.data_ptr()) else None
@@ -41,7 +41,7 @@ class WholeCodes:
     """Codes of one shape to audio. frames, samples: of a push; last: the last frame of the last push."""
 
     def __init__(self, quantizer: ResidualVectorQuantizer, stages: int, whole: Whole):
-        self._quantizer, self._whole, self._seen = quantizer, whole, Seen(quantizer.codebooks)
+        self._whole, self._seen = whole, Seen(quantizer, "codebooks")
         self._given, self.frames, self.samples = (1, stages, whole.frames), whole.frames, whole.made
         self._made = torch.empty(1, 1, whole.made, dtype=torch.float32, device="cpu")
         self.last = Codes(whole.codes[-1:].t()[None])
@@ -52,7 +52,7 @@ class WholeCodes:
             if codes.scale is not None or codes.length not in (None, self.samples):
                 return None
             codes = codes.data
-        if type(codes) is not Tensor or not self._seen.still(self._quantizer.codebooks):
+        if type(codes) is not Tensor or not self._seen.still():
             return None
         if codes.shape != self._given or codes.dtype is not torch.int64 or not codes.is_cpu:
             return None

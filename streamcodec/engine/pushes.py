@@ -45,21 +45,21 @@ class Pushes:
         """
         if type(self._quantizer) is not ResidualVectorQuantizer:
             return None
-        given, widest = list[tuple[int, int, int, int, int, int]](), 1
+        given, widest = list[int](), 1
         for place, side in enumerate(sides):
             for piece in side.waiting:
                 (rows, width), (row, column) = piece.shape, piece.stride()
-                given.append((piece.data_ptr(), place, rows, row, width, column))
+                given += (piece.data_ptr(), place, rows, row, width, column)
                 widest = max(widest, width)
         ready = self._ready(self._quantizer, len(sides), frames, stages, widest)
         if ready is None:
             return None
         push, like = ready
-        made, to = list[Tensor](), list[tuple[int, bool]]()
+        made, to = list[Tensor](), list[int]()
         for side in sides:
             int16 = side.int16 and not stages
             made.append(torch.empty_like(like, dtype=torch.int16) if int16 else torch.empty_like(like))
-            to.append((made[-1].data_ptr(), int16))
+            to += (made[-1].data_ptr(), int16)
         if push(given, to, [side.slot for side in sides], edges):
             return made
         self._kept.clear()  # another thread may have made it
@@ -70,8 +70,8 @@ class Pushes:
     ) -> tuple[Push, Tensor] | None:
         """What pushes at least so many streams, and a tensor as what comes out for one."""
         if not self._current():  # weights may have changed
-            network, executor, seen = self._network, self._network.executor, Seen(quantizer.codebooks)
-            self._current = lambda: network.runs_on(executor) and seen.still(quantizer.codebooks)
+            network, executor, seen = self._network, self._network.executor, Seen(quantizer, "codebooks")
+            self._current = lambda: network.runs_on(executor) and seen.still()
             self._kept.clear()
         key = (1 << (batch - 1).bit_length(), frames, stages or widest)
         if key not in self._kept:

@@ -144,6 +144,11 @@ class Progress(NamedTuple):
     received: int = 0
     emitted: int = 0
 
+    def after(self, frames: int, rows: int, made: int) -> "Progress":
+        """Where it stands after so many more of each."""
+        # Without the function in Python that a named tuple is made by.
+        return tuple.__new__(Progress, (self[0] + frames, self[1] + rows, self[2] + made))
+
 
 class Whole:
     """Pushes of whole frames through a `Transducer` far from the edges, by `push`, which quantizes too.
@@ -163,12 +168,11 @@ class Whole:
         So it is where weights were replaced since, or something else was pushed that left a part of a frame.
         """
         stream, (executor, state, pending) = self._stream, self._found
-        if not (stream.network.runs_on(executor) and stream.state is state and stream.pending is pending):
+        if not (stream.network._executor is executor and stream.state is state and stream.pending is pending):
             return False
-        if not self._push(((given, 0, self.rows, row, width, column),), ((made, False),), (0,)):
+        if not self._push((given, 0, self.rows, row, width, column), (made, False), (0,)):
             return False
-        frames, received, emitted = stream.progress
-        stream.progress = Progress(frames + self.frames, received + self.rows, emitted + self.made)
+        stream.progress = stream.progress.after(self.frames, self.rows, self.made)
         return True
 
 

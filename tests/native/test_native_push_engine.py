@@ -182,9 +182,6 @@ def test_new_entries_are_noticed_at_once() -> None:
     end(engine, [mirror])
 
 
-Given = tuple[int, int, int, int, int, int]
-
-
 def push_of(engine: Engine, encodes: bool) -> tuple[Push, Tensor]:
     """What pushes two frames of two streams, and room for what it makes of one."""
     lane, quantizer = engine._encoders if encodes else engine._decoders, engine.codec.quantizer
@@ -206,27 +203,27 @@ def test_what_is_not_whole_frames_of_each_stream_is_refused_and_nothing_has_chan
     bad[-1, -1] = torch.nan if encodes else 1024
     before = states(engine)
     rooms = [room, room.clone()]
-    made = [(each.data_ptr(), False) for each in rooms]
+    made = [number for each in rooms for number in (each.data_ptr(), False)]
 
-    def at(data: Tensor, stream: int, count: int = rows) -> Given:
-        return (data.data_ptr(), stream, count, *rest)
+    def at(data: Tensor, stream: int, count: int = rows) -> list[int]:
+        return [data.data_ptr(), stream, count, *rest]
 
-    refused: dict[str, tuple[list[Given], list[int]]] = {
-        "a bad value": ([at(fine, 0), at(bad, 1)], [0, 2]),
-        "too few": ([at(fine, 0), at(fine, 1, 1)], [0, 2]),
-        "too many": ([at(fine, 0), at(fine, 0), at(fine, 1)], [0, 2]),
-        "more of one, less of another": ([at(fine, 0), at(fine, 0)], [0, 2]),
-        "one between two of another": ([at(fine, 1, rows - 1), at(fine, 0), at(fine, 1, 1)], [0, 2]),
-        "a stream that is none": ([at(fine, 0), at(fine, 2)], [0, 2]),
-        "a state that is none": ([at(fine, 0), at(fine, 1)], [0, 3]),
+    refused: dict[str, tuple[list[int], list[int]]] = {
+        "a bad value": (at(fine, 0) + at(bad, 1), [0, 2]),
+        "too few": (at(fine, 0) + at(fine, 1, 1), [0, 2]),
+        "too many": (at(fine, 0) + at(fine, 0) + at(fine, 1), [0, 2]),
+        "more of one, less of another": (at(fine, 0) + at(fine, 0), [0, 2]),
+        "one between two of another": (at(fine, 1, rows - 1) + at(fine, 0) + at(fine, 1, 1), [0, 2]),
+        "a stream that is none": (at(fine, 0) + at(fine, 2), [0, 2]),
+        "a state that is none": (at(fine, 0) + at(fine, 1), [0, 3]),
     }
     for what, (given_, streams) in refused.items():
         for edges in (None, [(4, UNKNOWN), (4, UNKNOWN)]):
             if what != "too few" or edges is None:  # at an edge the others are beyond the end
                 assert not push(given_, made, streams, edges), what
                 assert all(map(torch.equal, states(engine), before)), what
-    assert not push([at(fine, 0), at(fine, 1)], made, [0, 2], [(4, UNKNOWN)])
+    assert not push(at(fine, 0) + at(fine, 1), made, [0, 2], [(4, UNKNOWN)])
     with ThreadPoolExecutor(1) as pool:
-        assert not pool.submit(push, [at(fine, 0), at(fine, 1)], made, [0, 2]).result()
+        assert not pool.submit(push, at(fine, 0) + at(fine, 1), made, [0, 2]).result()
     end(engine, live)
-    assert push([at(fine, 0), at(fine, 1)], made, [0, 2])
+    assert push(at(fine, 0) + at(fine, 1), made, [0, 2])
