@@ -144,7 +144,7 @@ class NativeExecutor:
     def push(
         self, batch: int, frames: int, state: State, quantize: Callable[[Tensor], Tensor], stages: int
     ) -> NativePush | None:
-        """As `ops.Executor` has it: where the library quantizes too, and for mono."""
+        """As `executors.Executor` has it: where the library quantizes too, and for mono."""
         if not isinstance(quantize, (RVQSearch, RVQLookup)):
             return None
         if quantize.instruction_set != self.instruction_set:  # its tables lie otherwise

@@ -60,7 +60,7 @@ class NativePush:
         streams: Sequence[int],
         edges: Sequence[tuple[int, int]] | None = None,
     ) -> bool:
-        """As `ops.Push` has it. False too where another thread calls."""
+        """As `executors.Push` has it. False too where another thread calls."""
         batch, count, push = len(streams), len(given), self._push
         if get_ident() != self._thread or batch > self._batch:
             return False

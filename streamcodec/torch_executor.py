@@ -89,7 +89,7 @@ class TorchExecutor:
         return self._workspaces.get(batch, frames, part)
 
     def push(self, batch: int, frames: int, state: State, quantize: object, stages: int) -> None:
-        """None: see `ops.Executor`."""
+        """None: see `executors.Executor`."""
 
     def step(self, work: "Workspace", x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:
         """Whole frames of rows [B, frames * rate, C] to rows of output, in memory of their own; moves `state` on.

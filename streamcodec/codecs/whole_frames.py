@@ -1,4 +1,4 @@
-"""Pushes of whole frames in the middle of a live stream, in one call of an executor (`ops.Push`).
+"""Pushes of whole frames in the middle of a live stream, in one call of an executor (`executors.Push`).
 
 Nearly all pushes of a live stream are alike, and what a small codec's step takes is less than what the general way
 around it does. A push that is anything else than the last one was is refused here, before it has changed anything. The

@@ -21,8 +21,8 @@ from ..codecs import Codec
 from ..codecs.framed import FramedCore
 from ..counts import whole_numbers
 from ..errors import StateError
+from ..executors import Executor
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
-from ..ops import Executor
 from ..program import Edges
 from ..stamps import Stamp, stamp
 from ..state import Lent, State

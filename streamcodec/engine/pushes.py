@@ -1,4 +1,4 @@
-"""Steps of a lane in one call of an executor (`ops.Push`)."""
+"""Steps of a lane in one call of an executor (`executors.Push`)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..executors import Push
 from ..nn.quantize import Quantizer, ResidualVectorQuantizer
 from ..nn.transducer import Network
-from ..ops import Push
 from ..stamps import Seen
 from ..state import State
 
@@ -40,7 +40,7 @@ class Pushes:
         self, sides: Sequence[Pushed], frames: int, stages: int, edges: list[tuple[int, int]] | None
     ) -> list[Tensor] | None:
         """So many frames of each; stages: of the codes that audio becomes, 0 for codes that become audio; edges: as
-        `ops.Push` has them. Returns what came out, [1, stages, frames] or [1, 1, samples] each, or None where nothing
+        `Push` has them. Returns what came out, [1, stages, frames] or [1, 1, samples] each, or None where nothing
         was done.
         """
         if type(self._quantizer) is not ResidualVectorQuantizer:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import ops, stamps
+from ..executors import Executor, Push
 from ..program import Edges, Program, Schedule
 from ..state import Lent, Spec, State
 from .layer import Layer
@@ -47,7 +48,7 @@ class Network:
         self.layer, self.channels, self.out_channels, self.backend = layer, channels, out_channels, backend
         self.precision = "float32"
         self._stamp: stamps.Stamp | None = None
-        self._executor: ops.Executor | None = None
+        self._executor: Executor | None = None
         self.at = Schedule(rate, 0)
         if look_ahead is None:
             look_ahead = max(0, self.program.last_input(0) + 1 - rate)
@@ -95,13 +96,13 @@ class Network:
         return self._program
 
     @property
-    def executor(self) -> ops.Executor:
+    def executor(self) -> Executor:
         """What runs it, made for the first step: it packs the weights."""
         if self._executor is None:
             self._executor = ops.executor(self.program, self.backend, self.precision)
         return self._executor
 
-    def runs_on(self, executor: ops.Executor) -> bool:
+    def runs_on(self, executor: Executor) -> bool:
         """Whether that is still what runs it."""
         return self._executor is executor
 
@@ -115,7 +116,7 @@ class Network:
         written where it is lent.
 
         Pass `edges` unless no row of the batch touches an edge of its signal. The first step of a stream needs
-        `prefill_frames`. part: as for `ops.Executor.workspace`.
+        `prefill_frames`. part: as for `Executor.workspace`.
         """
         executor = self.executor
         return executor.step(executor.workspace(x.shape[0], x.shape[1] // self.at.rate, part), x, state, edges)
@@ -153,17 +154,17 @@ class Progress(NamedTuple):
 class Whole:
     """Pushes of whole frames through a `Transducer` far from the edges, by `push`, which quantizes too.
 
-    rows: of signal that a push takes, or latents; frames: which these are; made: rows of output; codes: as `ops.Push`.
+    rows: of signal that a push takes, or latents; frames: which these are; made: rows of output; codes: as `Push`.
     """
 
-    def __init__(self, stream: "Transducer", push: ops.Push, frames: int):
+    def __init__(self, stream: "Transducer", push: Push, frames: int):
         self._stream, self._push, self.frames, self.codes = stream, push, frames, push.codes
         network = stream.network
         self.rows, self.made = frames * network.at.rate, frames * network.out.rate
         self._found = network.executor, stream.state, stream.pending
 
     def __call__(self, given: int, made: int, row: int = 1, width: int = 1, column: int = 1) -> bool:
-        """Push what lies at `given`, as `ops.Push`; False where nothing was done, and the stream is as it was.
+        """Push what lies at `given`, as `Push`; False where nothing was done, and the stream is as it was.
 
         So it is where weights were replaced since, or something else was pushed that left a part of a frame.
         """

@@ -278,5 +278,5 @@ def test_samples_are_rounded_to_int16_as_in_numpy_and_torch(name: str) -> None:
         push = network.executor.push(1, frames, State(network.spec, 1), quantizer.bound_lookup().run, 1)
         codes, made = torch.arange(frames), torch.zeros(frames, dtype=torch.int16)
         assert push is not None
-        assert push([(codes.data_ptr(), 0, frames, 1, 1, 1)], [(made.data_ptr(), True)], [0])
+        assert push([codes.data_ptr(), 0, frames, 1, 1, 1], [made.data_ptr(), 1], [0])
         np.testing.assert_array_equal(made.numpy(), expected(EDGES))

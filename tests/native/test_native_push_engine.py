@@ -19,9 +19,9 @@ import streamcodec
 from streamcodec import Codec
 from streamcodec.engine import Engine
 from streamcodec.engine.batched import BatchedLane
+from streamcodec.executors import Push
 from streamcodec.int16 import rounded
 from streamcodec.nn.transducer import UNKNOWN
-from streamcodec.ops import Push
 from streamcodec.pcm import as_int16
 
 pytestmark = compiled
