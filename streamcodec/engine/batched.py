@@ -215,11 +215,25 @@ class BatchedLane(Lane[Any]):
             if self.steps is not None:
                 self._prepare_whole(self.steps, size)
                 continue
-            edges = self._edge_tensors([(0, UNKNOWN)] * size)
+            edges = [(0, UNKNOWN)] * size
             for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
+                if self._prepare_push(size, frames, edge):
+                    continue
                 lent = Lent(self.states, [0] * size)  # it is not written
-                y = self.network.step(scratch.inputs[frames][:size], lent, edge, scratch.part)
+                at = None if edge is None else self._edge_tensors(edge)
+                y = self.network.step(scratch.inputs[frames][:size], lent, at, scratch.part)
                 self._finish(y, self._asked([]))
+
+    def _prepare_push(self, size: int, frames: int, edges: list[tuple[int, int]] | None) -> bool:
+        """Whether such a step was run in one call. It writes to slots, so all have to be free: who takes one first
+        writes its own state there.
+        """
+        if self.pushes is None or any(self.sides):
+            return False
+        size = min(size, len(self.sides))
+        sides = [Pushed(slot, [self._blank(frames)], False) for slot in range(size)]
+        edges = edges and edges[:size]
+        return self.pushes.run(sides, frames, self._asked([]), edges) is not None
 
     def _prepare_whole(self, steps: Graphs[Size], size: int) -> None:
         """Those at edges are other steps, and a session's last one must not have to wait for them either."""
@@ -469,6 +483,10 @@ class BatchedLane(Lane[Any]):
         """The input of the step, as `x` is, whose first rows it is written to, where it is not elsewhere already. Zeros
         where the queue has too little.
         """
+
+    @abstractmethod
+    def _blank(self, frames: int) -> Tensor:
+        """So many frames of no meaning, as they wait in a queue."""
 
     @abstractmethod
     def _int16(self, side: Any) -> bool:

@@ -139,6 +139,9 @@ class BatchedDecoders(BatchedLane):
                 x[row, place : place + part.shape[0]] = part
         return x
 
+    def _blank(self, frames: int) -> Tensor:
+        return torch.zeros(frames, self.codec.spec.num_codebooks, dtype=torch.int64, device=self.device)
+
     def _int16(self, side: DecoderSide) -> bool:
         return side.owner.int16 and not side.count.fade  # which is of what is not rounded yet
 

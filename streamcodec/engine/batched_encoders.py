@@ -102,6 +102,9 @@ class BatchedEncoders(BatchedLane):
         torch.cat(pieces, out=(x if len(x) == len(plans) else x[: len(plans)]).flatten(0, 1))
         return x
 
+    def _blank(self, frames: int) -> Tensor:
+        return torch.zeros(frames * self.network.at.rate, self.network.channels, device=self.device, dtype=self.dtype)
+
     def _int16(self, side: EncoderSide) -> bool:
         return False
 

@@ -21,7 +21,7 @@ from streamcodec.engine import Engine
 from streamcodec.engine.batched import BatchedLane
 from streamcodec.executors import Push
 from streamcodec.int16 import rounded
-from streamcodec.nn.transducer import UNKNOWN
+from streamcodec.nn.transducer import UNKNOWN, Network
 from streamcodec.pcm import as_int16
 
 pytestmark = compiled
@@ -120,6 +120,18 @@ def test_threads_that_share_a_step_make_the_same_bits(direction: str) -> None:
                 mirror.feed(2 * HOP)
             deliver(live, engine.step())
         end(engine, live)
+
+
+def test_preparing_runs_these_steps_and_leaves_sessions_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(native(), slots=5)  # a batch is of 8
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "step", lambda *_: pytest.fail("the general way"))
+        engine.prepare()
+    live = in_the_middle(engine, 3)
+    before = states(engine)
+    engine.prepare()
+    assert all(map(torch.equal, states(engine), before))
+    end(engine, live)
 
 
 def test_int16_is_the_float_audio_rounded() -> None:
