@@ -13,7 +13,8 @@ from .errors import ShapeError
 from .nn.piece import Piece
 from .pcm import AudioLike
 from .spec import SemanticWindow
-from .stream import Encoding, Start, Stream, Streamed, channels_first, read, refuse_changes
+from .stream import Encoding, Stream, channels_first, read, refuse_changes
+from .streamed import Start, Streamed
 from .surroundings import unrecorded
 
 __all__ = ["LatentDecoderStream", "LatentEncoderStream"]

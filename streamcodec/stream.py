@@ -6,7 +6,7 @@ when they fail, the count of samples, the bandwidth, and bytes to save. It knows
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, Protocol, SupportsFloat, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,17 +15,14 @@ from .codes import Codes, CodesLike, unchecked
 from .counts import DecoderCount, EncoderCount
 from .errors import InputError, StateError, StreamClosedError, StreamError
 from .nn.piece import Core, Piece
-from .nn.quantize import Quantizer
 from .pcm import AudioLike
 from .scalars import whole
 from .sealed import Seal
-from .spec import CodecSpec, SemanticWindow
+from .spec import SemanticWindow
+from .streamed import Start, Streamed, WholeAudio, WholeCodes
 from .surroundings import unrecorded
 
-__all__ = ["DecoderStream", "EncoderStream", "Encoding", "Start", "Stream", "Streamed", "channels_first"]
-
-Start: TypeAlias = Literal["exact", "primed"]
-"""How a stream begins; see `Codec.open_encoder`."""
+__all__ = ["DecoderStream", "EncoderStream", "Encoding", "Start", "Stream", "channels_first"]
 
 SEAL = Seal(
     name="state",
@@ -38,35 +35,6 @@ SEAL = Seal(
 S = TypeVar("S", bound="Stream")
 
 CONCEALED_FRAMES = 256  # at a time
-
-
-class Streamed(Protocol):
-    """A codec as its streams see it; each is described at `Codec`."""
-
-    spec: CodecSpec
-    quantizer: Quantizer
-
-    noise: int | Literal["off"] | None
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    def as_rows(self, wav: AudioLike, batch: int | None = None) -> Tensor: ...
-    def checked(self, codes: CodesLike, batch: int | None = None) -> Codes: ...
-    def check_follows(self, codes: Codes, short: bool) -> None: ...
-    def check_length(self, length: int, frames: int) -> None: ...
-    def conceal(self, last: Codes | None, age: int, frames: int, batch: int = 1) -> Codes: ...
-    def whole_audio(self, core: Core, codebooks: int, samples: int) -> "WholeAudio | None": ...
-    def whole_codes(self, core: Core, codes: Codes) -> "WholeCodes | None": ...
-    def missing(self, samples: int) -> int: ...
-    def covered(self, samples: int, frames: int) -> int: ...
-    def latents(self, codes: Codes) -> Tensor: ...
-    def latent_rows(self, latents: Tensor) -> Tensor: ...
-    def encoder_core(self, batch: int, start: Start, window: SemanticWindow | None = None) -> Core: ...
-    def decoder_core(self, batch: int, start: Start, bandwidth: SupportsFloat | None = None) -> Core: ...
 
 
 class Repeats:
@@ -82,23 +50,6 @@ class Repeats:
         """
         self._count, self._last = self._count + 1 if pushed == self._last else 0, pushed
         return self._count > 1 and not self._count & (self._count - 1)
-
-
-class WholeAudio(Protocol):
-    """See `codecs.whole_frames`."""
-
-    frames: int
-    samples: int
-
-    def push(self, pcm: AudioLike) -> Tensor | None: ...
-
-
-class WholeCodes(Protocol):
-    frames: int
-    samples: int
-    last: Codes
-
-    def push(self, codes: CodesLike) -> Tensor | None: ...
 
 
 class Saved(Protocol):
