@@ -205,8 +205,10 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N,N",
         help="how many at once (default: 8,16,24,32)",
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement (default: 60)")
-    parser.add_argument("--warm", type=float, default=2.0, help="seconds at its start that are left out (default: 2)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each session (default: 60)")
+    parser.add_argument(
+        "--warm", type=float, default=2.0, help="seconds after the last session began that are left out (default: 2)"
+    )
     parser.add_argument(
         "--target",
         type=float,

@@ -34,8 +34,8 @@ class LoadError(StreamcodecError):
 
 @dataclass
 class Paced:
-    """One session's results. latencies: (seconds of the stream, seconds from when the last sample of a packet was to be
-    sent to when the packet with that sample came back)."""
+    """One session's results. latencies: of each packet that came back, (when its last sample was to be sent, in seconds
+    from when the last of all sessions began; seconds from then to when the packet with that sample came back)."""
 
     latencies: list[tuple[float, float]] = field(default_factory=list)
     sent: int = 0
@@ -61,7 +61,7 @@ class _Session(asyncio.Protocol):
         self._buffer = bytearray()
         self._upgraded = False
         self._unacknowledged = self._sequence = 0
-        self._begin = self._end = 0.0
+        self._begin = self._end = self._all_begun = 0.0
 
     # The socket
 
@@ -117,9 +117,9 @@ class _Session(asyncio.Protocol):
         now = self._loop.time()
         _, _, _, sequence, index, _, count, _, _, _ = HEADER.unpack_from(buffer, start)
         self.result.samples = index + count
-        place = (index + count) / self._rate
         if count:  # the last packet may be an empty one
-            self.result.latencies.append((place, now - self._begin - place))
+            due = self._begin + (index + count) / self._rate
+            self.result.latencies.append((due - self._all_begun, now - due))
         self._acknowledge(sequence)
 
     def _acknowledge(self, sequence: int) -> None:
@@ -147,9 +147,11 @@ class _Session(asyncio.Protocol):
             self.result.failure = self.result.failure or reason
         self._end = 0.0
 
-    def start(self, begin: float, end: float) -> None:
-        """Send from `begin` to `end`, times of the loop: a packet when its last sample would have been heard."""
-        self._begin, self._end = begin, end
+    def start(self, begin: float, end: float, all_begun: float) -> None:
+        """Send from `begin` to `end`, times of the loop: a packet when its last sample would have been heard. All
+        sessions have begun at `all_begun`.
+        """
+        self._begin, self._end, self._all_begun = begin, end, all_begun
         self._loop.call_at(begin + self._block / self._rate, self._tick)
 
     def _tick(self) -> None:
@@ -182,10 +184,11 @@ async def drive(
 ) -> list[Paced]:  # fmt: skip
     """Run so many sessions in mode roundtrip, and what each saw.
 
-    url: ws://, with the path. rate: Hz; blocks: s16le packets of `block` samples, `packet_frames` frames of the codec,
-    sent in turn; each session begins at another of them and at another fraction of a packet's time. settle: seconds for
-    the last answers to come. look: called twice, when all are open and nothing was sent yet, and before any is closed.
-    Raises LoadError where a session cannot be opened.
+    url: ws://, with the path. seconds: of each session; rate: Hz; blocks: s16le packets of `block` samples,
+    `packet_frames` frames of the codec, sent in turn, each session beginning with another of them. Sessions begin, and
+    so end, one after the other: a packet's time apart, and a fraction of it, so that packets are spread evenly. settle:
+    seconds for the last answers to come. look: called twice, when all are open and nothing was sent yet, and before any
+    is closed. Raises LoadError where a session cannot be opened.
     """
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
@@ -205,11 +208,12 @@ async def drive(
     gc.collect()
     gc.freeze()  # what is here already is not looked through again while latencies are taken
     look()
+    apart = (1 + 1 / sessions) * block / rate
     begin = loop.time() + 0.1
+    all_begun = begin + (sessions - 1) * apart
     for number, session in enumerate(opened):
-        phase = number / sessions * block / rate
-        session.start(begin + phase, begin + phase + seconds)
-    await asyncio.sleep(begin - loop.time() + seconds + settle)
+        session.start(begin + number * apart, begin + number * apart + seconds, all_begun)
+    await asyncio.sleep(all_begun - loop.time() + seconds + settle)
     look()
     for session in opened:
         session.goodbye()

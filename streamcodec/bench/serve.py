@@ -2,8 +2,10 @@
 
 Starts `streamcodec serve` (or measures the one at --url) and sends speech at its own pace, in packets of a few frames,
 to be encoded, decoded and sent back. A packet that is back later than the jitter target after its last sample was to be
-sent is an underrun: a player with that much in its buffer would have had to stop. CPU is counted from when all sessions
-are open to when all of their audio has come back: what it takes to open and close them is not in it.
+sent is an underrun: a player with that much in its buffer would have had to stop. Sessions begin and end one after the
+other, a packet apart; packets count from some seconds after the last one's beginning to the very end. CPU is counted
+from when all sessions are open to when all of their audio has come back: what it takes to open and close them is not in
+it.
 """
 
 import argparse

@@ -102,6 +102,18 @@ def test_late_and_lost_packets_are_counted_after_the_warm_up():
     assert row["worst_ms"] == 50
 
 
+def test_sessions_begin_and_end_one_after_the_other_and_count_from_when_all_have_begun(there):
+    server = _given(there.replace("http", "ws", 1))
+    results = asyncio.run(
+        drive(server.socket, 5, 0.5, rate=8000, blocks=[bytes(640)], block=320, packet_frames=1, bandwidth=None)
+    )  # fmt: skip
+    apart = 1.2 * 320 / 8000  # of 5 sessions: a packet and a fifth
+    for number, result in enumerate(results):
+        first, last = result.latencies[0][0], result.latencies[-1][0]
+        assert first == pytest.approx(0.04 - (4 - number) * apart)
+        assert last == pytest.approx(0.48 - (4 - number) * apart)
+
+
 def test_what_it_cannot_measure_is_said(capsys):
     assert main(["bench", "serve", "--url", "ws://127.0.0.1:1", "--sessions", "1"]) == 2
     assert "cannot be read" in capsys.readouterr().err
