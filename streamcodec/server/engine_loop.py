@@ -1,7 +1,7 @@
 """The engines of one process, one for each codec, and what they are told and tell: without threads and without waiting.
 
-It steps as soon as any session can move on; sessions that come meanwhile make up the next step's batch, so batches grow
-with the load and nobody waits for a timer.
+Each turn steps all sessions that can move on; those that come meanwhile make up the next step's batch, so batches grow
+with the load.
 """
 
 import contextlib

@@ -34,6 +34,8 @@ __all__ = ["EngineProcesses", "settle"]
 
 STOP_SECONDS = 5.0  # until a process that does not end is ended
 FIGURES_SECONDS = 0.1  # between what an engine tells of its steps
+# Between the beginnings of two turns, at least, where nothing waits for the second: whoever comes meanwhile shares it.
+TURN_SECONDS = 0.004
 
 
 class Command(NamedTuple):
@@ -265,12 +267,15 @@ def _serve(pipe: InnerPipe, codecs: dict[str, Codec], options: dict[str, Any]) -
     settle()
     pipe.send(engine.silent_frames)
     voices: dict[int, _Numbered] = {}
-    told = 0.0
+    told = begun = 0.0
     while True:
+        if not engine.moving and (rest := begun + TURN_SECONDS - time.monotonic()) > 0:
+            time.sleep(rest)
         for message in pipe.receive(0 if engine.moving else FIGURES_SECONDS if steps else None):
             if message is None:
                 return
             _command(engine, voices, message)
+        begun = time.monotonic() if engine.moving else 0.0
         messages: list[Samples | Told | Figures] = [
             _message(voice.number, output) for voice, output in engine.turn() if voice.number in voices
         ]

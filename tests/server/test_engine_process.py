@@ -20,6 +20,9 @@ from streamcodec.errors import StreamError
 from streamcodec.nn.quantize import ResidualVectorQuantizer
 from streamcodec.protocol import CodesReceived, Ended, PcmReceived, RoomRequest
 from streamcodec.protocol.messages import ErrorMessage, NewBandwidth
+from streamcodec.server import engine_process
+from streamcodec.server.engine_pipe import Samples
+from streamcodec.server.engine_process import Command
 
 CODEC = small_codec()
 LOUD = 100.0  # of latents: speech at full scale gives up to 15, a sample of 7.5 gives 180
@@ -223,3 +226,40 @@ def test_engines_end_with_a_server_that_is_killed():
                     await asyncio.sleep(0.1)
 
     asyncio.run(main())
+
+
+class Script:
+    """In place of the server: what it sends, turn by turn, and then its end."""
+
+    def __init__(self, *turns):
+        self._turns = [*turns, [None]]
+
+    def receive(self, timeout):
+        return self._turns.pop(0)
+
+    def send(self, *messages):
+        """Whatever the engine tells is not looked at."""
+
+
+def test_an_engine_rests_between_steps_for_which_nobody_waits(monkeypatch):
+    rests = []
+    monkeypatch.setattr(engine_process.time, "sleep", rests.append)
+    monkeypatch.setattr(engine_process, "TURN_SECONDS", 60.0)  # a step takes less
+    opening = Command(1, "open", ("small", "encode", "exact", CODEC.spec.default_bandwidth, False))
+    start, packet = (Samples(1, wave(1.0)[:, : frames * HOP]) for frames in (20, 2))
+
+    def rested(*turns):
+        """After a start whose frames are through."""
+        script = Script([opening, start], *[[]] * 20, *turns)
+        engine_process._serve(script, {"small": CODEC}, {"slots": 1, "queue_seconds": 5.0})
+        return len(rests)
+
+    first = rested()
+    assert first == 1, "while frames wait it goes on"
+    rests.clear()
+    assert rested([packet], [packet], [packet]) == first + 3
+    assert all(0 < rest <= 60 for rest in rests)
+    rests.clear()
+    assert rested([packet], [], [packet]) == first + 2, "not after a turn without a step"
+    rests.clear()
+    assert rested([packet] * 8, [], [], [], [packet]) == first + 2
