@@ -21,7 +21,8 @@ class Executor(Protocol):
 
     def workspace(self, batch: int, frames: int, part: int = 0) -> Any:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own, another for each `part`:
-        what a step makes of streams that are lent is there until it is written.
+        what a step makes of streams that are lent is there until it is written, or until another step of that thread
+        and part runs, of whatever executor.
         """
 
     def step(self, work: Any, x: Tensor, state: State | Lent, edges: Edges | None = None) -> Tensor:
