@@ -269,9 +269,10 @@ def _serve(pipe: InnerPipe, codecs: dict[str, Codec], options: dict[str, Any]) -
     voices: dict[int, _Numbered] = {}
     told = begun = 0.0
     while True:
-        if not engine.moving and (rest := begun + TURN_SECONDS - time.monotonic()) > 0:
+        moving = engine.moving
+        if not moving and (rest := begun + TURN_SECONDS - time.monotonic()) > 0:
             time.sleep(rest)
-        for message in pipe.receive(0 if engine.moving else FIGURES_SECONDS if steps else None):
+        for message in pipe.receive(0 if moving else FIGURES_SECONDS if steps else None):
             if message is None:
                 return
             _command(engine, voices, message)
