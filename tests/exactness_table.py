@@ -26,7 +26,7 @@ from torch import Tensor
 import streamcodec
 from streamcodec import Codec, Codes, codecs
 from streamcodec.audio import AudioReader
-from streamcodec.bench.presets import PRESETS, Preset
+from streamcodec.bench.presets import PRESETS, QWEN_TTS, SNAC, Preset
 from streamcodec.bench.random_weights import make
 from streamcodec.bench.upstream import upstream_of
 from streamcodec.cli.roundtrip import RECORDING
@@ -306,7 +306,7 @@ def package_row(stereo: bool, extent: Extent) -> Row:
 
 def pair_row(name: str, extent: Extent) -> Row:
     preset, seconds, fitted = PAIRS[name]
-    snac = preset.build is SnacCodec
+    snac = preset.build is SNAC
     with tempfile.TemporaryDirectory() as scratch:
         folder = streamcodec.save(make(preset, frames=round(extent.fitted * fitted)), scratch)
         # The others as bare models, without their processors; the snac package draws its noise anew at each call.
@@ -325,7 +325,7 @@ def pair_row(name: str, extent: Extent) -> Row:
         return row(against, codec, double, upstream, wav, extent)
 
 
-AGAINST: dict[Any, str] = {SnacCodec: "snac package", QwenTtsCodec: "transformers' Mimi, qwen-tts"}
+AGAINST: dict[Any, str] = {SNAC: "snac package", QWEN_TTS: "transformers' Mimi, qwen-tts"}
 
 
 def higgs_row(extent: Extent) -> Row:

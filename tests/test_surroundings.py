@@ -12,7 +12,7 @@ from sets import compiled
 from torch import Tensor
 
 import streamcodec
-from streamcodec import Codes, Engine, surroundings
+from streamcodec import Codes, Engine, stamps, surroundings
 from streamcodec.checkpoint import DEFAULT_CODEC, save
 from streamcodec.codecs import Codec
 from streamcodec.errors import DtypeError, StreamError
@@ -221,7 +221,7 @@ def test_an_optimizer_that_torch_does_not_see_write_is_noticed() -> None:
 def test_refresh_notices_a_single_value() -> None:
     codec = streamcodec.load()
     before = codec.fingerprint
-    max(codec.parameters(), key=torch.numel).data.view(-1)[1] += 1
+    max(codec.parameters(), key=torch.numel).data.view(-1)[stamps.EACH] += 1
     assert codec.fingerprint == before, "no sample can see every value: else this test and refresh are of no use"
     codec.refresh()
     assert codec.fingerprint != before
