@@ -35,7 +35,7 @@ __all__ = ["EngineProcesses", "settle"]
 STOP_SECONDS = 5.0  # until a process that does not end is ended
 FIGURES_SECONDS = 0.1  # between what an engine tells of its steps
 # Between the beginnings of two turns, at least, where nothing waits for the second: whoever comes meanwhile shares it.
-TURN_SECONDS = 0.004
+TURN_SECONDS = 0.003
 
 
 class Command(NamedTuple):
