@@ -103,8 +103,8 @@ class Layout:
     """Memory of a step of up to `batch` streams, and its plan.
 
     memory: that of each buffer, [B, history + new, C], float32 or bfloat16, in the `scratch` that steps share; nbytes:
-    of all; plan: the library's; of: which operation of the program each of the plan's is; halves: values in bfloat16
-    that a thread needs room for.
+    of all, what is shared included; plan: the library's; of: which operation of the program each of the plan's is;
+    halves: values in bfloat16 that a thread needs room for.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from ..packet import HEADER_BYTES, PCM
 from ..protocol import SUBPROTOCOL, VERSION, Hello, PcmFormat
 from ..protocol.messages import Acknowledge, Flush, Goodbye, to_text
 
-__all__ = ["LoadError", "Paced", "drive"]
+__all__ = ["LoadError", "Paced", "apart", "drive"]
 
 OPEN_SECONDS = 20.0
 ACKNOWLEDGE_EVERY = 16
@@ -178,6 +178,13 @@ class _Session(asyncio.Protocol):
             self._transport.close()
 
 
+def apart(sessions: int, block: int, rate: int) -> float:
+    """Seconds between the beginnings of two of so many sessions, whose packets have `block` samples: those of a packet,
+    and the fraction by which all packets are spread evenly.
+    """
+    return (1 + 1 / sessions) * block / rate
+
+
 async def drive(
     url: str, sessions: int, seconds: float, *, rate: int, blocks: list[bytes], block: int, packet_frames: int,
     bandwidth: float | None, settle: float = 1.0, look: Callable[[], None] = lambda: None,
@@ -186,9 +193,8 @@ async def drive(
 
     url: ws://, with the path. seconds: of each session; rate: Hz; blocks: s16le packets of `block` samples,
     `packet_frames` frames of the codec, sent in turn, each session beginning with another of them. Sessions begin, and
-    so end, one after the other: a packet's time apart, and a fraction of it, so that packets are spread evenly. settle:
-    seconds for the last answers to come. look: called twice, when all are open and nothing was sent yet, and before any
-    is closed. Raises LoadError where a session cannot be opened.
+    so end, one after the other (`apart`). settle: seconds for the last answers to come. look: called twice, when all
+    are open and nothing was sent yet, and before any is closed. Raises LoadError where a session cannot be opened.
     """
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
@@ -208,12 +214,11 @@ async def drive(
     gc.collect()
     gc.freeze()  # what is here already is not looked through again while latencies are taken
     look()
-    apart = (1 + 1 / sessions) * block / rate
     begin = loop.time() + 0.1
-    all_begun = begin + (sessions - 1) * apart
-    for number, session in enumerate(opened):
-        session.start(begin + number * apart, begin + number * apart + seconds, all_begun)
-    await asyncio.sleep(all_begun - loop.time() + seconds + settle)
+    begins = [begin + number * apart(sessions, block, rate) for number in range(sessions)]
+    for session, own in zip(opened, begins, strict=True):
+        session.start(own, own + seconds, begins[-1])
+    await asyncio.sleep(begins[-1] - loop.time() + seconds + settle)
     look()
     for session in opened:
         session.goodbye()

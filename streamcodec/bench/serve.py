@@ -29,7 +29,7 @@ from ..addresses import ServerAddress, server_address
 from ..audio import AudioReader
 from ..errors import InputError
 from ..int16 import rounded
-from .paced import LoadError, Paced, drive
+from .paced import LoadError, Paced, apart, drive
 
 __all__ = ["run"]
 
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         codec = _default_codec(server)
         rate = args.rate or codec["sample_rate"]
         block = max(1, args.packet_frames * codec["hop_length"] * rate // codec["sample_rate"])
+        _check_all_live(args, block, rate)
         blocks = _speech(rate, block)
         facts = {
             "codec": codec["name"], "rate": rate, "packet_ms": round(1000 * block / rate, 3), "target_ms": args.target,
@@ -79,6 +80,17 @@ def run(args: argparse.Namespace) -> int:
         rows = [_measured(args, server, count, rate, blocks, block) for count in args.sessions]
     _report(args, facts, rows)
     return int(any(row["underruns"] or row["lost"] for row in rows))
+
+
+def _check_all_live(args: argparse.Namespace, block: int, rate: int) -> None:
+    """Raises InputError unless all sessions are live at once after the warm-up."""
+    most = max(args.sessions)
+    least = args.warm + (most - 1) * apart(most, block, rate)
+    if args.seconds <= least:
+        raise InputError(
+            f"--seconds {args.seconds:g}: {most} sessions begin one after the other, so with --warm {args.warm:g} not "
+            f"all are live at once; it must be above {least:.2f}"
+        )
 
 
 @contextlib.contextmanager

@@ -109,18 +109,20 @@ def test_sessions_begin_and_end_one_after_the_other_and_count_from_when_all_have
     results = asyncio.run(
         drive(server.socket, 3, 0.5, rate=8000, blocks=[bytes(640)], block=320, packet_frames=1, bandwidth=None)
     )  # fmt: skip
-    apart = 4 / 3 * 0.04  # of 3 sessions: a packet and a third
+    between = 4 / 3 * 0.04  # of 3 sessions: a packet and a third
     for number, result in enumerate(results):
         dues = [due for due, _ in result.latencies]
         assert dues == sorted(dues)
         assert dues[-1] - dues[0] < 0.5
-        assert dues[-1] == pytest.approx(0.04 * result.sent - (2 - number) * apart)
+        assert dues[-1] == pytest.approx(0.04 * result.sent - (2 - number) * between)
 
 
-def test_what_it_cannot_measure_is_said(capsys):
+def test_what_it_cannot_measure_is_said(there, capsys):
     assert main(["bench", "serve", "--url", "ws://127.0.0.1:1", "--sessions", "1"]) == 2
     assert "cannot be read" in capsys.readouterr().err
     assert main(["bench", "serve", "--seconds", "1", "--warm", "2"]) == 2
     assert "--seconds must be above --warm" in capsys.readouterr().err
+    assert main(["bench", "serve", "--url", there, "--sessions", "2,20", "--seconds", "2", "--warm", "1"]) == 2
+    assert "20 sessions begin one after the other" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["bench", "serve", "--sessions", "0,4"])

@@ -54,7 +54,7 @@ class Scratch:
     """Memory for one thing at a time: all of a thread lie in the same, and what one has left there another writes over.
 
     So what runs after each other uses memory that is in a cache, and that the system has not given to others meanwhile.
-    least: bytes that there are at least; part: whose number another memory has (`executors.Executor.workspace`).
+    least: bytes that there are at least; part: a number, each of which has memory of its own.
     """
 
     def __init__(self, least: int, part: int = 0):

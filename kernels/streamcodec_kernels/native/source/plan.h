@@ -42,8 +42,8 @@ struct Buffer {
 };
 
 // A leaf of the state: copied from there to `before` ahead of the operation `first`; behind the operation `last` from
-// `after` to `room`, [stream, count], and when the step is done from there back. In between others may have its memory.
-// Rounded to bfloat16, where it is halved.
+// `after` back, if the call keeps states; else to `room`, [stream, count], until it is to be kept. Before and behind others
+// may have its memory. Rounded to bfloat16, where it is halved.
 struct Leaf {
     float *before;
     const float *after;
