@@ -14,10 +14,12 @@ __all__ = ["Executor", "Push"]
 class Executor(Protocol):
     """Runs a program. Threads may share it.
 
-    any_batch: whether its workspaces serve steps of fewer streams too, so that an engine has no batch to fill up.
+    any_batch: whether its workspaces serve steps of fewer streams too, so that an engine has no batch to fill up;
+    pushes: whether it has a `push` for any network at all.
     """
 
     any_batch: bool
+    pushes: bool
 
     def workspace(self, batch: int, frames: int, part: int = 0) -> Any:
         """Memory for steps of `batch` streams by `frames` frames; the calling thread's own, another for each `part`:

@@ -65,8 +65,9 @@ class LatentEncoderStream(Encoding):
 
         Raises StreamClosedError, ShapeError, DtypeError, NonFiniteError.
         """
-        piece, samples = self._pushed(pcm)
-        self._count.rows += samples
+        rows = self._rows(pcm)
+        piece = self._core.push(Piece(rows))
+        self._count.rows += rows.shape[1]
         return channels_first(piece.rows)
 
     @unrecorded

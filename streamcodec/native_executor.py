@@ -108,7 +108,7 @@ class NativeExecutor:
     Raises BackendError.
     """
 
-    any_batch = True
+    any_batch = pushes = True
 
     def __init__(self, program: Program, precision: str = "float32"):
         self.program, self.instruction_set = program, instruction_set()

@@ -37,21 +37,6 @@ S = TypeVar("S", bound="Stream")
 CONCEALED_FRAMES = 256  # at a time
 
 
-class Repeats:
-    """How often in a row a stream was pushed the like."""
-
-    def __init__(self) -> None:
-        self._last: object = None
-        self._count = 0
-
-    def due(self, pushed: object) -> bool:
-        """Count a push of that size; returns whether to look for a quicker way to go on. There may be none, so that is
-        after the third push, and then ever more seldom.
-        """
-        self._count, self._last = self._count + 1 if pushed == self._last else 0, pushed
-        return self._count > 1 and not self._count & (self._count - 1)
-
-
 class Saved(Protocol):
     """What a stream counts."""
 
@@ -175,11 +160,10 @@ class Encoding(Stream):
     def _extra(self) -> dict[str, Any]:
         return {"window": None if self.window is None else dataclasses.asdict(self.window)}
 
-    def _pushed(self, pcm: AudioLike) -> tuple[Piece, int]:
-        """What is final now, and how many samples came."""
+    def _rows(self, pcm: AudioLike) -> Tensor:
+        """What is pushed, [B, n, C]."""
         self._check_open("push")
-        rows = self.codec.as_rows(pcm, self.batch)
-        return self._core.push(Piece(rows)), rows.shape[1]
+        return self.codec.as_rows(pcm, self.batch)
 
     def _flushed(self, samples: int) -> Piece:
         """What is left of a signal of `samples`."""
@@ -228,7 +212,6 @@ class EncoderStream(Encoding):
         self._begin(codec, batch, start, window, meta)
         self._set_bandwidth(codec.spec.resolve(bandwidth))
         self._count = EncoderCount(codec)
-        self._repeats = Repeats()
         if meta is not None:
             self._restore(meta, tensors)
 
@@ -265,22 +248,24 @@ class EncoderStream(Encoding):
 
         Raises StreamClosedError, ShapeError, DtypeError, NonFiniteError.
         """
-        quick = self._quick
-        if quick is None:
-            return self._push(pcm)
+        codes = None if self._quick is None else self._again(self._quick, pcm)
+        return self._push(pcm) if codes is None else codes
+
+    def _again(self, quick: WholeAudio, pcm: AudioLike) -> Codes | None:
+        """A push in one call; None, and nothing is done, where it is of another size, or is not to be had so."""
         codes = quick.push(pcm)
-        if codes is None:
-            self._quick, self._repeats = None, Repeats()
-            return self._push(pcm)
-        return unchecked(codes, self._count.go_on(quick.frames, quick.samples))
+        return None if codes is None else unchecked(codes, self._count.go_on(quick.frames, quick.samples))
 
     @unrecorded
     def _push(self, pcm: AudioLike) -> Codes:
-        piece, samples = self._pushed(pcm)
-        self._count.samples += samples
-        codes = self._codes(piece, last=False)
-        if self._repeats.due(samples):
-            self._quick = self.codec.whole_audio(self._core, self._codebooks, samples)
+        rows = self._rows(pcm)
+        quick = self.codec.whole_audio(self._core, self._codebooks, rows.shape[1])
+        codes = None if quick is None else self._again(quick, rows.transpose(1, 2))
+        self._quick = None if codes is None else quick
+        if codes is None:
+            piece = self._core.push(Piece(rows))
+            self._count.samples += rows.shape[1]
+            codes = self._codes(piece, last=False)
         return codes
 
     @unrecorded
@@ -327,7 +312,6 @@ class DecoderStream(Stream):
         self._core = codec.decoder_core(self.batch, self.start, bandwidth)
         self._last: Codes | None = None  # the last frame that was pushed
         self._missing = self.concealed = 0  # since then; and in all
-        self._repeats = Repeats()
         self._quick: WholeCodes | None = None
         if meta is not None:
             self._restore(meta, tensors)
@@ -351,13 +335,14 @@ class DecoderStream(Stream):
         Raises StreamClosedError, InputError (ShapeError, DtypeError, NonFiniteError, CodesError), and StreamError for
         frames after the last ones.
         """
-        quick = self._quick
-        if quick is None:
-            return self._push(codes)
+        audio = None if self._quick is None else self._again(self._quick, codes)
+        return self._push(codes) if audio is None else audio
+
+    def _again(self, quick: WholeCodes, codes: CodesLike) -> Tensor | None:
+        """A push in one call; None, and nothing is done, where it is of another size, or is not to be had so."""
         audio = quick.push(codes)
         if audio is None:
-            self._quick, self._repeats = None, Repeats()
-            return self._push(codes)
+            return None
         self._count.go_on(quick.frames, quick.samples)
         self._last, self._missing = quick.last, 0
         return audio
@@ -366,13 +351,15 @@ class DecoderStream(Stream):
     def _push(self, given: CodesLike) -> Tensor:
         self._check_open("push")
         codes = self.codec.checked(given, self.batch)
-        audio = self._decoded(codes)
-        if codes.data.shape[2]:
-            scale = None if codes.scale is None else codes.scale[:, -1:].clone()
-            last = codes.data if codes.data.shape[2] == 1 else codes.data[:, :, -1:]
-            self._last, self._missing = Codes(last.clone(), scale), 0
-        if self._repeats.due(codes.data.shape) and not self._count.short:
-            self._quick = self.codec.whole_codes(self._core, codes)
+        quick = None if self._count.short else self.codec.whole_codes(self._core, codes)
+        audio = None if quick is None else self._again(quick, codes)
+        self._quick = None if audio is None else quick
+        if audio is None:
+            audio = self._decoded(codes)
+            if codes.data.shape[2]:
+                scale = None if codes.scale is None else codes.scale[:, -1:].clone()
+                last = codes.data if codes.data.shape[2] == 1 else codes.data[:, :, -1:]
+                self._last, self._missing = Codes(last.clone(), scale), 0
         return audio
 
     @unrecorded

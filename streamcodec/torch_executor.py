@@ -72,7 +72,7 @@ _FOREACH = getattr(torch, "_foreach_copy_", None)
 class TorchExecutor:
     """Runs one program. Threads may share it: each has workspaces of its own."""
 
-    any_batch = False
+    any_batch = pushes = False
 
     def __init__(self, program: Program):
         self.program = program

@@ -74,7 +74,7 @@ class TrackedModule(nn.Module):
         would go on with the weights as they were. All other writes (`load_state_dict`, `copy_`, an optimizer's step,
         `parameter.data = ...`) are noticed, however small.
         """
-        stamps.count_write((*self.parameters(), *self.buffers()))
+        stamps.count_write(self._looked_at())
         self.note_weights()
 
     def note_weights(self) -> None:
@@ -99,15 +99,19 @@ class TrackedModule(nn.Module):
         return other
 
     def _sample(self) -> list[Tensor]:
-        return self._sampler.sample((*self.parameters(), *self.buffers()))
+        return self._sampler.sample(self._looked_at())
+
+    def _looked_at(self) -> list[Tensor]:
+        return stamps.weights(stamps.modules(self))
 
     def check_layers(self) -> None:
         """Raises DtypeError where layers were quantised or have another element type than the codec."""
-        for module in self.modules():
-            if type(module).__module__.startswith(QUANTISED):
-                kind = f"{type(module).__module__}.{type(module).__name__}"
-                raise DtypeError(f"{self.spec.name} has quantised layers ({kind}); {PRECISION_HINT}: load it again")
-        others = {parameter.dtype for parameter in self.parameters()} - {self.dtype}
+        modules = stamps.modules(self)
+        for kind in {*map(type, modules)}:
+            if kind.__module__.startswith(QUANTISED):
+                name = f"{kind.__module__}.{kind.__name__}"
+                raise DtypeError(f"{self.spec.name} has quantised layers ({name}); {PRECISION_HINT}: load it again")
+        others = {parameter.dtype for parameter in stamps.weights(modules, buffers=False)} - {self.dtype}
         if others:
             raise DtypeError(
                 f"{self.spec.name} is {self.dtype}, but has weights of {', '.join(sorted(map(str, others)))}; "
@@ -121,7 +125,7 @@ class TrackedModule(nn.Module):
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
         """`make()`, kept until the weights change or move."""
-        stamp = stamps.stamp((*self.parameters(), *self.buffers()))
+        stamp = stamps.stamp(self._looked_at())
         if stamp != self._cached_for:
             self._cache.clear()
             self._cached_for = stamp

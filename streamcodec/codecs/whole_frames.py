@@ -1,8 +1,8 @@
 """Pushes of whole frames in the middle of a live stream, in one call of an executor (`executors.Push`).
 
 Nearly all pushes of a live stream are alike, and what a small codec's step takes is less than what the general way
-around it does. A push that is anything else than the last one was is refused here, before it has changed anything. The
-general way then does it, or says why not.
+around it does. A push of another size is refused here, before it has changed anything. The general way then does it, or
+says why not.
 """
 
 import numpy as np
@@ -72,10 +72,12 @@ def _address(pcm: AudioLike, shape: tuple[int, int, int]) -> int | None:
 
 
 def whole_audio(core: Core, quantizer: Quantizer, codebooks: int, samples: int) -> WholeAudio | None:
-    """Pushes of so many samples, as the next ones; None where an executor has no quicker way, or the stream stands at
-    an edge of its signal or within a frame.
+    """Pushes of so many samples, as the next ones; None where an executor has no quicker way, or the stream stands
+    within a frame or before its first output.
     """
-    if not isinstance(core, FramedCore) or type(quantizer) is not ResidualVectorQuantizer:
+    if type(quantizer) is not ResidualVectorQuantizer or not isinstance(core, FramedCore):
+        return None
+    if not core.transducer.takes_whole(samples):
         return None
     used = slice(codebooks)
     whole = core.transducer.whole(samples, quantizer.bound_search(used).run, codebooks)
@@ -84,8 +86,10 @@ def whole_audio(core: Core, quantizer: Quantizer, codebooks: int, samples: int) 
 
 def whole_codes(core: Core, quantizer: Quantizer, codes: Codes) -> WholeCodes | None:
     """Pushes of codes as these were, likewise."""
-    if not isinstance(core, FramedCore) or type(quantizer) is not ResidualVectorQuantizer:
-        return None
     _, stages, frames = codes.data.shape
+    if type(quantizer) is not ResidualVectorQuantizer or not isinstance(core, FramedCore):
+        return None
+    if not core.transducer.takes_whole(frames):
+        return None
     whole = core.transducer.whole(frames, quantizer.bound_lookup().run, stages)
     return None if whole is None else WholeCodes(quantizer, stages, whole)

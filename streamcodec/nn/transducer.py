@@ -69,7 +69,7 @@ class Network:
 
     def refresh(self) -> None:
         """Notice weights that changed. Called when a stream opens: looking at every step would cost too much."""
-        stamp = stamps.stamp(self.layer.parameters())
+        stamp = stamps.stamp(stamps.weights(stamps.modules(self.layer), buffers=False))
         if stamp != self._stamp:
             self._program, self._executor, self._stamp = self._lowered(), None, stamp
 
@@ -228,15 +228,21 @@ class Transducer:
         self.progress = Progress(done + frames, received, emitted + y.shape[1])
         return y
 
-    def whole(self, rows: int, quantize: Callable[[Tensor], Tensor], stages: int) -> Whole | None:
-        """Pushes of `rows` rows each from here on, with what is bound (`ops.Bound.run`); None where the next one is not
-        of whole frames far from the start, in a single step of a single stream, or the executor has no such.
+    def takes_whole(self, rows: int) -> bool:
+        """Whether the executor may have a `push` of `rows` rows: one step of whole frames of a single stream, far from
+        the edges.
         """
-        network, (frames, rest) = self.network, divmod(rows, self.network.at.rate)
-        far = self.progress.frames >= max(1, network.warmup_frames) and not self.skip
-        if rest or not far or self.pending.shape[:2] != (1, 0) or not 1 <= frames <= self.max_frames:
-            return None
-        push = network.executor.push(1, frames, self.state, quantize, stages)
+        network, done = self.network, self.progress.frames
+        if not network.executor.pushes:
+            return False
+        frames, rest = divmod(rows, network.at.rate)
+        far = done >= network.warmup_frames and not self.skip and self.pending.shape[:2] == (1, 0)
+        return far and not rest and self.frames_needed <= frames <= self.max_frames
+
+    def whole(self, rows: int, quantize: Callable[[Tensor], Tensor], stages: int) -> Whole | None:
+        """Such pushes (`takes_whole`) from here on, with what is bound (`ops.Bound.run`); None where it has none."""
+        frames = rows // self.network.at.rate
+        push = self.network.executor.push(1, frames, self.state, quantize, stages)
         return None if push is None else Whole(self, push, frames)
 
     def _run(self, x: Tensor, steps: list[int], length: int, surplus: int = 0) -> Tensor:
