@@ -3,34 +3,31 @@
 A step is lent the states of the ready slots (`state.Lent`). What it makes of them is written when all went well: what
 goes wrong before that leaves every slot as it was. Each side's stream is a `Transducer` whose state is its slot.
 
-An executor may have one call for all of a step (`pushes`). On a GPU it is a `WholeStep`, which is captured in a CUDA
-graph.
+An executor may have one call for all of a step (`pushes`). On a GPU it is captured in a CUDA graph (`whole_steps`).
 """
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from functools import partial
 from threading import Barrier
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..codecs import Codec
 from ..codecs.framed import FramedCore
 from ..counts import whole_numbers
 from ..errors import StateError
-from ..executors import Executor
 from ..nn.transducer import UNKNOWN, Network, Progress, Transducer
 from ..program import Edges
-from ..stamps import Stamp, stamp
 from ..state import Lent, State
 from ..stream import Start
-from .graphs import Graphs, Replay
 from .lane import Lane, Result, Saved, Side
 from .pushes import Pushed, Pushes
 from .queue import Queue
+from .whole_steps import WholeSteps
 
 __all__ = ["BatchedLane", "BatchedSide", "Plan", "load_rows"]
 
@@ -84,13 +81,12 @@ class Plan(NamedTuple):
 class Scratch(NamedTuple):
     """What a part of a step runs on. inputs: [B, rows, channels] for each number of frames; part: its number.
 
-    numbers: [3, B] int64, of a whole step: slots, and the two of `Edges`. Scratch rows hold leftovers.
-    views: of the inputs, by batch and frames, since a torch call whose code has left the caches takes 10 to 40 us.
+    Rows hold leftovers. views: of the inputs, by batch and frames, since a torch call whose code has left the caches
+    takes 10 to 40 us.
     """
 
     inputs: dict[int, Tensor]
     part: int
-    numbers: Tensor
     views: dict[tuple[int, int], Tensor]
 
     def rows(self, batch: int, frames: int) -> Tensor:
@@ -111,39 +107,6 @@ class Done(NamedTuple):
     outputs: Sequence[Tensor] = ()
     lent: Lent | None = None
     error: Exception | None = None
-
-
-class Size(NamedTuple):
-    """What makes whole steps different.
-
-    edges: whether it may touch an edge; asked: as for `BatchedLane._finish`; written: changes with the weights of that.
-    """
-
-    batch: int
-    frames: int
-    edges: bool
-    asked: int
-    executor: Executor
-    written: Stamp
-
-
-class WholeStep:
-    """A step from slots to slots, on memory that keeps its place: `numbers` of the scratch memory says which slots."""
-
-    def __init__(self, lane: "BatchedLane", scratch: Scratch, size: Size):
-        self._scratch, self._size, self._states = scratch, size, lane.states
-        self._work, self._finish = size.executor.workspace(size.batch, size.frames), lane._finish
-        self.nbytes: int = self._work.nbytes
-
-    def __call__(self) -> Tensor:
-        """Run it; returns the batch's output."""
-        (batch, frames, edges, asked, executor, _), scratch = self._size, self._scratch
-        slots, position, length = scratch.numbers[:, :batch].unbind()
-        lent = Lent(self._states, slots)
-        y = executor.step(self._work, scratch.rows(batch, frames), lent, Edges(position, length) if edges else None)
-        y = self._finish(y, asked)
-        lent.write(slice(batch), slots)
-        return y
 
 
 def runs_whole(device: torch.device) -> bool:
@@ -180,7 +143,10 @@ class BatchedLane(Lane[Any]):
         self.first_frames = max(step_frames[0], network.prefill_frames)  # of a session's first step
         self.states = State(network.spec, slots + whole, self.device)  # the last one is nobody's
         self.scratches = [self._scratch(part) for part in range(self.threads)]
-        self.steps = Graphs(self._whole) if whole else None
+        self.steps: WholeSteps | None = None
+        if whole:
+            inputs, largest = self.scratches[0].rows, batch_sizes[-1]
+            self.steps = WholeSteps(network, codec.quantizer, self.states, largest, inputs, self._finish)
         # Other threads would write slots while the caller's runs Python, which may close a session.
         self.pushes = None if whole or self.pool is not None else Pushes(network, codec.quantizer, self.states)
         self._awake: dict[int, BatchedSide] = {}  # by slot: those that may be ready
@@ -192,8 +158,7 @@ class BatchedLane(Lane[Any]):
             for frames in {*self.step_frames, self.first_frames}
         }
         inputs = {frames: torch.zeros(s, device=self.device, dtype=self.dtype) for frames, s in shapes.items()}
-        numbers = torch.zeros(3, largest, dtype=torch.int64, device=self.device)
-        return Scratch(inputs, part, numbers, {})
+        return Scratch(inputs, part, {})
 
     @property
     def nbytes(self) -> int:
@@ -213,7 +178,7 @@ class BatchedLane(Lane[Any]):
         together.wait()
         for size in reversed(self.batch_sizes):  # of what a thread has no room to keep, the largest go
             if self.steps is not None:
-                self._prepare_whole(self.steps, size)
+                self.steps.prepare(size, self.step_frames, self.first_frames, self._asked([]))
                 continue
             edges = [(0, UNKNOWN)] * size
             for frames, edge in [(frames, None) for frames in self.step_frames] + [(self.first_frames, edges)]:
@@ -234,13 +199,6 @@ class BatchedLane(Lane[Any]):
         sides = [Pushed(slot, [self._blank(frames)], False) for slot in range(size)]
         edges = edges and edges[:size]
         return self.pushes.run(sides, frames, self._asked([]), edges) is not None
-
-    def _prepare_whole(self, steps: Graphs[Size], size: int) -> None:
-        """Those at edges are other steps, and a session's last one must not have to wait for them either."""
-        for frames in self.step_frames:
-            steps.get(self._size(size, frames, False, self._asked([])))
-        for frames in {*self.step_frames, self.first_frames}:
-            steps.get(self._size(size, frames, True, self._asked([])))
 
     # -- slots -----------------------------------------------------------------------------------------------------
 
@@ -418,16 +376,22 @@ class BatchedLane(Lane[Any]):
     def _stepped(self, plans: list[Plan], scratch: Scratch) -> Done:
         """A step of any sessions."""
         size = self._rows(len(plans))
+        frames, edges = plans[0].frames, self._edges(plans, size)
         if self.steps is not None:
-            return Done(plans, scratch, self._handed(self._compute_whole(self.steps, plans, scratch, size)))
+            return Done(plans, scratch, self._handed(self._whole(self.steps, plans, size, edges)))
         slots = [plan.side.slot for plan in plans]
         lent = Lent(self.states, slots + slots[:1] * (size - len(slots)))
-        x = self._fill(plans, scratch.rows(size, plans[0].frames))
-        edges = self._edges(plans, size)
+        x = self._fill(plans, scratch.rows(size, frames))
         at = None if edges is None else self._edge_tensors(edges)
         y = self.network.step(x, lent, at, scratch.part)
         y = y if size == len(plans) else y[: len(plans)]
         return Done(plans, scratch, self._handed(self._finish(y, self._asked(plans))), lent)
+
+    def _whole(self, steps: WholeSteps, plans: list[Plan], size: int, edges: list[tuple[int, int]] | None) -> Tensor:
+        def slots() -> list[int]:
+            return [steps.nobody if plan.side.closed else plan.side.slot for plan in plans]
+
+        return steps.run(size, plans[0].frames, self._asked(plans), edges, partial(self._fill, plans), slots)
 
     def _pushed(self, plans: list[Plan]) -> Sequence[Tensor] | None:
         """The outputs of a step in one call, which is over then; None where nothing was done."""
@@ -441,42 +405,6 @@ class BatchedLane(Lane[Any]):
         if self.steps is None and self.network.executor.any_batch:
             return sides
         return next(size for size in self.batch_sizes if size >= sides)
-
-    def _compute_whole(self, steps: Graphs[Size], plans: list[Plan], scratch: Scratch, size: int) -> Tensor:
-        frames, edges = plans[0].frames, self._edges(plans, size)
-        step = steps.get(self._size(size, frames, edges is not None, self._asked(plans)))
-        x = scratch.rows(size, frames)
-        given = self._fill(plans, x)
-        if given is not x:
-            x.copy_(given)
-        # From here on nothing of the caller's runs: a side that was closed until now has no slot any more.
-        self._place(scratch, [self._nobody if plan.side.closed else plan.side.slot for plan in plans], edges, size)
-        return step()
-
-    def _whole(self, size: Size) -> WholeStep | Replay:
-        """A whole step of this size; it is made on the slot that is nobody's."""
-        scratch = self.scratches[0]
-        step = WholeStep(self, scratch, size)
-        if self.device.type != "cuda":
-            return step
-        self._place(scratch, [], [(0, UNKNOWN)] * size.batch, size.batch)
-        with torch.cuda.device(self.device):
-            return Replay(step)
-
-    def _size(self, batch: int, frames: int, edges: bool, asked: int) -> Size:
-        quantizer = cast(nn.Module, self.codec.quantizer)
-        written = stamp(chain(quantizer.parameters(), quantizer.buffers()))
-        return Size(batch, frames, edges, asked, self.network.executor, written)
-
-    @property
-    def _nobody(self) -> int:
-        return len(self.sides)
-
-    def _place(self, scratch: Scratch, slots: list[int], edges: list[tuple[int, int]] | None, size: int) -> None:
-        """Say which slots the next whole step moves on, and where their signals lie."""
-        ends = [(0, UNKNOWN)] * size if edges is None else edges
-        rows = [slots + [self._nobody] * (size - len(slots)), *zip(*ends, strict=True)]
-        scratch.numbers[:, :size].copy_(torch.tensor(rows, dtype=torch.int64))
 
     @abstractmethod
     def _fill(self, plans: list[Plan], x: Tensor) -> Tensor:

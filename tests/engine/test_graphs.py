@@ -12,7 +12,6 @@ from test_schedules import codec_of, play
 from torch import Tensor
 
 from streamcodec.engine import Engine, batched
-from streamcodec.engine.batched_encoders import BatchedEncoders
 from streamcodec.engine.graphs import Graphs, Replay
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU; torch sees none")
@@ -45,8 +44,8 @@ def test_after_prepare_no_step_is_made_any_more_and_no_slot_has_changed(whole, m
     engine.prepare()
     assert not any(part.any() for part in bits(engine))
     for lane in lanes(engine):
-        assert len(lane.steps) == 3 * (2 + 2 + 1)  # sizes by lengths, at edges and not, and the first one
-        monkeypatch.setattr(lane.steps, "_make", None)
+        assert len(lane.steps.graphs) == 3 * (2 + 2 + 1)  # sizes by lengths, at edges and not, and the first one
+        monkeypatch.setattr(lane.steps.graphs, "_make", None)
     best = codec.spec.bandwidths[-1]
     live = [Mirror(engine, "roundtrip", best, "exact", i) for i in range(3)]
     for part in range(6):
@@ -77,16 +76,16 @@ def test_a_step_that_fails_has_changed_no_slot(whole, monkeypatch):
     live = [Mirror(engine, "encode", 0.8, "exact", i) for i in range(2)]
     for mirror in live:
         mirror.feed(60)
-    before, finish = bits(engine), BatchedEncoders._finish
+    before = bits(engine)
 
     def fails(*_: Any) -> Tensor:
         raise MemoryError("no room for the codes")
 
-    monkeypatch.setattr(BatchedEncoders, "_finish", fails)
+    monkeypatch.setattr(lanes(engine)[0].steps, "finish", fails)
     deliveries = engine.step()
+    assert len(deliveries) == 2
     assert all("no room" in str(delivery.error) for delivery in deliveries)
     assert all(torch.equal(old, new) for old, new in zip(before, bits(engine), strict=True))
-    monkeypatch.setattr(BatchedEncoders, "_finish", finish)
 
 
 def test_weights_that_change_make_other_steps(whole):
@@ -102,7 +101,7 @@ def test_weights_that_change_make_other_steps(whole):
         engine.feed(session, audio)
         engine.step()
         engine.close(session)
-        made.append(len(lanes(engine)[0].steps))
+        made.append(len(lanes(engine)[0].steps.graphs))
     assert made == [1, 2, 3, 3]
 
 
@@ -148,7 +147,7 @@ def test_graphs_give_what_single_streams_give(kind, backend):
     engine = Engine(codec, slots=4, step_frames=(1, 2))
     engine.prepare()
     for lane in lanes(engine):
-        steps = list(lane.steps._kept.values())
+        steps = list(lane.steps.graphs._kept.values())
         assert all(isinstance(step, Replay) and step._graph is not None for step in steps)
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(codec.spec.codebook_size, (3, codec.spec.num_codebooks, 30), generator=generator).cuda()
