@@ -57,9 +57,9 @@ PARTS = (
     Part(
         "The bundled codec", f"--codec streamcodec_24khz {BOTH} --steps 1,4 --seconds 4 --repeats 5",
         said="A step cannot be quicker than reading its weights, 6.2 MB to encode, codebooks included, and 4.9 to\n"
-        "decode: 0.39 ms at 28 GB/s. Its offline call took 0.33 to 1.3 ms a frame in both directions, from one\n"
-        "half hour to another on the same machine, its steps 0.6 to 1.0. So look at milliseconds here: the\n"
-        "ratio moves with the offline call (1.7 to 2.2 in quiet minutes).",
+        "decode: 0.39 ms at 28 GB/s. Its offline call took 0.33 to 1.3 ms a frame in both directions, from\n"
+        "one half hour to another on the same machine, its steps 0.6 to 1.0. So look at milliseconds here:\n"
+        "the ratio moves with the offline call (1.7 to 2.2 in quiet minutes).",
     ),
     Part("DAC 44.1 kHz", f"--codec dac_44khz {BOTH} {SPLIT} --steps 7 --threads 2 --seconds 3 --repeats 2"),
     Part(
