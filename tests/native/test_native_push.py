@@ -141,12 +141,28 @@ def test_what_cannot_be_pushed_is_named_and_nothing_is_lost() -> None:
         encoder.push(torch.zeros(2, 1, HOP))
     huge = torch.full((1, 1, HOP), 3e38)  # their sum is infinite
     assert encoder.push(huge) == other.push(huge)
-    for value in (-1, codec.spec.codebook_size):
-        with pytest.raises(CodesError):
-            decoder.push(torch.full((1, 12, 1), value))
     codes = encoder.push(voice(1))
     assert codes == other.push(voice(1))
     assert torch.equal(decoder.push(codes), same.push(codes))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_codes_that_have_no_entry_leave_the_decoder_as_it_was(frames: int) -> None:
+    codec = native()
+    decoder, same = codec.open_decoder(), without_whole(codec).open_decoder()
+    data = torch.randint(0, 1024, (1, 12, 4 * frames), generator=torch.Generator().manual_seed(4))
+    for codes in data.split(frames, 2):
+        assert torch.equal(decoder.push(codes), same.push(codes))
+    before = decoder.save()
+    for value in (-1, codec.spec.codebook_size):
+        for frame in range(frames):
+            bad = data[:, :, :frames].clone()
+            bad[0, 5, frame] = value
+            with pytest.raises(CodesError):
+                decoder.push(bad)
+            assert decoder.save() == before
+    assert torch.equal(decoder.conceal(2), same.conceal(2))
+    assert torch.equal(decoder.push(data), same.push(data))
 
 
 def test_samples_are_taken_as_they_are() -> None:

@@ -24,17 +24,24 @@ static bool take_samples(const Given &from, float *rows) {
     return all_finite(rows, from.rows);
 }
 
-// Codes to their place in `codes`, with none where a frame has fewer stages; returns whether each has an entry.
-static bool take_codes(const Given &from, const Lookup &lookup, int64_t *codes) {
+// Whether each code has an entry.
+static bool have_entries(const Given &from, const Lookup &lookup) {
     const int64_t *given = (const int64_t *)from.first;
     bool known = from.width <= lookup.stages;
-    for (int64_t i = 0; known && i < from.rows; ++i, codes += lookup.stages)
-        for (int64_t stage = 0; stage < lookup.stages; ++stage) {
-            const bool there = stage < from.width;
-            codes[stage] = there ? given[i * from.row + stage * from.column] : -1;
-            known &= !there || (codes[stage] >= 0 && codes[stage] < lookup.size);
+    for (int64_t i = 0; known && i < from.rows; ++i)
+        for (int64_t stage = 0; stage < from.width; ++stage) {
+            const int64_t code = given[i * from.row + stage * from.column];
+            known &= code >= 0 && code < lookup.size;
         }
     return known;
+}
+
+// Codes to their place in `codes`, with none where a frame has fewer stages.
+static void take_codes(const Given &from, const Lookup &lookup, int64_t *codes) {
+    const int64_t *given = (const int64_t *)from.first;
+    for (int64_t i = 0; i < from.rows; ++i, codes += lookup.stages)
+        for (int64_t stage = 0; stage < lookup.stages; ++stage)
+            codes[stage] = stage < from.width ? given[i * from.row + stage * from.column] : -1;
 }
 
 // No sample or code anywhere: a code of none adds nothing to a frame.
@@ -43,12 +50,10 @@ static void take_nothing(const Push &push) {
     else memset(push.rows, 0, push.batch * push.samples * sizeof(float));
 }
 
-// Returns whether it may be: each stream has a state and is given as many rows as it is to be, or fewer at an end;
-// all of them are samples or codes.
-static bool take(const Push &push) {
-    for (int64_t b = 0; b < push.batch; ++b)
-        if (push.places[b] < 0 || push.places[b] >= push.state_count) return false;
-    if (push.position) take_nothing(push);
+// Calls `function` with all that is given, and with the row of all streams where it begins, as long as that returns true.
+// Returns whether it always did, and each stream is given as many rows as it is to be, or fewer at an end.
+template <typename Function>
+static bool all_given(const Push &push, Function function) {
     const int64_t each = push.lookup ? push.frames : push.samples;
     int64_t stream = 0, row = 0, all = 0;
     for (int64_t i = 0; i < push.given_count; ++i) {
@@ -56,15 +61,26 @@ static bool take(const Push &push) {
         if (from.stream < stream || from.stream >= push.batch) return false;
         row = from.stream == stream ? row : 0;
         stream = from.stream;
-        if (row + from.rows > each) return false;
-        const int64_t place = stream * each + row;
-        if (!(push.lookup ? take_codes(from, *push.lookup, push.codes + place * push.lookup->stages)
-                          : take_samples(from, push.rows + place)))
-            return false;
+        if (row + from.rows > each || !function(from, stream * each + row)) return false;
         row += from.rows;
         all += from.rows;
     }
     return push.position || all == push.batch * each;
+}
+
+// Returns whether it may be: each stream has a state and is given what it is to be; all of that are samples or codes.
+// Else the codes of the push before are still there.
+static bool take(const Push &push) {
+    for (int64_t b = 0; b < push.batch; ++b)
+        if (push.places[b] < 0 || push.places[b] >= push.state_count) return false;
+    const auto known = [&](const Given &from, int64_t) { return !push.lookup || have_entries(from, *push.lookup); };
+    if (!all_given(push, known)) return false;
+    if (push.position) take_nothing(push);
+    return all_given(push, [&](const Given &from, int64_t row) {
+        if (!push.lookup) return take_samples(from, push.rows + row);
+        take_codes(from, *push.lookup, push.codes + row * push.lookup->stages);
+        return true;
+    });
 }
 
 static void give_codes(const Push &push) {
