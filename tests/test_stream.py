@@ -44,8 +44,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"chunk_length_s": 0.11, "overlap": 0.0, "normalize": True},
     {"chunk_length_s": 0.1, "overlap": 0.6, "normalize": True, "norm_type": "time_group_norm"},
 ]
-codecs_of_any_kind = st.sampled_from(
-    [small_codec(kind) for kind in KINDS] + [small_codec("24khz", **variant) for variant in VARIANTS]
+# Made when they are drawn: each process of a run imports this file, and one or two have its tests.
+codecs_of_any_kind = st.sampled_from([(kind, {}) for kind in KINDS] + [("24khz", variant) for variant in VARIANTS]).map(
+    lambda chosen: small_codec(chosen[0], **chosen[1])
 )
 sizes = st.lists(st.integers(0, 70) | st.integers(0, 7), max_size=12)
 frame_sizes = st.lists(st.integers(0, 12), max_size=12)
