@@ -25,7 +25,7 @@ __all__ = ["make", "mixtures"]
 def make(preset: Preset, seed: int = 0, frames: int = 256) -> Codec:
     """The codec of a preset with random weights, the same for the same seed.
 
-    frames: of noise, whose latents the codebooks are made of.
+    frames: of noise, whose latents the codebooks are made of; five for 32 tell the level of the audio.
     """
     torch.manual_seed(seed)
     codec = preset.build(preset.config).eval()
@@ -33,16 +33,16 @@ def make(preset: Preset, seed: int = 0, frames: int = 256) -> Codec:
         for half in (codec.encoder, codec.decoder):
             _settle(half)
         _fit(codec, frames)
-        _set_level(codec)
+        _set_level(codec, frames * 5 // 32)
     return codec
 
 
-def _set_level(codec: Codec) -> None:
+def _set_level(codec: Codec, frames: int) -> None:
     """Audio at about -12 dBFS, by the decoder's last convolution; measured far below a final tanh's bend."""
     last = [layer for layer in codec.decoder.modules() if isinstance(layer, Conv1d)][-1]
     if last.bias is not None:
         last.bias.zero_()
-    frames = max(2, 40 // _latents(codec))
+    frames = max(2, frames // _latents(codec))
     noise = 0.1 * torch.randn(1, codec.spec.channels, frames * codec.spec.hop_length)
     codes = codec.encode(noise, codec.spec.bandwidths[-1])
     for level in (1e-3, 0.25):

@@ -47,7 +47,8 @@ def test_layers_of_many_rows_a_frame_are_made_of_six_products_and_no_others(
 
 @tiled
 def test_tall_layers_of_fewer_rows_are_too_and_their_weights_stay_floats():
-    codec = random_weights.make(CODECS["xcodec"], frames=32)
+    preset = CODECS["xcodec"]
+    codec = preset.build(preset.config).eval()
     program = codec.framing.networks[1].program
     each = list(zip(program.ops, program.values, strict=True))
     split = [op.matrix.shape for op, value in each if is_split(op, value, terms_of(op, value, "float32"))]
