@@ -1,9 +1,9 @@
 """Several processes: what torchrun starts must train what one process with all of their rows trains."""
 
+import json
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,13 @@ from streamcodec.train.shards import newest, read_folder
 # own size, so a weight whose gradient is that small may move by the whole learning rate either way: such weights are
 # few, and what is held to is the distance relative to how far the weights moved.
 TOLERANCE = 1e-3
+TWO_RANKS = str(Path(__file__).with_name("two_ranks.py"))
 
 
-def _torchrun(processes: int, *arguments: str) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def _started(*arguments: str) -> None:
+    """A Python that must end well."""
     done = subprocess.run(
-        [*launch, "-m", "streamcodec", "train", *arguments],
+        [sys.executable, *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -50,7 +51,8 @@ def two(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run by two processes, in the folder `whole` beside its settings."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "two.toml").write_text(to_toml(small(**SECTIONS)))
-    _torchrun(2, "run", *_of_two(recordings, folder), "--out", str(folder / "whole"))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "streamcodec", "train"]
+    _started(*torchrun, "run", *_of_two(recordings, folder), "--out", str(folder / "whole"))
     return folder
 
 
@@ -76,56 +78,20 @@ def test_two_processes_train_what_one_with_twice_the_batch_does(recordings: Path
 @pytest.mark.slow
 def test_two_processes_resume(recordings: Path, tmp_path: Path, two: Path) -> None:
     parts = tmp_path / "parts"
-    _torchrun(2, "run", *_of_two(recordings, two), "--out", str(parts), "--stop-after", "1e-6")
-    assert newest(parts) == parts / "checkpoints" / "step-00000001"
-    _torchrun(2, "resume", str(parts))
+    stopped = ["run", *_of_two(recordings, two), "--out", str(parts), "--stop-after", "1e-6"]
+    _started(TWO_RANKS, "train", json.dumps([stopped, ["resume", str(parts)]]))
+    names = sorted(path.name for path in (parts / "checkpoints").iterdir())
+    assert names == ["step-00000001", "step-00000005"]
     resumed, whole = (read_folder(newest(folder))[0] for folder in (parts, two / "whole"))
     assert not [name for name in resumed if not resumed[name].equal(whole[name])]
-
-
-ENDING = """
-    import os, socket, sys
-    import torch  # once for both: it takes most of the time
-    from streamcodec.train.distributed import joined
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    leads = os.fork()
-    rank = "0" if leads else "1"
-    os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-
-    def threads():
-        return sorted(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task"))
-
-    before = threads()
-    try:
-        with joined("cpu") as world:
-            optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])  # imports what it needs
-            optimizer.param_groups[0]["params"][0].grad = world.mean(torch.ones(2))
-            optimizer.step()
-            assert threads() != before
-            if "fails" in sys.argv:
-                raise KeyError("as an update might")
-    except KeyError:
-        pass
-    left = [name for name in threads() if "gloo" in name or "store" in name]
-    if left:
-        print(f"rank {rank} goes on with {left}", file=sys.stderr)
-    codes = [len(left)] + ([os.waitstatus_to_exitcode(os.waitpid(leads, 0)[1])] if leads else [])
-    sys.exit(any(codes))
-"""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which Linux has")
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
-@pytest.mark.parametrize("how", ["ends", "fails"])
-def test_no_thread_of_the_process_group_outlives_it(how: str) -> None:
+def test_no_thread_of_the_process_group_outlives_it_whether_it_ends_or_fails() -> None:
     """One that does may abort the process while the interpreter ends, when everything is trained and written."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(ENDING), how], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    _started(TWO_RANKS, "threads")
 
 
 def test_alone_every_call_is_the_identity() -> None:
