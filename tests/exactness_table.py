@@ -20,7 +20,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # transformers imports Triton
 import encodec_package
 import torch
 from oracles import KINDS_OF_QUANTIZERS as KINDS
-from oracles import codec_of, compare_codes, cuts, fitted_codebooks, latents_of, random_transformers_model, signal
+from oracles import codec_of, compare_codes, cuts, fitted_codebooks, random_transformers_model, signal
 from torch import Tensor
 
 import streamcodec
@@ -188,12 +188,6 @@ def stream(codec: Codec, wav: Tensor, bandwidth: float) -> Codes:
     return Codes.cat([*(encoder.push(wav[:, :, start:stop]) for start, stop in pieces), encoder.flush()])
 
 
-def streams_as(codec: Codec, wav: Tensor, bandwidth: float) -> Codes:
-    """What an encoder's stream has to equal, offline."""
-    windowed = isinstance(codec, SemanticBase)
-    return codec.encode_windowed(wav, bandwidth) if windowed else codec.encode(wav, bandwidth)
-
-
 def streamed_pcm(codec: Codec, codes: Codes) -> Tensor:
     """The codes decoded in pieces of 1, 5 and 40 frames."""
     decoder, parts = codec.open_decoder(), []
@@ -258,7 +252,7 @@ def row(
     pcm = own_pcm = 0.0
     known = isinstance(double.quantizer, KINDS)
     quantizer = double.quantizer if known else double.quantizer.codebooks
-    latents = latents_of(double, wav)
+    latents = double.analyse(double.filled(double.as_rows(wav))).rows
     heard = latents_windowed(double, wav) if isinstance(double, SemanticBase) else latents
     for bandwidth in some_bandwidths(codec, extent):
         theirs = upstream(wav, bandwidth)
@@ -269,11 +263,13 @@ def row(
         offline_pcm = codec.decode(codes)
         pcm = max(pcm, float((offline_pcm - theirs.pcm[:, :, : offline.length]).abs().max()))
         own_pcm = max(own_pcm, float((streamed_pcm(codec, codes) - offline_pcm).abs().max()))
-        whole = streams_as(codec, wav, bandwidth) if isinstance(codec, SemanticBase) else offline
+        # What an encoder's stream has to equal, offline.
+        whole = codec.encode_windowed(wav, bandwidth) if isinstance(codec, SemanticBase) else offline
         add(streams, compare_codes(heard, quantizer, stream(codec, wav, bandwidth).data, whole.data))
-    # Once: the codes of a lower bandwidth are the first of a higher one's.
+    # Once: the codes of a lower bandwidth are the first of a higher one's. Offline ones are those of the latents above.
     highest = codec.spec.bandwidths[-1]
-    exact = int((stream(double, wav, highest).data != streams_as(double, wav, highest).data).sum())
+    expected = double.quantizer.encode(heard, double.spec.codebooks(highest)).transpose(1, 2)
+    exact = int((stream(double, wav, highest).data != expected).sum())
     return Row(against, pcm, *counts.values(), own_pcm, streams["differ"], streams["wrong"], exact)
 
 
