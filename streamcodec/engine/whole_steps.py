@@ -1,7 +1,6 @@
 """Whole steps of a lane on a GPU: from slots to slots, on memory that keeps its place, captured in CUDA graphs."""
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import NamedTuple, cast
 
 import torch
@@ -11,7 +10,7 @@ from ..executors import Executor
 from ..nn.quantize import Quantizer
 from ..nn.transducer import UNKNOWN, Network
 from ..program import Edges
-from ..stamps import Stamp, stamp
+from ..stamps import Stamp, modules, stamp, weights
 from ..state import Lent, State
 from .graphs import Graphs, Replay
 
@@ -77,8 +76,7 @@ class WholeSteps:
         return step()
 
     def _size(self, batch: int, frames: int, edges: bool, asked: int) -> Size:
-        quantizer = self._quantizer
-        written = stamp(chain(quantizer.parameters(), quantizer.buffers()))
+        written = stamp(weights(modules(self._quantizer)))
         return Size(batch, frames, edges, asked, self._network.executor, written)
 
     def _made(self, size: Size) -> "WholeStep | Replay":
